@@ -1,0 +1,242 @@
+"""Every error that Wellhead raises, in one tree.
+
+A class answers three questions: whose fault it is (its branch), whether trying again may help
+(``retry``), and what a stranger may be told (``code``, a short constant word). Foreign errors are
+mapped where they enter; nobody compares message text. Messages are lower case and name the value
+and the bound.
+
+::
+
+    WellheadError
+    ├── SettingsError      the operator's: says which setting and why          NEVER
+    ├── InputError         the caller's: a bad name, address or argument       NEVER
+    ├── LocalStateError    the state directory is unsafe or unreadable         NEVER
+    ├── StateError         a wrong call of ours: a bug                         NEVER
+    ├── ProtocolError      the peer broke the wire; the session ends           LATER
+    │   └── FrameError · FlowError · HelloError · HttpError · WebSocketError · ClientHelloError
+    ├── LinkError          the network or the other program went away          LATER
+    │   └── DialError · TrustError (NEVER) · SessionLost · StreamReset · UpstreamError
+    ├── RefusedError       the edge knows us and says no                       as it says
+    │   └── SecretRejected · Superseded · TunnelRemoved · VersionRefused · QuotaExceeded · Draining
+    └── ApiError           the control plane's answer, by status               by status
+        └── Unauthorized · Forbidden · NotFound · Conflict · Invalid · RateLimited · Unavailable
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+
+class Retry(enum.Enum):
+    """What reconnecting reads, and nothing else."""
+
+    NEVER = "never"
+    LATER = "later"
+
+
+class WellheadError(Exception):
+    """The root: catching it catches everything that Wellhead raises on purpose."""
+
+    retry: Retry = Retry.NEVER
+    code: str = "error"
+
+
+class SettingsError(WellheadError):
+    code = "settings"
+
+
+class InputError(WellheadError, ValueError):
+    code = "input"
+
+
+class LocalStateError(WellheadError):
+    code = "local-state"
+
+
+class StateError(WellheadError, RuntimeError):
+    code = "internal"
+
+
+class ProtocolError(WellheadError):
+    retry = Retry.LATER
+    code = "protocol"
+
+
+class FrameError(ProtocolError):
+    code = "frame"
+
+
+class FlowError(ProtocolError):
+    code = "flow"
+
+
+class HelloError(ProtocolError):
+    code = "hello"
+
+
+class HttpError(ProtocolError):
+    """A malformed or unacceptable HTTP message.
+
+    ``status`` is what a visitor is answered; ``reason`` is a constant word for logs and metrics.
+    """
+
+    code = "http"
+
+    def __init__(self, status: int, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.status = status
+        self.reason = reason
+
+
+class WebSocketError(ProtocolError):
+    """A frame that RFC 6455 forbids or a limit refuses; ``close_code`` is what the sender is told."""
+
+    code = "websocket"
+
+    def __init__(self, close_code: int, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.close_code = close_code
+        self.reason = reason
+
+
+class ClientHelloError(ProtocolError):
+    """Bytes that are not a TLS ClientHello, or one that we do not serve.
+
+    ``alert`` is the TLS alert description to send (RFC 8446 section 6), ``reason`` a constant word.
+    """
+
+    code = "client-hello"
+
+    def __init__(self, alert: int, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.alert = alert
+        self.reason = reason
+
+
+class LinkError(WellheadError):
+    retry = Retry.LATER
+    code = "link"
+
+
+class DialError(LinkError):
+    code = "dial"
+
+
+class TrustError(LinkError):
+    """The other side's certificate is not trusted or not for this name."""
+
+    retry = Retry.NEVER
+    code = "trust"
+
+
+class SessionLost(LinkError):
+    code = "session-lost"
+
+
+class StreamReset(LinkError):
+    """The peer gave up a stream; ``reason`` is a ``wellhead.wire.frames.Reason`` value."""
+
+    code = "reset"
+
+    def __init__(self, reason: int) -> None:
+        super().__init__(f"stream reset by the peer, reason {reason}")
+        self.reason = reason
+
+
+class UpstreamError(LinkError):
+    code = "upstream"
+
+
+class RefusedError(WellheadError):
+    """The edge refused a hello. ``retry`` is what the refusal itself said."""
+
+    code = "refused"
+
+    def __init__(
+        self, message: str, *, retry: Retry | None = None, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        if retry is not None:
+            self.retry = retry
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SecretRejected(RefusedError):
+    code = "secret-rejected"
+
+
+class Superseded(RefusedError):
+    code = "superseded"
+
+
+class TunnelRemoved(RefusedError):
+    code = "tunnel-removed"
+
+
+class VersionRefused(RefusedError):
+    code = "version"
+
+
+class QuotaExceeded(RefusedError):
+    retry = Retry.LATER
+    code = "quota"
+
+
+class Draining(RefusedError):
+    retry = Retry.LATER
+    code = "draining"
+
+
+class ApiError(WellheadError):
+    """An error answer of the control plane."""
+
+    code = "api"
+    by_status: ClassVar[dict[int, type[ApiError]]] = {}
+
+    def __init__(self, status: int, detail: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+        if status == 429 or status >= 500:
+            self.retry = Retry.LATER
+
+
+class Unauthorized(ApiError):
+    code = "unauthorized"
+
+
+class Forbidden(ApiError):
+    code = "forbidden"
+
+
+class NotFound(ApiError):
+    code = "not-found"
+
+
+class Conflict(ApiError):
+    code = "conflict"
+
+
+class Invalid(ApiError):
+    code = "invalid"
+
+
+class RateLimited(ApiError):
+    code = "rate-limited"
+
+
+class Unavailable(ApiError):
+    code = "unavailable"
+
+
+ApiError.by_status = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    422: Invalid,
+    429: RateLimited,
+    503: Unavailable,
+}
