@@ -1,0 +1,1 @@
+"""The edge: accepts visitors and agents, and joins them."""

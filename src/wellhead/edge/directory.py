@@ -1,0 +1,49 @@
+"""What the edge asks of the records: its read-only view, implemented by ``control.store``.
+
+The edge never touches a database on a request's path: ``tunnel`` answers from memory. What may take
+time (``admit``, ``is_admin``) is awaited, and happens once per session or per scrape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wellhead.model.access import Secret
+from wellhead.model.records import OrganizationId, TlsMode, TunnelId, TunnelStatus
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelView:
+    """As much of a tunnel's record as traffic needs."""
+
+    id: TunnelId
+    name: str
+    organization_id: OrganizationId
+    status: TunnelStatus
+    tls_mode: TlsMode
+
+
+class Directory(Protocol):
+    def tunnel(self, name: str) -> TunnelView | None:
+        """The tunnel of this name that may be routed to, or None. Lower case, a single label."""
+
+    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
+        """Check an agent's credential for a tunnel, given by name or id.
+
+        ``secret`` is the tunnel's connect secret, or an API key with scope ``admin`` of its
+        organization or ``tunnel:{id}``. An unknown tunnel and a wrong secret look and last alike.
+
+        Raises:
+            SecretRejected: no such tunnel, or the credential is not good for it.
+            TunnelRemoved: the tunnel is pending removal or deleted.
+        """
+
+    def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
+        """Note that a session is live; written to the records soon, not before this returns."""
+
+    def session_closed(self, tunnel_id: TunnelId, session_id: str) -> None:
+        """Note that a session ended."""
+
+    async def is_admin(self, key: Secret) -> bool:
+        """Whether this API key is live and has scope ``admin``."""

@@ -1,0 +1,87 @@
+"""What the edge counts, as plain integers; Prometheus reads them when it scrapes.
+
+Counting happens where the access line is written and where something is refused, never in between.
+Labels come from closed sets of ours: no path, host or address of a stranger becomes a label.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Sample
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)  # seconds
+Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+__all__ = ["Metrics", "Sample"]
+
+
+class Metrics(Collector):
+    """The counters of one edge. Gauges are read from the functions given to ``watch``."""
+
+    def __init__(self) -> None:
+        self.exchanges: Counter[tuple[str, int]] = Counter()  # (place, status class 1..5, 0: cut off)
+        self.bytes_in = 0  # body bytes from visitors
+        self.bytes_out = 0  # body bytes to visitors
+        self.refused: Counter[str] = Counter()  # by reason word
+        self.sessions_opened = 0
+        self.hellos_refused: Counter[str] = Counter()
+        self.lines_dropped = 0  # access lines lost to a slow or full log
+        self._first_byte = [0] * (len(BUCKETS) + 1)
+        self._first_byte_sum = 0.0
+        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Export ``read()`` as a gauge."""
+        self._gauges.append((name, text, read))
+
+    def first_byte(self, seconds: float) -> None:
+        """Note how long a visitor waited for the first byte of a reply."""
+        self._first_byte[bisect.bisect_left(BUCKETS, seconds)] += 1
+        self._first_byte_sum += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        exchanges = CounterMetricFamily(
+            "wellhead_exchanges", "Exchanges finished.", labels=("place", "status")
+        )
+        for (place, family), count in self.exchanges.items():
+            exchanges.add_metric((place, f"{family}xx" if family else "cut"), count)
+        yield exchanges
+        yield self._by_reason("wellhead_refused", "Requests and connections refused.", self.refused)
+        yield self._by_reason("wellhead_hellos_refused", "Agents refused at hello.", self.hellos_refused)
+        for name, text, value in (
+            ("wellhead_visitor_bytes_in", "Body bytes received from visitors.", self.bytes_in),
+            ("wellhead_visitor_bytes_out", "Body bytes sent to visitors.", self.bytes_out),
+            ("wellhead_sessions_opened", "Sessions admitted.", self.sessions_opened),
+            ("wellhead_access_lines_dropped", "Access lines lost to a slow log.", self.lines_dropped),
+        ):
+            counter = CounterMetricFamily(name, text)
+            counter.add_metric((), value)
+            yield counter
+        for name, text, read in self._gauges:
+            yield GaugeMetricFamily(name, text, value=read())
+        yield self._histogram()
+
+    def _by_reason(self, name: str, text: str, counts: Counter[str]) -> CounterMetricFamily:
+        family = CounterMetricFamily(name, text, labels=("reason",))
+        for reason, count in counts.items():
+            family.add_metric((reason,), count)
+        return family
+
+    def _histogram(self) -> HistogramMetricFamily:
+        running, buckets = 0, []
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), self._first_byte, strict=True):
+            running += count
+            buckets.append((bound, running))
+        return HistogramMetricFamily(
+            "wellhead_first_byte_seconds",
+            "Time from a request's head to the first byte of its reply.",
+            buckets=buckets,
+            sum_value=self._first_byte_sum,
+        )

@@ -1,0 +1,184 @@
+"""What a visitor is told when we answer ourselves: one short page per status, HTML or JSON by Accept.
+
+A page never repeats what the visitor sent and never shows an address of ours: it has a title, two
+sentences, what to do next, and the request id that the log line has too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from typing import NamedTuple
+
+RETRY_SECONDS = 5  # what Retry-After says where nothing better is known
+
+
+class Page(NamedTuple):
+    """``reason`` is the constant word that the log and the metrics carry too."""
+
+    status: int
+    reason: str
+    title: str
+    text: str
+    hint: str = ""
+
+
+UNKNOWN = Page(
+    404,
+    "unknown-name",
+    "There is nothing at this name",
+    "No tunnel answers to this hostname.",
+    "Check the spelling, or start one with: wellhead http 8000",
+)
+NO_AGENT = Page(
+    503,
+    "no-agent",
+    "The agent is not connected",
+    "This tunnel exists, but the program that answers for it is not connected right now.",
+    "If it is yours, start the agent again. Everybody else: try again in a moment.",
+)
+BUSY = Page(503, "overloaded", "Too busy right now", "A limit is reached.", "Try again in a moment.")
+DRAINING = Page(
+    503, "draining", "Restarting", "This server is being restarted.", "Try again in a moment."
+)
+UNREACHABLE = Page(
+    502,
+    "upstream-unreachable",
+    "The application does not answer",
+    "The agent is connected, but nothing accepts connections behind it.",
+    "If it is yours, start the application that the agent forwards to.",
+)
+BROKEN = Page(
+    502,
+    "upstream-failed",
+    "The application broke off",
+    "The application behind this tunnel closed the connection or sent an answer that is not HTTP.",
+    "If it is yours, look at the application's log.",
+)
+LOST = Page(
+    502,
+    "agent-lost",
+    "The agent went away",
+    "The connection to the agent broke before an answer came.",
+    "Try again in a moment.",
+)
+TIMEOUT = Page(
+    504,
+    "deadline",
+    "The application took too long",
+    "No answer came from behind this tunnel in time.",
+    "Try again, or look at the application's log.",
+)
+MISDIRECTED = Page(
+    421, "misdirected", "Wrong connection for this name", "This connection was made for another hostname."
+)
+PLAIN_CONTROL = Page(
+    421, "plain-control", "Not on this port", "The control plane is not served on a plain port.", "Use https."
+)
+TOO_MANY = Page(
+    429, "connections", "Too many connections", "Too many connections from this address.", "Try again later."
+)
+SLOW = Page(408, "slow-request", "Request took too long", "The request did not arrive in time.")
+
+_BY_STATUS = {
+    400: ("Bad request", "The request is not valid HTTP."),
+    405: ("Method not allowed", "This method is not served."),
+    408: ("Request took too long", "The request did not arrive in time."),
+    413: ("Too large", "The request is larger than is allowed here."),
+    414: ("Address too long", "The request line is longer than is allowed here."),
+    417: ("Expectation failed", "Only 100-continue may be expected."),
+    421: ("Wrong connection for this name", "This connection was made for another hostname."),
+    426: ("Upgrade required", "WebSocket version 13 is needed."),
+    431: ("Header fields too large", "The request's head is larger than is allowed here."),
+    501: ("Not implemented", "The request asks for something that is not implemented."),
+    505: ("Version not supported", "Only HTTP/1.0 and HTTP/1.1 are served here."),
+}
+
+
+def for_status(status: int, reason: str) -> Page:
+    """The page of a request that was refused as it stood; ``reason`` is for log and metrics."""
+    title, text = _BY_STATUS.get(status, (_phrase(status), "The request was refused."))
+    return Page(status, reason, title, text)
+
+
+def wants_html(fields: bytes) -> bool:
+    """Whether a request with this field block prefers HTML: browsers say text/html, programs do not."""
+    found = _ACCEPT.search(fields)
+    return found is not None and b"text/html" in found[1].lower()
+
+
+_ACCEPT = re.compile(rb"(?i)(?:^|\n)accept:([^\r\n]*)")
+
+
+def render(page: Page, *, html: bool, request_id: str, close: bool, bodyless: bool = False) -> bytes:
+    """The whole HTTP/1.1 reply. ``bodyless`` leaves the body out, for HEAD."""
+    body = _html(page, request_id) if html else _json(page, request_id)
+    kind = "text/html; charset=utf-8" if html else "application/json"
+    lines = [
+        f"HTTP/1.1 {page.status} {_phrase(page.status)}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
+        f"X-Request-Id: {request_id}",
+    ]
+    if html:
+        lines.append("Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'")
+    if page.status in (429, 503):
+        lines.append(f"Retry-After: {RETRY_SECONDS}")
+    if page.status == 405:
+        lines.append("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+    if page.status == 426:
+        lines.append("Sec-WebSocket-Version: 13")
+    if close:
+        lines.append("Connection: close")
+    head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
+    return head if bodyless else head + body
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _json(page: Page, request_id: str) -> bytes:
+    facts = {
+        "status": page.status,
+        "reason": page.reason,
+        "title": page.title,
+        "detail": page.text,
+        "request_id": request_id,
+    }
+    return json.dumps(facts).encode() + b"\n"
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{status} {title}</title><style>
+:root{{color-scheme:light dark}}
+body{{font:16px/1.5 system-ui,sans-serif;margin:0;min-height:100vh;display:grid;place-items:center;
+background:Canvas;color:CanvasText}}
+main{{max-width:34rem;padding:2rem}}
+h1{{font-size:1.6rem;line-height:1.2;margin:.2rem 0 1rem}}
+.status{{font:600 .95rem ui-monospace,monospace;color:#0a7d6c}}
+.hint{{border-left:3px solid #0a7d6c;padding-left:.9rem}}
+footer{{margin-top:2.5rem;font:.8rem ui-monospace,monospace;opacity:.65}}
+</style></head><body><main>
+<div class="status">{status} {phrase}</div><h1>{title}</h1><p>{text}</p>{hint}
+<footer>request {request_id} &middot; wellhead</footer></main></body></html>
+"""
+
+
+def _html(page: Page, request_id: str) -> bytes:
+    hint = f'<p class="hint">{page.hint}</p>' if page.hint else ""
+    return _TEMPLATE.format(
+        status=page.status,
+        phrase=_phrase(page.status),
+        title=page.title,
+        text=page.text,
+        hint=hint,
+        request_id=request_id,
+    ).encode()

@@ -1,0 +1,69 @@
+"""The edge's live sessions, by tunnel. No cache stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wellhead.model.records import TunnelId
+from wellhead.net.session import Session
+
+
+class Line:
+    """The sessions of one tunnel, and how many visitors' exchanges it carries."""
+
+    __slots__ = ("exchanges", "sessions")
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+        self.exchanges = 0
+
+    def pick(self) -> Session | None:
+        """The usable session with the fewest open streams, or None."""
+        sessions = self.sessions
+        if len(sessions) == 1:  # fast path: one agent
+            only = sessions[0]
+            return only if only.usable else None
+        best: Session | None = None
+        for session in sessions:
+            if session.usable and (best is None or session.load < best.load):
+                best = session
+        return best
+
+    @property
+    def held(self) -> int:
+        """Bytes that the tunnel's agents sent and its visitors have not yet taken."""
+        return sum(session.mux.held for session in self.sessions)
+
+
+class Registry:
+    """tunnel id -> line. A line without sessions and exchanges is forgotten."""
+
+    def __init__(self) -> None:
+        self._lines: dict[TunnelId, Line] = {}
+
+    def __len__(self) -> int:
+        return sum(len(line.sessions) for line in self._lines.values())
+
+    def __iter__(self) -> Iterator[tuple[TunnelId, Line]]:
+        return iter(self._lines.items())
+
+    def add(self, tunnel: TunnelId, session: Session) -> None:
+        """From now on new streams of the tunnel may go to this session."""
+        self._lines.setdefault(tunnel, Line()).sessions.append(session)
+
+    def remove(self, tunnel: TunnelId, session: Session) -> None:
+        """The session is no longer chosen. Unknown ones are ignored: a session may end before its hello."""
+        line = self._lines.get(tunnel)
+        if line is not None and session in line.sessions:
+            line.sessions.remove(session)
+            if not line.sessions and not line.exchanges:
+                del self._lines[tunnel]
+
+    def line(self, tunnel: TunnelId) -> Line | None:
+        """The tunnel's line while it has a session, else None."""
+        line = self._lines.get(tunnel)
+        return line if line is not None and line.sessions else None
+
+    def sessions(self) -> list[Session]:
+        """Every live session, for a drain."""
+        return [session for line in self._lines.values() for session in line.sessions]

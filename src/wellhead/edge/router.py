@@ -1,0 +1,58 @@
+"""Where a hostname leads: the control plane, a tunnel, or nowhere. Pure.
+
+The routes of this house, in order of the decision:
+
+* the domain itself, the zone, ``api.{domain}``, ``localhost``, 127.0.0.1 and ::1: the control plane;
+* ``{label}.{domain}``: the tunnel of that name, if there is one;
+* anything else: nowhere. A name that never existed and one that was deleted look alike.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from wellhead.model.names import split_authority
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class Place(enum.Enum):
+    CONTROL = "control"
+    TUNNEL = "tunnel"
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The decision; ``name`` is the tunnel's name where ``place`` is TUNNEL, else empty."""
+
+    place: Place
+    name: str = ""
+
+
+CONTROL = Destination(Place.CONTROL)
+NOWHERE = Destination(Place.NOWHERE)
+
+
+class Router:
+    """Decides by hostname alone; whether the tunnel exists is the directory's to say."""
+
+    def __init__(self, domain: str, zone: str) -> None:
+        self._suffix = "." + domain
+        self._zone = split_authority(zone)[0]
+        self._control = frozenset((domain, self._zone, "api." + domain, *LOOPBACK_NAMES))
+
+    def destination(self, hostname: str) -> Destination:
+        """``hostname`` is lower case, without port, brackets or trailing dot."""
+        if hostname in self._control:
+            return CONTROL
+        if hostname.endswith(self._suffix):
+            label = hostname[: -len(self._suffix)]
+            if label and "." not in label:
+                return Destination(Place.TUNNEL, label)
+        return NOWHERE
+
+    def is_zone(self, hostname: str) -> bool:
+        """Whether agents may dial this name: the zone, or a loopback name of this machine."""
+        return hostname == self._zone or hostname in LOOPBACK_NAMES

@@ -1,0 +1,302 @@
+"""A session: one mux on one transport, the same at both ends.
+
+The mux says what to write, the session when. Writes of one loop turn are joined; with very few
+streams open the first frame goes out at once, because waiting for company costs a lone request more
+than it saves. Liveness needs no clock in the mux: any byte received proves the peer alive; a peer
+that was silent for ``ping_seconds`` is asked, one that was silent while we had something to say is
+asked sooner, and one that does not answer is given up.
+
+Source: docs/reference/wire.md, "Liveness" and "Drain".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wellhead.errors import ProtocolError, SessionLost, WellheadError
+from wellhead.wire.mux import Mux, MuxStream, Role
+from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind
+
+HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is taken from the mux
+LOW_WATER = 64 * 1024
+JOIN_BELOW = 16 * 1024  # pieces smaller than this are copied together, larger ones are passed as they are
+EAGER_STREAMS = 2  # with so few streams open a frame is written at once
+MONOTONIC = time.monotonic
+
+OnOpen = Callable[[MuxStream, StreamKind, bytes, Buffer, bool], None]
+OnControl = Callable[["Session", int, bytes], None]
+OnLost = Callable[["Session", WellheadError | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """When to ask whether the peer is alive, and how long to wait for its answer. Seconds."""
+
+    ping_seconds: float = 10.0  # silence after which an idle peer is asked
+    pong_seconds: float = 5.0  # how long an idle peer may take to answer
+    probe_after_seconds: float = 2.0  # silence after which a peer we write to is asked
+    probe_seconds: float = 3.0  # how long that peer may take
+
+
+def boot_time() -> float:
+    """Seconds that go on while the machine sleeps; the plain monotonic clock where there is none."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.clock_gettime(clock) if clock is not None else MONOTONIC()
+
+
+class Session(asyncio.Protocol):
+    """One live connection of an agent or host with the edge.
+
+    ``on_open`` is told of streams the peer opens, ``on_control`` of hello frames, ``on_lost`` exactly
+    once, when the connection is over (None where we closed it ourselves).
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        *,
+        on_open: OnOpen,
+        on_control: OnControl,
+        on_lost: OnLost,
+        liveness: Liveness | None = None,
+        window: int | None = None,
+    ) -> None:
+        self.mux = Mux(role, on_open, self._wake, window=window) if window else Mux(role, on_open, self._wake)
+        self.mux.on_control = self._control
+        self.id = ""
+        self.peer = ""
+        self.peer_draining = False  # the peer asked for no new streams
+        self.draining = False  # we did
+        self._liveness = liveness or Liveness()
+        self._on_control = on_control
+        self._on_lost = on_lost
+        self._on_peer_draining: Callable[[Session, int], None] | None = None
+        self.mux.on_goaway = self._goaway
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._scheduled = False
+        self._receiving = False
+        self._error: WellheadError | None = None
+        self._heard = 0.0  # loop time of the last byte received
+        self._answer_by = 0.0  # loop time; 0 when nothing was asked
+        self._timer: asyncio.TimerHandle | None = None
+        self._booted = 0.0
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+
+    # What the program asks for
+
+    @property
+    def load(self) -> int:
+        """Open streams."""
+        return len(self.mux.streams)
+
+    @property
+    def usable(self) -> bool:
+        """Whether new streams may be opened."""
+        return self._transport is not None and not (self.peer_draining or self.draining)
+
+    def open(
+        self,
+        kind: StreamKind,
+        envelope: bytes,
+        sink: Sink,
+        data: Buffer = b"",
+        end: bool = False,
+        *,
+        interactive: bool = False,
+    ) -> MuxStream:
+        """Open a stream; see ``Mux.open``."""
+        return self.mux.open(kind, envelope, sink, data, end, interactive=interactive)
+
+    def on_peer_draining(self, call: Callable[[Session, int], None]) -> None:
+        """Have ``call(session, retry_after_ms)`` told when the peer sends GOAWAY."""
+        self._on_peer_draining = call
+
+    def drain(self, reason: int = Reason.CANCELLED, retry_after_ms: int = 0, text: str = "") -> None:
+        """Ask the peer for no new streams; what is open goes on. Idempotent."""
+        if not self.draining and self._transport is not None:
+            self.draining = True
+            self.mux.goaway(reason, retry_after_ms, text)
+
+    def close(self) -> None:
+        """Write what is queued and end the connection."""
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def abort(self, error: WellheadError | None = None) -> None:
+        """End the connection at once; ``error`` is what ``on_lost`` is told."""
+        if self._transport is not None:
+            self._error = self._error or error
+            self._transport.abort()
+
+    def set_liveness(self, liveness: Liveness) -> None:
+        """Take the timings that the other side announced."""
+        self._liveness = liveness
+        self._arm()
+
+    def probe(self) -> None:
+        """Ask the peer now whether it is alive, with the short answer time."""
+        self._ask(self._loop.time(), self._liveness.probe_seconds)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        peername = transport.get_extra_info("peername")
+        self.peer = peername[0] if peername else ""
+        self._heard = self._loop.time()
+        self._booted = boot_time()
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        self._answer_by = 0.0
+        self._receiving = True
+        mux = self.mux
+        mux.now = self._heard
+        try:
+            mux.receive(data)
+        except ProtocolError as error:
+            self._fail(error)
+        finally:
+            self._receiving = False
+        if self._scheduled and not self._paused:
+            self._flush()
+
+    def eof_received(self) -> bool:
+        return False  # a session has no half-close: the transport closes
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        error = self._error
+        if error is None and exc is not None:
+            error = SessionLost(f"connection lost: {exc}")
+        self.mux.lost(Reason.SESSION_LOST)
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._on_lost(self, error)
+
+    # Writing
+
+    def _wake(self) -> None:
+        """The mux has something to write."""
+        if self._scheduled:
+            return
+        if len(self.mux.streams) <= EAGER_STREAMS and not self._receiving and not self._paused:
+            self._flush()
+            return
+        self._scheduled = True
+        if not self._receiving:  # else data_received flushes when the read is used up
+            self._loop.call_soon(self._flush_scheduled)
+
+    def _flush_scheduled(self) -> None:
+        if self._scheduled:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        transport = self._transport
+        if transport is None or self._paused:
+            return
+        mux = self.mux
+        pieces = mux.take(HIGH_WATER)
+        if pieces:
+            if len(pieces) <= 2 or max(map(len, pieces)) < JOIN_BELOW:
+                transport.write(b"".join(pieces))
+            else:
+                transport.writelines(_joined(pieces))
+            now = self._loop.time()
+            if now - self._heard > self._liveness.probe_after_seconds:
+                self._ask(now, self._liveness.probe_seconds)
+        if mux.pending and not self._paused and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_scheduled)
+
+    # Liveness
+
+    def _ask(self, now: float, patience: float) -> None:
+        if self._answer_by or self._transport is None:
+            return
+        self._answer_by = now + patience
+        self.mux.ping(now)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is None:
+            return
+        due = self._answer_by or self._heard + self._liveness.ping_seconds
+        delay = max(0.05, due - self._loop.time())
+        # Never asleep for longer than two seconds on the agent's side of a lid: the gap is what we look for.
+        self._timer = self._loop.call_later(min(delay, self._liveness.probe_after_seconds + 3.0), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        booted = boot_time()
+        slept = booted - self._booted > 2 * self._liveness.ping_seconds
+        self._booted = booted
+        if slept:  # stopped or suspended: bytes may wait in the socket, an old deadline says nothing
+            self._answer_by = 0.0
+            self._ask(now, self._liveness.probe_seconds)
+        elif self._answer_by and now >= self._answer_by:
+            waited = now - self._heard
+            self.abort(SessionLost(f"no answer to a ping; nothing heard for {waited:.1f} s"))
+            return
+        elif now - self._heard >= self._liveness.ping_seconds:
+            self._ask(now, self._liveness.pong_seconds)
+        if self._timer is None:
+            self._arm()
+
+    # From the mux
+
+    def _control(self, kind: int, payload: bytes) -> None:
+        self._on_control(self, kind, payload)
+
+    def _goaway(self, reason: int, retry_after_ms: int, text: str) -> None:
+        self.peer_draining = True
+        if self._on_peer_draining is not None:
+            self._on_peer_draining(self, retry_after_ms)
+
+    def _fail(self, error: ProtocolError) -> None:
+        if self._transport is not None:
+            self._error = error
+            self._scheduled = False
+            self.mux.goaway(Reason.PROTOCOL, 0, str(error)[:200])
+            self._flush()
+            self._transport.close()
+
+
+def _joined(pieces: list[Buffer]) -> list[Buffer]:
+    """Runs of small pieces joined, large ones as they are: few writes, no copy of a large payload."""
+    out: list[Buffer] = []
+    small: list[Buffer] = []
+    for piece in pieces:
+        if len(piece) < JOIN_BELOW:
+            small.append(piece)
+            continue
+        if small:
+            out.append(b"".join(small) if len(small) > 1 else small[0])
+            small = []
+        out.append(piece)
+    if small:
+        out.append(b"".join(small))
+    return out

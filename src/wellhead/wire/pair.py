@@ -1,0 +1,90 @@
+"""Two stream ends joined in one process, without a wire.
+
+The edge hands one end to a program that lives beside it (the control plane's upstream) and keeps the
+other, so that it opens every stream the same way. What one end sends, the other end's sink hears at
+once; back-pressure works as on a carrier, by a fixed window of bytes not yet consumed.
+"""
+
+from __future__ import annotations
+
+from wellhead.wire.streams import Buffer, HeadKind, Sink
+
+WINDOW = 256 * 1024  # bytes sent and not yet consumed by the other end
+
+
+class _Unset:
+    """The sink of an end that nobody listens to yet: a wrong order of calls shows at once."""
+
+    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
+        raise AssertionError("stream used before its sink was set")
+
+    def on_data(self, data: Buffer, end: bool) -> None:
+        raise AssertionError("stream used before its sink was set")
+
+    def on_reset(self, reason: int) -> None:
+        """Nobody to tell."""
+
+    def on_writable(self) -> None:
+        """Nobody to tell."""
+
+
+_UNSET = _Unset()
+
+
+class PairStream:
+    """One end; made by ``join`` only. Fits ``wire.streams.Stream``."""
+
+    __slots__ = ("_blocked", "_ended", "_other", "_outstanding", "_over", "sink")
+
+    def __init__(self) -> None:
+        self.sink: Sink = _UNSET
+        self._other: PairStream = self
+        self._outstanding = 0  # bytes sent, not yet consumed by the other end
+        self._blocked = False
+        self._ended = False
+        self._over = False
+
+    def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
+        if self._over or self._ended:
+            return True
+        self._account(len(data), end)
+        self._other.sink.on_head(kind, head, data, end)
+        return self._may_go_on()
+
+    def send(self, data: Buffer, end: bool = False) -> bool:
+        if self._over or self._ended:
+            return True
+        self._account(len(data), end)
+        self._other.sink.on_data(data, end)
+        return self._may_go_on()
+
+    def reset(self, reason: int) -> None:
+        if self._over:
+            return
+        self._over = self._other._over = True
+        self._other.sink.on_reset(reason)
+
+    def consumed(self, count: int) -> None:
+        sender = self._other
+        sender._outstanding -= count
+        if sender._blocked and sender._outstanding <= WINDOW // 2:
+            sender._blocked = False
+            if not sender._over:
+                sender.sink.on_writable()
+
+    def _account(self, count: int, end: bool) -> None:
+        self._outstanding += count
+        self._ended = end
+
+    def _may_go_on(self) -> bool:
+        if self._outstanding < WINDOW:
+            return True
+        self._blocked = True
+        return False
+
+
+def join() -> tuple[PairStream, PairStream]:
+    """Two ends of one stream: what one sends the other's sink hears."""
+    near, far = PairStream(), PairStream()
+    near._other, far._other = far, near
+    return near, far
