@@ -6,22 +6,12 @@ time (``admit``, ``is_admin``) is awaited, and happens once per session or per s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from wellhead.model.access import Secret
-from wellhead.model.records import OrganizationId, TlsMode, TunnelId, TunnelStatus
+from wellhead.model.records import TunnelId, TunnelView
 
-
-@dataclass(frozen=True, slots=True)
-class TunnelView:
-    """As much of a tunnel's record as traffic needs."""
-
-    id: TunnelId
-    name: str
-    organization_id: OrganizationId
-    status: TunnelStatus
-    tls_mode: TlsMode
+__all__ = ["Directory", "TunnelView"]
 
 
 class Directory(Protocol):

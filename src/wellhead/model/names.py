@@ -1,0 +1,195 @@
+"""Tunnel names, hostnames and public addresses: what is well formed, what is reserved, what they become.
+
+A *hostname* is a DNS name or an IP address without port, lower case; an *authority* may carry a port.
+Strings come from strangers, so every check is over a fixed set of ASCII characters.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from wellhead.errors import InputError
+
+NAME_MIN = 3  # characters
+NAME_MAX = 63  # characters: one DNS label
+
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_SANDBOX_PORT = re.compile(r"[0-9]+-cl-.*")  # {port}-{sandbox id}: the hostname pattern of sandbox ports
+_SHOWN = 80  # characters of a refused value that a message repeats
+
+RESERVED = frozenset(
+    """
+    abuse account acme admin administrator api app auth autoconfig autodiscover billing blog cdn connect
+    console dashboard dev dns docs edge email ftp git gateway help host hostmaster hosts imap info internal
+    localhost login mail metrics mta-sts news noc ns ns1 ns2 oauth operator ops pop pop3 postmaster proxy
+    public relay root sandbox security server shop signin smtp ssh ssl staging static status support system
+    test tls tunnel tunnels webmaster webmail wellhead wpad www zone
+    """.split()
+)
+
+# Words that nobody minds in a hostname; with the suffix they make more than 2^32 names.
+_FIRST = """
+    amber autumn bold brave bright brisk calm clear clever copper coral cosy crisp curious daily dapper
+    deep eager early easy fair fast fine fleet fond fresh gentle glad golden grand green happy hardy
+    hidden honest humble indigo ivory jolly keen kind late lively lucky mellow merry mild misty modest
+    neat nimble noble open patient plain polite proud quick quiet rapid rosy round ruby rustic sandy
+    shiny silent silver simple sleek smart smooth snowy solid spry steady sunny sweet swift tidy tiny
+    upbeat velvet vivid warm wild wise witty
+""".split()
+_SECOND = """
+    acorn alder anchor apple arrow aspen badger bay beacon beech birch bison bloom breeze brook canyon
+    cedar cliff cloud clover comet cove crane creek dawn delta dune eagle elm ember falcon fern field
+    finch fjord forest fox garden glade grove gull harbor hare hawk hazel heron hill island ivy jay
+    juniper lagoon lake lark laurel leaf lily linden lynx maple marsh meadow moon moss oak ocean olive
+    orchard otter owl pebble pine plum pond poplar prairie quail rain raven reed reef ridge river robin
+    sage shore sparrow spring spruce star stone stream summit swan thistle tide trail tulip valley wave
+    willow wind wren
+""".split()
+_SUFFIX = "23456789abcdefghjkmnpqrstuvwxyz"  # no characters that are taken for one another
+
+
+def shown(value: str) -> str:
+    """A refused value as a message repeats it: quoted, escaped, cut."""
+    cut = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else ascii(c)[1:-1] for c in cut) + '"'
+
+
+def name_fault(name: str) -> str | None:
+    """The first rule a tunnel name breaks, as a sentence that names the value; None for a good name.
+
+    Source: inkbox-tunnels, "Names": 3 to 63 of ``a-z 0-9 -``, ends alphanumeric, no ``--``.
+    """
+    if not NAME_MIN <= len(name) <= NAME_MAX:
+        return f"tunnel name {shown(name)} has {len(name)} characters, {NAME_MIN} to {NAME_MAX} are allowed"
+    if wrong := next((c for c in name if c not in "abcdefghijklmnopqrstuvwxyz0123456789-"), None):
+        return f"tunnel name {shown(name)} contains {shown(wrong)}, only a-z, 0-9 and - are allowed"
+    if name[0] == "-" or name[-1] == "-":
+        return f"tunnel name {shown(name)} must begin and end with a letter or a digit"
+    if "--" in name:
+        return f'tunnel name {shown(name)} must not contain "--"'
+    return None
+
+
+def check_name(name: str) -> str:
+    """The name itself, when it is well formed.
+
+    Raises:
+        InputError: says which rule is broken.
+    """
+    if fault := name_fault(name):
+        raise InputError(fault)
+    return name
+
+
+def is_reserved(name: str, extra: Collection[str] = ()) -> bool:
+    """Whether a well-formed name is kept from tunnels; ``extra`` comes from settings."""
+    return name in RESERVED or name in extra or _SANDBOX_PORT.fullmatch(name) is not None
+
+
+def suggest() -> str:
+    """A fresh name, ``word-word-xxxx``."""
+    suffix = "".join(secrets.choice(_SUFFIX) for _ in range(4))
+    return f"{secrets.choice(_FIRST)}-{secrets.choice(_SECOND)}-{suffix}"
+
+
+def split_authority(authority: str) -> tuple[str, int | None]:
+    """Hostname and port of ``name``, ``name:port``, ``1.2.3.4:port`` or ``[::1]:port``.
+
+    The hostname is lower case, without brackets and without one trailing dot.
+
+    Raises:
+        InputError: neither a DNS name nor an address, or a port outside 0..65535.
+    """
+    if authority.startswith("["):
+        inside, bracket, rest = authority[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise InputError(f"{shown(authority)} is not an address: expected [IPv6] or [IPv6]:PORT")
+        return _address(inside, 6, authority), _port(rest[1:], authority) if rest else None
+    host, colon, port = authority.partition(":")
+    return check_hostname(host), _port(port, authority) if colon else None
+
+
+def check_hostname(hostname: str) -> str:
+    """The hostname in its canonical spelling: lower case, one trailing dot stripped; IPv6 without brackets.
+
+    Raises:
+        InputError: neither a DNS name nor an IP address.
+    """
+    if not hostname.isascii():
+        raise InputError(f"hostname {shown(hostname)} is not ASCII")
+    host = hostname.lower().removesuffix(".")
+    if ":" in host:
+        return _address(host, 6, hostname)
+    labels = host.split(".")
+    if all(label.isdigit() for label in labels):  # ASCII digits: isascii() was asked above
+        return _address(host, 4, hostname)
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise InputError(f"{shown(hostname)} is not a hostname")
+    return host
+
+
+def _address(text: str, version: int, whole: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or address.version != version or "%" in text:
+        raise InputError(f"{shown(whole)} is not an IPv{version} address")
+    return str(address)
+
+
+def _port(text: str, whole: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise InputError(f"{shown(whole)} has port {shown(text)}, expected a number from 0 to 65535")
+    return int(text)
+
+
+def is_loopback(hostname: str) -> bool:
+    """Whether this hostname names this machine without asking DNS (``localhost``: RFC 6761 section 6.3)."""
+    if hostname == "localhost" or hostname.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return False
+
+
+def join_authority(hostname: str, port: int | None) -> str:
+    """``hostname:port``, with brackets around IPv6; without the port where it is None."""
+    host = f"[{hostname}]" if ":" in hostname else hostname
+    return host if port is None else f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """How the world reaches this server: known once its sockets are bound."""
+
+    domain: str  # tunnels are labels under it
+    zone: str  # the hostname agents dial
+    https_port: int
+    http_port: int | None = None  # None: no plain port
+
+    def hostname(self, name: str) -> str:
+        """The hostname of a tunnel."""
+        return f"{name}.{self.domain}"
+
+    def urls(self, name: str) -> list[str]:
+        """The public URLs of an edge tunnel, https first; the port is there where it is not the scheme's."""
+        return self._urls(self.hostname(name))
+
+    @property
+    def api_url(self) -> str:
+        """The control plane's base URL, at the zone name."""
+        return self._urls(self.zone)[0]
+
+    def _urls(self, hostname: str) -> list[str]:
+        https = None if self.https_port == 443 else self.https_port
+        urls = [f"https://{join_authority(hostname, https)}"]
+        if self.http_port is not None:
+            http = None if self.http_port == 80 else self.http_port
+            urls.append(f"http://{join_authority(hostname, http)}")
+        return urls
