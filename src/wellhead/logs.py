@@ -4,8 +4,8 @@
 
     2030-01-02T03:04:05.678Z INFO wellhead.edge session opened session=s_1 tunnel=my-agent peer=192.0.2.7
 
-Standard ``logging`` underneath. Control characters, bidirectional marks and line breaks are escaped, a line is at
-most ``LINE_MAX`` bytes, and a ``Secret`` shows as ``Secret(***)``.
+Standard ``logging`` underneath. Control characters, bidirectional marks and line breaks are escaped, a line
+is at most ``LINE_MAX`` bytes, and a ``Secret`` shows as ``Secret(***)``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,377 @@
+"""The server's settings: one record from which file key, variable, flag, help and reference page come.
+
+A key ``head_seconds`` is ``head_seconds = 10`` in the TOML file, ``WELLHEAD_HEAD_SECONDS=10`` in the
+environment, and an override by the command line. Precedence: command line, environment, file, default.
+Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from wellhead.errors import InputError, SettingsError
+from wellhead.model.names import is_reserved, join_authority, shown, split_authority
+
+PREFIX = "WELLHEAD_"
+
+CLIENT_VARIABLES: Mapping[str, str] = {
+    "WELLHEAD_HOME": "Directory of profile, tunnels' state and `server/`; default `~/.wellhead`.",
+    "WELLHEAD_CONFIG": "The server's settings file; the flag `--config` goes before it.",
+    "WELLHEAD_URL": "Base URL of the control plane, for agents and the CLI.",
+    "WELLHEAD_API_KEY": "API key, for agents and the CLI.",
+    "WELLHEAD_CA_FILE": "PEM file of certificate authorities to trust, for agents and the CLI.",
+    "WELLHEAD_TUNNEL_SECRET": "A tunnel's connect secret, for agents.",
+}
+"""Variables that the server's settings do not read, but that may stand in its environment."""
+
+
+def home() -> Path:
+    """The user's directory: ``$WELLHEAD_HOME``, or ``~/.wellhead``. It need not exist."""
+    return Path(os.environ.get("WELLHEAD_HOME") or "~/.wellhead").expanduser().absolute()
+
+
+def _address(text: str) -> str:
+    hostname, port = split_authority(text)
+    if port is None:
+        raise InputError(f"{shown(text)} has no port, expected HOST:PORT (port 0: any free one)")
+    return join_authority(hostname, port)
+
+
+def _hostname(text: str) -> str:
+    hostname, port = split_authority(text)
+    if port is not None:
+        raise InputError(f"{shown(text)} has a port, expected a hostname alone")
+    return hostname
+
+
+def _domain(text: str) -> str:
+    hostname = _hostname(text)
+    if hostname[-1].isdigit() and not hostname.rpartition(".")[2].strip("0123456789"):
+        raise InputError(f"{shown(text)} is an IP address, names cannot stand under it")
+    if ":" in hostname:
+        raise InputError(f"{shown(text)} is an IP address, names cannot stand under it")
+    if len(hostname) > 253 - 64:
+        raise InputError(f"{shown(text)} has {len(hostname)} characters, at most 189 leave room for a name")
+    return hostname
+
+
+def _off(given: object) -> object:
+    """``off`` and TOML's ``false`` say that there is none."""
+    return None if given is False or (isinstance(given, str) and given.lower() == "off") else given
+
+
+def _list(given: object) -> object:
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Hostname = Annotated[str, AfterValidator(_hostname)]
+Domain = Annotated[str, AfterValidator(_domain)]
+Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+AccessLog = Annotated[str, AfterValidator(lambda text: text.lower() if text.lower() in _STREAMS else text)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)]
+_STREAMS = ("stderr", "off")
+
+
+class ServerSettings(BaseSettings):
+    """What ``wellhead up`` can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+    data_dir: Directory = Field(
+        default_factory=lambda: home() / "server",
+        description="Where database, local CA and admin key live; made with mode 0700.",
+    )
+    domain: Domain = Field("localhost", description="Tunnels are names under this domain.")
+    zone: Hostname | None = Field(
+        None, description="The hostname or IP address that agents dial; default: the domain."
+    )
+    https: Address = Field("127.0.0.1:8443", description="Where visitors and agents connect with TLS.")
+    http: Annotated[Address | None, BeforeValidator(_off)] = Field(
+        "127.0.0.1:8080", description="Where visitors connect without TLS; `off` for nowhere."
+    )
+    reserved_names: Names = Field(
+        (),
+        description="Names that no tunnel may have, beside the built-in ones; comma separated in a variable.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe lines that are logged."
+    )
+    access_log: AccessLog = Field(
+        "stderr", description="Where the line per exchange goes: `stderr`, `off`, or a file's path."
+    )
+
+    max_request_line_bytes: PositiveInt = Field(8192, description="Longest request line; beyond: 414.")
+    max_field_bytes: PositiveInt = Field(
+        8192, description="Longest header field, name and value; beyond: 431."
+    )
+    max_head_bytes: PositiveInt = Field(32768, description="Longest request head; beyond: 431.")
+    max_fields: PositiveInt = Field(100, description="Most header fields of a request; beyond: 431.")
+    max_trailer_bytes: PositiveInt = Field(
+        8192, description="Most bytes of trailers after a body; beyond: 400."
+    )
+    max_chunk_extension_bytes: NonNegativeInt = Field(
+        256, description="Longest extension of one chunk; beyond: 400."
+    )
+    max_reply_head_bytes: PositiveInt = Field(
+        65536, description="Longest head of an upstream's reply; beyond: 502."
+    )
+    max_interim_heads: NonNegativeInt = Field(16, description="Most 1xx heads before a reply; beyond: 502.")
+    max_pipelined: PositiveInt = Field(
+        16, description="Most requests read ahead of their answers on one connection."
+    )
+    max_unread_bytes: NonNegativeInt = Field(
+        65536, description="Most of an unread body that is read away to keep a connection."
+    )
+    unread_seconds: NonNegativeFloat = Field(
+        1.0, description="Longest time for reading an unread body away, before the connection is closed."
+    )
+
+    hello_seconds: PositiveFloat = Field(
+        5.0, description="For a whole ClientHello, and for an agent's hello after the handshake."
+    )
+    handshake_seconds: PositiveFloat = Field(10.0, description="For a TLS handshake.")
+    head_seconds: PositiveFloat = Field(
+        10.0, description="For a request's head, counted from its first byte; beyond: 408."
+    )
+    body_idle_seconds: PositiveFloat = Field(
+        30.0, description="Longest silence within a request's body; beyond: 408."
+    )
+    body_min_bytes_per_second: NonNegativeFloat = Field(
+        500.0, description="Slowest request body, judged after its first 10 seconds; beyond: 408."
+    )
+    write_idle_seconds: PositiveFloat = Field(
+        60.0,
+        description="Longest time a reader may take nothing while bytes wait; then its connection is closed.",
+    )
+    idle_seconds: PositiveFloat = Field(
+        620.0, description="Longest time a visitor's connection may stay open without a request."
+    )
+    reply_seconds: PositiveFloat = Field(
+        120.0, description="Longest wait for an upstream's reply head; beyond: 504."
+    )
+    drain_seconds: NonNegativeFloat = Field(30.0, description="For open exchanges to finish after SIGTERM.")
+
+    max_connections: NonNegativeInt = Field(
+        0, description="Most connections of visitors; 0: four fifths of the open-file limit."
+    )
+    connections_per_address: PositiveInt = Field(
+        256, description="Most connections of one visitor's address; beyond: 429."
+    )
+    connections_per_tunnel: PositiveInt = Field(
+        1000, description="Most connections of visitors with one tunnel; beyond: 503."
+    )
+    max_handshakes: PositiveInt = Field(500, description="Most unfinished TLS handshakes.")
+    handshakes_per_address: PositiveInt = Field(
+        20, description="Most unfinished TLS handshakes of one address."
+    )
+    loopback_exempt: bool = Field(
+        True, description="Whether limits per address spare 127.0.0.0/8 and ::1; off behind a local proxy."
+    )
+
+    ping_seconds: PositiveFloat = Field(
+        10.0, description="Silence on a session after which it is asked whether it lives."
+    )
+    ping_timeout_seconds: PositiveFloat = Field(
+        5.0, description="Wait for the answer, before the session is given up."
+    )
+    websocket_ping_seconds: PositiveFloat = Field(
+        20.0, description="Time between the edge's pings on a visitor's WebSocket."
+    )
+    websocket_pings_per_second: PositiveFloat = Field(
+        100.0, description="Most pings and unasked pongs of one WebSocket; beyond: close 1008."
+    )
+
+    max_api_body_bytes: PositiveInt = Field(
+        1048576, description="Longest body of a request to the REST API; beyond: 413."
+    )
+
+    @property
+    def agent_zone(self) -> str:
+        """The hostname that agents dial."""
+        return self.zone if self.zone is not None else self.domain
+
+    def is_reserved(self, name: str) -> bool:
+        """Whether a well-formed tunnel name is kept from tunnels."""
+        return is_reserved(name, self.reserved_names)
+
+    @classmethod
+    def load(cls, config: Path | None = None, overrides: Mapping[str, object] | None = None) -> Self:
+        """The settings from the command line's overrides, the environment and a TOML file.
+
+        ``config`` None means ``$WELLHEAD_CONFIG``, else no file. An override of None is as if not given.
+
+        Raises:
+            SettingsError: one line per problem: the key, its value, where it came from, the bound.
+        """
+        path = config or (Path(named) if (named := os.environ.get("WELLHEAD_CONFIG")) else None)
+        flags = {key: item for key, item in (overrides or {}).items() if item is not None}
+        sources: list[tuple[str, dict[str, Any]]] = [
+            ("the command line", flags),
+            ("the environment", EnvSettingsSource(cls)()),
+            (str(path), read_toml(path) if path is not None else {}),
+        ]
+        problems = [*_unknown_variables(cls), *_unknown_keys(cls, sources)]
+        merged = {
+            key: given
+            for _, keys in reversed(sources)
+            for key, given in keys.items()
+            if key in cls.model_fields
+        }
+        try:
+            settings = cls(**merged)
+        except ValidationError as error:
+            problems += [_problem(detail, sources) for detail in error.errors(include_url=False)]
+            raise SettingsError("\n".join(problems)) from None
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load` reads the sources itself, so that a complaint can say where a value came from; and a test
+        # that builds the record by hand gets what it wrote, whatever its environment.
+        return (init_settings,)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        SettingsError: missing, unreadable, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+
+
+def _unknown_variables(cls: type[ServerSettings]) -> list[str]:
+    known = {*CLIENT_VARIABLES, *(PREFIX + key.upper() for key in cls.model_fields)}
+    # Names only: a mistyped WELLHEAD_API_KEY holds a secret.
+    return [
+        f"unknown variable {shown(name)} in the environment{_did_you_mean(name, known)}"
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known
+    ]
+
+
+def _unknown_keys(cls: type[ServerSettings], sources: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    return [
+        f"unknown key {shown(key)} in {origin}{_did_you_mean(key, cls.model_fields)}"
+        for origin, keys in sources
+        for key in keys
+        if key not in cls.model_fields
+    ]
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _problem(detail: ErrorDetails, sources: list[tuple[str, dict[str, Any]]]) -> str:
+    key = str(detail["loc"][0])
+    origin, given = next(
+        ((origin, keys[key]) for origin, keys in sources if key in keys), ("the defaults", None)
+    )
+    if origin == "the environment":
+        origin = PREFIX + key.upper()
+    reason = detail["msg"]
+    if (cause := detail.get("ctx", {}).get("error")) is not None:
+        reason = str(cause)
+    elif reason.startswith("Input should "):
+        reason = f"{shown(str(given))} must " + reason.removeprefix("Input should ")
+    return f"{key} (from {origin}): {reason[:1].lower() + reason[1:]}"
+
+
+def reference_page() -> str:
+    """``docs/reference/settings.md``, printed from the fields."""
+    rows = [
+        f"| `{key}` | {_default(key)} | {field.description} |"
+        for key, field in ServerSettings.model_fields.items()
+    ]
+    variables = [f"| `{name}` | {text} |" for name, text in CLIENT_VARIABLES.items()]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Printed from `wellhead.settings` by `make docs`.",
+            "",
+            "A key `head_seconds` is written `head_seconds = 10` in the TOML file that `wellhead up --config"
+            " FILE` reads, and `WELLHEAD_HEAD_SECONDS=10` in the environment.",
+            "The command line goes before the environment, the environment before the file, the file before"
+            " the default. An unknown key or `WELLHEAD_*` variable is refused.",
+            "`wellhead up --check` validates and exits.",
+            "",
+            "| key | default | what it says |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "## Other variables",
+            "",
+            "| variable | what it says |",
+            "|---|---|",
+            *variables,
+            "",
+        ]
+    )
+
+
+def _default(key: str) -> str:
+    field = ServerSettings.model_fields[key]
+    if field.default_factory is not None:
+        return "`$WELLHEAD_HOME/server`"
+    match field.default:
+        case None | ():
+            return "-"
+        case bool():
+            return "`true`" if field.default else "`false`"
+        case float():
+            return f"`{field.default:g}`"
+        case other:
+            return f"`{other}`"
+
+
+if __name__ == "__main__":
+    print(reference_page(), end="")
