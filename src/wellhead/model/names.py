@@ -193,3 +193,28 @@ class Public:
             http = None if self.http_port == 80 else self.http_port
             urls.append(f"http://{join_authority(hostname, http)}")
         return urls
+
+
+def base_url(text: str) -> str:
+    """A control plane's base URL in its canonical spelling: ``https://authority``, no trailing slash.
+
+    ``http://`` is taken for this machine only: a key would cross the network in clear.
+
+    Raises:
+        InputError: another scheme, user information, a path, a query, or not a hostname.
+    """
+    scheme, found, rest = text.partition("://")
+    scheme, authority = scheme.lower(), rest.rstrip("/")
+    if not found or scheme not in ("https", "http"):
+        raise InputError(f"{shown(text)} is not a server's URL, expected https://HOST or https://HOST:PORT")
+    if any(c in authority for c in "/?#@"):
+        raise InputError(f"{shown(text)} must be https://HOST or https://HOST:PORT and nothing more")
+    hostname, port = split_authority(authority)
+    if scheme == "http" and not is_loopback(hostname):
+        raise InputError(
+            f"{shown(text)} would send the key in clear, use https (http is for this machine only)"
+        )
+    return f"{scheme}://{join_authority(hostname, None if port == _DEFAULT_PORTS[scheme] else port)}"
+
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
