@@ -1,0 +1,264 @@
+"""The local certificate authority of a server without public certificates.
+
+It signs a certificate per hostname, when somebody first asks for it: clients refuse a wildcard
+``*.localhost``, because a wildcard must have two labels behind it. Whoever trusts ``ca.pem`` trusts what
+this server says it is, and nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import os
+import ssl
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from wellhead.errors import InputError, LocalStateError
+from wellhead.net.files import private_directory, read_private, write_private
+from wellhead.net.tls import ALPN_HTTP, server_context
+
+CA_DAYS: Final = 3650
+LEAF_DAYS: Final = 90  # clients refuse more than 397
+RENEW_DAYS: Final = 60  # a context in use is made anew at this age
+SKEW: Final = dt.timedelta(hours=1)  # how far a client's clock may be behind ours
+CONTEXTS: Final = 256  # 21 KiB each
+
+_ADDRESSES: Final = ""  # the cache's name for the certificate of the server's addresses
+
+
+class LocalAuthority:
+    """Makes or loads ``ca.pem`` (0644) and ``ca.key`` (0600) and hands out server contexts.
+
+    Contexts are kept, the least recently used dropped beyond ``contexts``. Every leaf has the same P-256 key,
+    which lives as long as this object and is never stored.
+
+    Raises:
+        LocalStateError: the directory or a file is unsafe, corrupt, expired, or the two do not belong
+            together.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        addresses: Iterable[str] = (),
+        contexts: int = CONTEXTS,
+        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self.ca_file = directory / "ca.pem"
+        self._contexts = contexts
+        self._clock = clock
+        self._key, self._certificate = _load_or_make(directory, clock())
+        self._leaf_key = ec.generate_private_key(ec.SECP256R1())
+        self._leaf_key_pem = self._leaf_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        own = [ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", *addresses)]
+        self._addresses: tuple[x509.GeneralName, ...] = (
+            x509.DNSName("localhost"),
+            *(x509.IPAddress(ip) for ip in dict.fromkeys(own)),
+        )
+        self._cache: OrderedDict[tuple[str, tuple[str, ...]], _Minted] = OrderedDict()
+
+    def leaf_context(self, hostname: str, alpn: Sequence[str] = (ALPN_HTTP,)) -> ssl.SSLContext:
+        """The context for one hostname (lower case, A-labels, no dot at its end).
+
+        It certifies whatever it is asked for: the caller knows which names are ours.
+
+        Raises:
+            InputError: not a hostname.
+        """
+        return self._context(hostname, tuple(alpn))
+
+    def address_context(self, alpn: Sequence[str] = (ALPN_HTTP,)) -> ssl.SSLContext:
+        """The context for those who dial an address and so send no name: 127.0.0.1, ::1, localhost."""
+        return self._context(_ADDRESSES, tuple(alpn))
+
+    def _context(self, hostname: str, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        key = (hostname, alpn)
+        now = self._clock()
+        minted = self._cache.get(key)
+        if minted is not None and minted.begins <= now < minted.renew:
+            self._cache.move_to_end(key)
+            return minted.context
+        names = self._addresses if hostname == _ADDRESSES else (x509.DNSName(_checked(hostname)),)
+        minted = self._mint(names, alpn, now)
+        self._cache[key] = minted
+        self._cache.move_to_end(key)
+        if len(self._cache) > self._contexts:
+            self._cache.popitem(last=False)
+        return minted.context
+
+    def _mint(self, names: Sequence[x509.GeneralName], alpn: tuple[str, ...], now: dt.datetime) -> _Minted:
+        begins = now - SKEW
+        ends = min(now + dt.timedelta(days=LEAF_DAYS), self._certificate.not_valid_after_utc)
+        first = str(names[0].value)
+        public = self._leaf_key.public_key()
+        certificate = (
+            x509.CertificateBuilder()
+            # A common name has at most 64 characters; clients read the alternative names only.
+            .subject_name(_name(first if len(first) <= 64 else "Wellhead"))
+            .issuer_name(self._certificate.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(ends)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        context = server_context(alpn)
+        _load(context, certificate.public_bytes(serialization.Encoding.PEM) + self._leaf_key_pem)
+        return _Minted(context, begins, min(now + dt.timedelta(days=RENEW_DAYS), ends - SKEW))
+
+
+class _Minted(NamedTuple):
+    context: ssl.SSLContext
+    begins: dt.datetime
+    renew: dt.datetime
+
+
+def _load_or_make(directory: Path, now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    private_directory(directory)
+    key_file, certificate_file = directory / "ca.key", directory / "ca.pem"
+    key_pem = read_private(key_file)
+    certificate_pem = read_private(certificate_file, secret=False)
+    if key_pem is None:
+        if certificate_pem is not None:
+            raise LocalStateError(
+                f"{key_file} is missing beside {certificate_file}: "
+                "restore it, or move ca.pem away to begin anew"
+            )
+        # Two servers that start at once agree: the first name stands, and both read it back.
+        write_private(key_file, _new_key(), replace=False)
+        key_pem = read_private(key_file) or b""
+    key = _read_key(key_file, key_pem)
+    if certificate_pem is None:
+        write_private(certificate_file, _self_signed(key, now), mode=0o644, replace=False)
+        certificate_pem = read_private(certificate_file, secret=False) or b""
+    return key, _read_certificate(certificate_file, certificate_pem, key, now)
+
+
+def _new_key() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, now: dt.datetime) -> bytes:
+    public = key.public_key()
+    identifier = x509.SubjectKeyIdentifier.from_public_key(public)
+    # Its own words in the name: OpenSSL looks issuers up by name, and two servers' may be in one store.
+    name = _name(f"Wellhead local CA {identifier.digest.hex()[:8]}")
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
+        .not_valid_after(now + dt.timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _read_key(path: Path, pem: bytes) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise LocalStateError(f"{path} holds no readable private key") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise LocalStateError(f"{path} holds a key of another kind, not an elliptic curve key")
+    return key
+
+
+def _read_certificate(
+    path: Path, pem: bytes, key: ec.EllipticCurvePrivateKey, now: dt.datetime
+) -> x509.Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        public = certificate.public_key()
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise LocalStateError(f"{path} holds no readable CA certificate") from error
+    if not constraints.ca:
+        raise LocalStateError(f"{path} is not the certificate of an authority")
+    if public != key.public_key():
+        raise LocalStateError(f"{path} does not belong to the key beside it")
+    if certificate.not_valid_after_utc <= now + dt.timedelta(days=1):
+        ended = certificate.not_valid_after_utc.date()
+        raise LocalStateError(f"{path} ends on {ended}; move it and its key away to begin anew")
+    return certificate
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Wellhead"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common),
+        ]
+    )
+
+
+def _key_usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _checked(hostname: str) -> str:
+    labels = hostname.split(".")
+    plain = hostname.replace(".", "").replace("-", "").replace("_", "")
+    if not (len(hostname) <= 253 and plain.isascii() and plain.isalnum() and hostname == hostname.lower()):
+        raise InputError(f"{hostname!r} is not a hostname")
+    if not all(0 < len(label) <= 63 for label in labels):
+        raise InputError(f"{hostname!r} has a label that is empty or longer than 63 characters")
+    return hostname
+
+
+def _load(context: ssl.SSLContext, pem: bytes) -> None:
+    """Give a context its certificate and key, which Python can only do from a file."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return
+    descriptor = os.memfd_create("leaf")  # memory only: the key never touches a disk
+    try:
+        os.write(descriptor, pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)

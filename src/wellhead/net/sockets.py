@@ -1,0 +1,288 @@
+"""Sockets: addresses, listening, socket options, and dialling out.
+
+What the system refuses becomes an error of ours here, with the address in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.trsock
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from wellhead.errors import DialError, InputError, SettingsError
+
+BACKLOG: Final = 4096  # connections; with asyncio's 100, a thousand agents that return at once lose SYNs
+USER_TIMEOUT_SECONDS: Final = 15.0
+KEEPALIVE_SECONDS: Final = 60
+# Unsent bytes the kernel takes from us: what waits in the kernel can no longer be overtaken.
+NOTSENT_LOWAT_BYTES: Final = 128 * 1024
+ATTEMPT_DELAY_SECONDS: Final = 0.25  # RFC 8305 section 5, "Connection Attempt Delay"
+
+_TRIES_FOR_A_COMMON_PORT: Final = 32
+_NO_SUCH_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
+
+
+class Address(NamedTuple):
+    host: str  # a name or an IP address without brackets
+    port: int
+
+    def __str__(self) -> str:
+        return authority(self.host, self.port)
+
+
+def authority(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read ``host:port``, ``[ipv6]:port`` or a port alone, which means 127.0.0.1.
+
+    Raises:
+        InputError: anything else, or a port outside 0..65535.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host = "127.0.0.1"
+    elif host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if not _is_ip(host, 6):
+            raise InputError(f"{text!r} has no IPv6 address between its brackets")
+    elif not host or ":" in host or any(c.isspace() or c in "/@[]" for c in host):
+        raise InputError(f"{text!r} is not an address: expected host:port, [ipv6]:port or a port")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
+        raise InputError(f"{text!r} has no port from 0 to 65535")
+    return Address(host, int(port))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or IP address means this machine: ``localhost``, ``*.localhost``, 127/8, ::1.
+
+    Source: RFC 6761 section 6.3 for the names.
+    """
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return ip.is_loopback
+
+
+def address_group(ip: str) -> str:
+    """What limits per address count by: an IPv4 address, or the /64 network of an IPv6 address.
+
+    One customer of a provider has a /64 at least, so single IPv6 addresses limit nobody.
+    """
+    if ":" not in ip:
+        return ip
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, ip.partition("%")[0])
+    except OSError:
+        return ip
+    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
+
+
+def listen(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:
+    """Listening, non-blocking sockets for an address; the caller owns them.
+
+    A loopback host listens on 127.0.0.1 and ::1 alike, ``*`` and ``::`` on every address of both families;
+    a family this machine lacks is left out. With port 0 one free port is chosen for all of them.
+
+    Raises:
+        SettingsError: the address cannot be listened on; says why.
+    """
+    hosts = _listening_hosts(host)
+    for attempt in range(_TRIES_FOR_A_COMMON_PORT):
+        try:
+            return _listen_all(hosts, port, backlog)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            if not (taken and port == 0 and attempt + 1 < _TRIES_FOR_A_COMMON_PORT):
+                reason = (error.strerror or str(error)).lower()
+                raise SettingsError(f"cannot listen on {authority(host, port)}: {reason}") from error
+    raise AssertionError("unreachable")
+
+
+def _listening_hosts(host: str) -> tuple[str, ...]:
+    if host in ("*", "", "::"):
+        return ("0.0.0.0", "::")
+    if host == "::1" or host == "127.0.0.1" or host.lower() == "localhost":
+        return ("127.0.0.1", "::1")
+    return (host,)
+
+
+def _listen_all(hosts: Sequence[str], port: int, backlog: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for host in hosts:
+            try:
+                sockets.append(_listen_one(host, port, backlog))
+            except OSError as error:
+                if error.errno not in _NO_SUCH_FAMILY or len(hosts) == 1:
+                    raise
+                missing = error
+                continue
+            port = sockets[-1].getsockname()[1]
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets and missing is not None:
+        raise missing
+    return sockets
+
+
+def _listen_one(host: str, port: int, backlog: int) -> socket.socket:
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # Otherwise IPv4 visitors would show up as ::ffff:192.0.2.1.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def tune(
+    sock: socket.socket | asyncio.trsock.TransportSocket,
+    *,
+    user_timeout_seconds: float = USER_TIMEOUT_SECONDS,
+    notsent_lowat_bytes: int = NOTSENT_LOWAT_BYTES,
+) -> None:
+    """Set a TCP connection's options; on a socket of another kind (unix) it does nothing.
+
+    ``user_timeout_seconds`` is how long bytes may stay unacknowledged *or unread*: Linux ends a
+    connection whose peer announces no window for so long as well. So it must be longer than a slow
+    reader is given; the default is for carriers, whose readers never wait.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with contextlib.suppress(OSError):  # the peer may be gone already: the first read will tell
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
+            ("TCP_KEEPINTVL", 15),
+            ("TCP_KEEPCNT", 4),
+            ("TCP_USER_TIMEOUT", int(user_timeout_seconds * 1000)),
+            ("TCP_NOTSENT_LOWAT", notsent_lowat_bytes),
+        ):
+            option = getattr(socket, name, None)
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def dial(host: str, port: int, *, timeout_seconds: float) -> socket.socket:
+    """A connected, tuned, non-blocking TCP socket; the caller owns it.
+
+    Addresses are tried in turn, a new one every 250 ms (RFC 8305); loopback names are not looked up in DNS.
+    ``timeout_seconds`` covers name and connection.
+
+    Raises:
+        DialError: the name has no address, nobody answered, or not in time.
+    """
+    where = authority(host, port)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            addresses = await resolve(host, port)
+            sock = await _connect_first(addresses)
+    except TimeoutError as error:
+        raise DialError(f"{where}: no connection within {timeout_seconds:g} s") from error
+    except OSError as error:
+        raise DialError(f"{where}: {(error.strerror or str(error)).lower()}") from error
+    tune(sock)
+    return sock
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """The IP addresses of a name, in the order to try them, families taking turns.
+
+    Raises:
+        DialError: the name does not exist or cannot be looked up now.
+    """
+    if _is_ip(host, 4) or _is_ip(host.partition("%")[0], 6):
+        return [Address(host, port)]
+    if is_loopback(host):
+        return [Address("127.0.0.1", port), Address("::1", port)]
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "not a valid name"
+        raise DialError(f"{host}: {(detail or str(error)).lower()}") from error
+    by_family: dict[int, list[Address]] = {}
+    for family, _, _, _, address in found:
+        by_family.setdefault(family, []).append(Address(str(address[0]), port))
+    turns = list(by_family.values())
+    return [queue[n] for n in range(max(map(len, turns), default=0)) for queue in turns if n < len(queue)]
+
+
+async def _connect_first(addresses: Sequence[Address]) -> socket.socket:
+    """Race connections, each starting when the one before failed or 250 ms passed."""
+    waiting = list(reversed(addresses))
+    running: set[asyncio.Task[socket.socket]] = set()
+    failure: OSError = OSError("no address")
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.create_task(_connect(waiting.pop())))
+            patience = ATTEMPT_DELAY_SECONDS if waiting else None
+            done, running = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                try:
+                    winner = task.result()
+                except OSError as error:
+                    failure = error
+                    continue
+                for other in done - {task}:
+                    if other.exception() is None:
+                        other.result().close()
+                return winner
+        raise failure
+    finally:
+        await _discard(running)
+
+
+async def _discard(tasks: set[asyncio.Task[socket.socket]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, socket.socket):
+            outcome.close()
+
+
+async def _connect(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_ip(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
