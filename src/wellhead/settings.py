@@ -45,6 +45,7 @@ CLIENT_VARIABLES: Mapping[str, str] = {
     "WELLHEAD_API_KEY": "API key, for agents and the CLI.",
     "WELLHEAD_CA_FILE": "PEM file of certificate authorities to trust, for agents and the CLI.",
     "WELLHEAD_TUNNEL_SECRET": "A tunnel's connect secret, for agents.",
+    "WELLHEAD_DEBUG": "`1`: a command that fails shows where, with a traceback.",
 }
 """Variables that the server's settings do not read, but that may stand in its environment."""
 

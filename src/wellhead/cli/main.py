@@ -1,9 +1,163 @@
-"""The command line's front door."""
+"""The command line's front door: commands, their options, and how they end."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+from typer.main import get_command
+
+from wellhead.cli.exit import ExitCode, exit_code, report
 from wellhead.version import VERSION
 
+app = typer.Typer(
+    name="wellhead",
+    help="A public hostname for every agent and every sandbox port.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    pretty_exceptions_enable=False,
+)
 
-def main() -> None:
-    print(f"wellhead {VERSION}")
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"wellhead {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A public hostname for every agent and every sandbox port."""
+
+
+@app.command()
+def up(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="D", help="Database, keys and local CA.  [default: ~/.wellhead/server]"),
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Tunnels are names under it.  [default: localhost]")
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The name that agents dial.  [default: the domain]")
+    ] = None,
+    https: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where TLS is accepted.  [default: 127.0.0.1:8443]")
+    ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|off", help="Where plain HTTP is accepted.  [default: 127.0.0.1:8080]"),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file of settings.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Validate the settings and exit.")] = False,
+) -> None:
+    """Start a server: edge and control plane, with a database and a certificate authority of its own."""
+    from wellhead.cli.up import run_up
+
+    flags = {
+        "data_dir": None if data_dir is None else str(data_dir),
+        "domain": domain,
+        "zone": zone,
+        "https": https,
+        "http": http,
+    }
+    run_up({key: value for key, value in flags.items() if value is not None}, config=config, check=check)
+
+
+@app.command()
+def http(
+    upstream: Annotated[
+        str,
+        typer.Argument(
+            metavar="PORT|HOST:PORT|URL", help="The local app: 8000, app:8000, http://…, https://…, unix:/…."
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="The tunnel's name.  [default: one is made up and remembered]"),
+    ] = None,
+    host_header: Annotated[
+        str,
+        typer.Option(
+            metavar="rewrite|preserve|VALUE",
+            help="The Host that the app sees: its own, the public one, or VALUE.",
+        ),
+    ] = "rewrite",
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE", envvar="WELLHEAD_URL", help="The server.  [default: the one in the profile]"
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K", envvar="WELLHEAD_API_KEY", help="An API key.  [default: the one in the profile]"
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(metavar="F", envvar="WELLHEAD_CA_FILE", help="A CA to trust for the server, PEM."),
+    ] = None,
+) -> None:
+    """Put a local HTTP app on a public hostname."""
+    from wellhead.cli.http import HttpOptions, run_http
+
+    run_http(
+        HttpOptions(
+            upstream=upstream, name=name, host_header=host_header, url=url, api_key=api_key, ca_file=ca_file
+        )
+    )
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Exit after one verified round trip.")] = False,
+) -> None:
+    """Show a tunnel at work: a server, an app, an agent and a visitor, all on this machine."""
+    from wellhead.cli.demo import run_demo
+
+    run_demo(once=once)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit the process with its code; never shows a traceback."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code."""
+    command = get_command(app)
+    try:
+        result = command.main(arguments, prog_name="wellhead", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else ExitCode.OK
+    except BrokenPipeError:
+        sys.stdout = None  # nobody reads: the flush at exit must not complain
+        return ExitCode.FAILED
+    except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            return ExitCode.USAGE
+        _point_to_help(error)
+        report(error)
+        return exit_code(error)
+    except (Exception, KeyboardInterrupt) as error:
+        report(error)
+        return exit_code(error)
+
+
+def _point_to_help(error: TyperException) -> None:
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        error.add_note(f"{context.command_path} --help lists what there is")

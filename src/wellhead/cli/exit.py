@@ -1,0 +1,113 @@
+"""How a command ends: one clear line on stderr and an exit code.
+
+=====  ==================================================================
+code   meaning
+=====  ==================================================================
+0      done, or ended by Ctrl-C where that is the normal end
+1      something else went wrong
+2      the command line: an unknown option, a bad address, a missing value
+3      settings or local state: a file, a variable, a directory
+4      the server refused: a key, a secret, a removed tunnel
+5      the server or the network could not be reached
+6      the server's certificate is not trusted
+130    interrupted before there was anything to end cleanly
+=====  ==================================================================
+
+A hint is a note on the exception (``add_note``): the place that knows the remedy adds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import sys
+import traceback
+
+from typer.exceptions import TyperException
+
+from wellhead.errors import (
+    Forbidden,
+    InputError,
+    LinkError,
+    LocalStateError,
+    RefusedError,
+    SettingsError,
+    TrustError,
+    Unauthorized,
+    Unavailable,
+    WellheadError,
+)
+
+DEBUG_VARIABLE = "WELLHEAD_DEBUG"
+
+
+class ExitCode(enum.IntEnum):
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    SETTINGS = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    UNTRUSTED = 6
+    INTERRUPTED = 130
+
+
+# The first class that fits decides, so a branch stands after its exceptions.
+_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    (TrustError, ExitCode.UNTRUSTED),
+    (LinkError, ExitCode.UNREACHABLE),
+    (Unavailable, ExitCode.UNREACHABLE),
+    (RefusedError, ExitCode.REFUSED),
+    (Unauthorized, ExitCode.REFUSED),
+    (Forbidden, ExitCode.REFUSED),
+    (SettingsError, ExitCode.SETTINGS),
+    (LocalStateError, ExitCode.SETTINGS),
+    (InputError, ExitCode.USAGE),
+    (KeyboardInterrupt, ExitCode.INTERRUPTED),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """The number that a shell sees for ``error``."""
+    if isinstance(error, TyperException):
+        return error.exit_code
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return ExitCode.FAILED
+
+
+def report(error: BaseException) -> None:
+    """Write ``error`` to stderr: a line per problem, which is nearly always one, and a line per hint."""
+    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+        traceback.print_exception(error)
+    problems, hints = describe(error)
+    lines = [f"error: {problem}" for problem in problems] + [f"hint: {hint}" for hint in hints]
+    with contextlib.suppress(OSError, ValueError):  # nobody may be reading
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def describe(error: BaseException) -> tuple[list[str], list[str]]:
+    """The sentences for a person, and what may help."""
+    hints = [_printable(note) for note in getattr(error, "__notes__", ())]
+    if isinstance(error, TyperException):
+        message = " ".join(error.format_message().split()).rstrip(".")
+        return [_printable(message[:1].lower() + message[1:])], hints
+    if isinstance(error, KeyboardInterrupt):
+        return ["interrupted"], hints
+    if isinstance(error, WellheadError):
+        # Settings may be wrong in several places: they come as one line each.
+        return [_printable(line) for line in str(error).splitlines()] or [error.code], hints
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return [_printable(f"{(error.strerror or str(error)).lower()}{where}")], hints
+    hints.append(f"this is a fault of wellhead; {DEBUG_VARIABLE}=1 shows where it happened")
+    return [_printable(f"{type(error).__name__}: {error}")], hints
+
+
+def _printable(text: str) -> str:
+    """What a terminal would obey is shown as an escape; backslashes stay, most messages did that already."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )

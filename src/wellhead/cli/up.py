@@ -1,0 +1,82 @@
+"""``wellhead up``: a server with embedded defaults.
+
+stdout carries what a person must keep (the admin key, once) and then exactly one line that begins
+with ``ready``, for scripts that wait for it. Logs go to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from wellhead import logs
+from wellhead.errors import WellheadError
+from wellhead.net import loop
+from wellhead.profile import Profile
+from wellhead.serve import Ready, serve
+from wellhead.settings import ServerSettings
+
+ADMIN_KEY_FILE = "admin-key"
+
+
+def run_up(flags: Mapping[str, object], *, config: Path | None, check: bool) -> None:
+    """Serve until a signal; with ``check`` only say whether the settings are good."""
+    settings = ServerSettings.load(config, flags)
+    if check:
+        print(
+            f"settings are valid: data_dir={settings.data_dir} domain={settings.domain}"
+            f" zone={settings.agent_zone} https={settings.https} http={settings.http or 'off'}"
+        )
+        return
+    logs.configure(settings.log_level)
+    loop.run(_up(settings))
+
+
+async def _up(settings: ServerSettings) -> None:
+    stop = loop.stop_event(asyncio.get_running_loop())
+    await serve(settings, ready=_announce, stop=stop)
+
+
+def _announce(ready: Ready) -> None:
+    if ready.key is not None:
+        print(f"admin key    {ready.key.reveal()}")
+        print(f"             shown once; kept in {ready.data_dir / ADMIN_KEY_FILE}")
+        print(f"local CA     {ready.ca_file}")
+    _leave_profile(ready)
+    print(ready_line(ready), flush=True)
+
+
+def ready_line(ready: Ready) -> str:
+    """The one line that scripts wait for."""
+    https, http = ",".join(ready.https) or "off", ",".join(ready.http) or "off"
+    return f"ready https={https} http={http} api={ready.api}"
+
+
+def _leave_profile(ready: Ready) -> None:
+    """With it `wellhead http 8000` needs no option here. A profile written by hand stays as it is."""
+    try:
+        profile = Profile.load()
+        if profile.url is not None and not _written_by_up(profile):
+            print(f"profile      {profile.path} was written by hand and left as it is")
+            return
+        ours = replace(
+            profile,
+            url=ready.api.removesuffix("/").removesuffix("/api/v1"),
+            api_key=None,
+            api_key_file=ready.data_dir / ADMIN_KEY_FILE,
+            ca_file=ready.ca_file,
+        )
+        if ours != profile:
+            ours.save()
+    except WellheadError as error:
+        # The server works without it: that must not end it.
+        print(f"warning: no profile for `wellhead http`: {error}", file=sys.stderr, flush=True)
+
+
+def _written_by_up(profile: Profile) -> bool:
+    return profile.api_key is None and (
+        profile.api_key_file is not None and profile.api_key_file.name == ADMIN_KEY_FILE
+    )

@@ -1,0 +1,35 @@
+"""What every test stands on: a clean environment, and programs that must not be missing unseen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No setting, profile or proxy of whoever runs the tests gets into them."""
+    patch = pytest.MonkeyPatch()
+    for name in list(os.environ):
+        if name.startswith("WELLHEAD_") or name.lower().endswith("_proxy"):
+            patch.delenv(name)
+    patch.setenv("WELLHEAD_HOME", str(tmp_path_factory.mktemp("home") / ".wellhead"))
+    patch.setenv("PATH", f"{os.environ.get('PATH', '')}:{SBIN}")  # nginx and sshd live there
+    yield
+    patch.undo()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """``@pytest.mark.needs("nginx")``: without the program a test is skipped here, and fails in CI."""
+    needed = [name for marker in item.iter_markers("needs") for name in marker.args]
+    path = f"{os.environ.get('PATH', '')}:{SBIN}"
+    if missing := [name for name in needed if shutil.which(name, path=path) is None]:
+        sentence = f"needs {', '.join(missing)}, which `make test` installs when it runs as root"
+        if os.environ.get("CI", "").lower() in ("", "0", "false"):
+            pytest.skip(sentence)
+        pytest.fail(sentence, pytrace=False)
