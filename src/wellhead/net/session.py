@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
 from wellhead.wire.mux import Mux, MuxStream, Role
@@ -146,7 +147,7 @@ class Session(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's and aiofastnet's are no subclasses
         self._transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         peername = transport.get_extra_info("peername")

@@ -83,8 +83,12 @@ class PairStream:
         return False
 
 
-def join() -> tuple[PairStream, PairStream]:
-    """Two ends of one stream: what one sends the other's sink hears."""
+def join(opened_with: int = 0, ended: bool = False) -> tuple[PairStream, PairStream]:
+    """Two ends of one stream, the opener's first: what one sends the other's sink hears.
+
+    ``opened_with`` bytes travel beside the envelope, and ``ended`` tells that they are all.
+    """
     near, far = PairStream(), PairStream()
     near._other, far._other = far, near
+    near._account(opened_with, ended)
     return near, far

@@ -1,0 +1,164 @@
+"""The edge: one program that accepts visitors and agents on the same port, and joins them.
+
+The ClientHello decides everything before TLS starts: the certificate by its name, and by its ALPN
+whether an agent or a visitor is at the door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wellhead.edge.accesslog import AccessLog
+from wellhead.edge.directory import Directory
+from wellhead.edge.exchange import Door
+from wellhead.edge.gate import Gate, GateTerms
+from wellhead.edge.http1 import Http1Visitor
+from wellhead.edge.ingress import LOOPBACK, CountTerms, Ingress, VisitorTerms
+from wellhead.edge.local import LocalDoor, Scrapes
+from wellhead.edge.metrics import Metrics
+from wellhead.edge.registry import Registry
+from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
+from wellhead.errors import ClientHelloError
+from wellhead.net.authority import LocalAuthority
+from wellhead.net.portal import Portal, PortalTerms
+from wellhead.net.portal import Way as TlsWay
+from wellhead.net.sockets import is_loopback
+from wellhead.net.tls import ALPN_HTTP, ALPN_MUX
+from wellhead.net.upstream import UpstreamPool
+from wellhead.wire.sni import ClientHello
+
+UNRECOGNIZED_NAME = 112  # TLS alerts, RFC 8446 section 6
+NO_APPLICATION_PROTOCOL = 120
+BACKLOG = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeTerms:
+    """Everything that the edge is told at its start."""
+
+    domain: str
+    zone: str
+    visitor: VisitorTerms
+    counts: CountTerms
+    gate: GateTerms
+    portal: PortalTerms
+    drain_seconds: float
+
+
+class Edge:
+    """``control`` forwards to the control plane; ``log_to`` makes the access log."""
+
+    def __init__(
+        self,
+        terms: EdgeTerms,
+        directory: Directory,
+        authority: LocalAuthority,
+        control: UpstreamPool,
+        log_to: Callable[[Metrics], AccessLog],
+    ) -> None:
+        self.metrics = Metrics()
+        self.registry = Registry()
+        self._terms = terms
+        self._directory = directory
+        self._authority = authority
+        self._router = Router(terms.domain, terms.zone)
+        self._log = log_to(self.metrics)
+        self._scrapes = Scrapes(self.metrics, directory)
+        self._control = LocalDoor(control.accept)
+        self.gate = Gate(directory, self.registry, self.metrics, terms.gate)
+        self.ingress = Ingress(
+            self._router,
+            directory,
+            self.registry,
+            self._control_door,
+            self.metrics,
+            self._log,
+            terms.visitor,
+            terms.counts,
+        )
+        self._portals: list[Portal] = []
+        self._plain: list[asyncio.Server] = []
+        self.metrics.watch("wellhead_sessions", "Live sessions.", lambda: len(self.registry))
+        self.metrics.watch("wellhead_visitors", "Open visitors' connections.", lambda: len(self.ingress))
+
+    async def start(self, https: list[socket.socket], http: list[socket.socket]) -> None:
+        """Accept on listening sockets, which belong to the edge from here on."""
+        loop = asyncio.get_running_loop()
+        for sock in https:
+            local = _is_loopback(sock)
+            portal = Portal([sock], self._chooser(local), self._terms.portal, self._refused)
+            self._portals.append(portal)
+            portal.start()
+        for sock in http:
+            local = _is_loopback(sock)
+            self._plain.append(
+                await loop.create_server(self._visitor(local), sock=sock, backlog=BACKLOG)
+            )
+
+    async def drain(self) -> None:
+        """Accept nothing new, let what is open finish, tell agents to go elsewhere; then close."""
+        for portal in self._portals:
+            portal.stop()
+        for server in self._plain:
+            server.close()
+        self.gate.drain()
+        await self.ingress.drain(self._terms.drain_seconds)
+
+    async def close(self) -> None:
+        """End everything that is left. Idempotent."""
+        for server in self._plain:
+            server.close()
+        self.ingress.close()
+        await self.gate.close()
+        for portal in self._portals:
+            await portal.aclose()
+        await self._scrapes.close()
+        self._log.close()
+
+    # Doors
+
+    def _control_door(self, target: bytes, peer: str) -> Door:
+        if target.partition(b"?")[0] == b"/metrics":
+            return self._scrapes.door(trusted=peer in LOOPBACK)
+        return self._control
+
+    def _visitor(self, local: bool) -> Callable[[], Http1Visitor]:
+        return lambda: Http1Visitor(self.ingress, secure=False, local=local)
+
+    def _chooser(self, local: bool) -> Callable[[ClientHello, str], TlsWay]:
+        return lambda hello, peer: self._choose(hello, local)
+
+    def _choose(self, hello: ClientHello, local: bool) -> TlsWay:
+        """The certificate and the protocol for a ClientHello.
+
+        Raises:
+            ClientHelloError: a name that is not ours, or a protocol that this name does not speak.
+        """
+        name = hello.server_name
+        agents = name is None or self._router.is_zone(name)
+        if hello.alpn and ALPN_MUX.encode() in hello.alpn and agents:
+            return TlsWay(self._context(name, ALPN_MUX), self.gate.session)
+        if hello.alpn and ALPN_HTTP.encode() not in hello.alpn:
+            raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
+        if name is not None and self._router.destination(name).place is Place.NOWHERE:
+            raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
+        return TlsWay(
+            self._context(name, ALPN_HTTP),
+            lambda: Http1Visitor(self.ingress, secure=True, local=local, sni=name),
+        )
+
+    def _context(self, name: str | None, alpn: str) -> ssl.SSLContext:
+        if name is None or name in LOOPBACK_NAMES:
+            return self._authority.address_context((alpn,))
+        return self._authority.leaf_context(name, (alpn,))
+
+    def _refused(self, reason: str) -> None:
+        self.metrics.refused[reason] += 1
+
+
+def _is_loopback(sock: socket.socket) -> bool:
+    return is_loopback(sock.getsockname()[0])

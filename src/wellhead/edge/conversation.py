@@ -1,0 +1,189 @@
+"""An upgraded exchange: WebSocket bytes both ways.
+
+Payload is opaque and passed as it is; frame headers are followed in both directions, so that limits
+hold and a Close of ours can be put in at a frame boundary.
+
+Source: RFC 6455 sections 5 and 7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from wellhead.edge.exchange import Exchange
+from wellhead.errors import WebSocketError
+from wellhead.wire.streams import Buffer, HeadKind, Reason
+from wellhead.wire.ws import FrameFollower, close_frame
+
+GOING_AWAY = 1001
+SERVICE_RESTART = 1012
+BAD_GATEWAY = 1014
+PING = b"\x89\x00"  # an empty ping of a server
+MISSED_PINGS = 2  # unanswered pings after which a visitor is taken for gone
+CLOSE_SECONDS = 5.0  # how long a visitor may take to close after our Close
+
+
+class Terms(Protocol):
+    """The limits of a conversation."""
+
+    @property
+    def websocket_ping_seconds(self) -> float: ...
+    @property
+    def websocket_pings_per_second(self) -> float: ...
+
+
+class Upgraded(Protocol):
+    """The visitor's connection."""
+
+    choked: bool
+
+    def pause_upload(self) -> None: ...
+    def resume_upload(self) -> None: ...
+
+
+class Conversation:
+    """Takes the exchange's place as the stream's sink."""
+
+    __slots__ = (
+        "_bytes_in", "_bytes_out", "_closing_at", "_exchange", "_from_agent", "_from_visitor", "_heard",
+        "_heard_bytes", "_over", "_owed", "_stream", "_terms", "_transport", "_unanswered", "_visitor",
+    )  # fmt: skip
+
+    def __init__(
+        self, visitor: Upgraded, exchange: Exchange, transport: asyncio.Transport, terms: Terms
+    ) -> None:
+        assert exchange.stream is not None
+        self._visitor = visitor
+        self._exchange = exchange
+        self._transport = transport
+        self._stream = exchange.stream
+        self._stream.sink = self
+        self._terms = terms
+        self._heard = 0.0  # loop time at which the visitor's silence was last counted from
+        self._heard_bytes = 0
+        self._unanswered = 0  # pings of ours since the visitor was last heard
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._owed = 0
+        self._closing_at = 0.0  # when we cut a visitor that does not close, 0: not closing
+        self._over = False
+
+    def start(self, from_agent: Buffer, from_visitor: bytes) -> None:
+        """Carry what came beside the two heads."""
+        if from_agent:
+            self.on_data(from_agent, False)
+        if from_visitor:
+            self.from_visitor(from_visitor)
+
+    # From the visitor
+
+    def from_visitor(self, data: bytes) -> None:
+        if self._over or self._closing_at:
+            return
+        self._bytes_in += len(data)
+        try:
+            self._from_visitor.feed(data)
+        except WebSocketError as error:
+            self._stream.reset(Reason.PROTOCOL)
+            self._close_visitor(error.close_code, error.reason)
+            return
+        if not self._stream.send(data):
+            self._visitor.pause_upload()
+
+    def visitor_ended(self) -> bool:
+        """The visitor ended its half; True keeps the connection for the other half."""
+        if self._over or self._closing_at:
+            return False
+        self._stream.send(b"", True)
+        return self._transport.can_write_eof()
+
+    def visitor_lost(self) -> None:
+        if not self._over:
+            self._over = True
+            if not self._closing_at:
+                self._stream.reset(Reason.CANCELLED)
+            self._conclude("")
+
+    def unchoked(self) -> None:
+        owed, self._owed = self._owed, 0
+        if owed and not self._over:
+            self._stream.consumed(owed)
+
+    # Sink
+
+    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
+        self._stream.reset(Reason.PROTOCOL)
+        self._close_visitor(BAD_GATEWAY, "upstream-failed")
+
+    def on_data(self, data: Buffer, end: bool) -> None:
+        if self._over or self._closing_at:
+            return
+        size = len(data)
+        if size:
+            try:
+                self._from_agent.feed(data)
+            except WebSocketError as error:
+                self._stream.reset(Reason.PROTOCOL)
+                self._close_visitor(BAD_GATEWAY, error.reason)
+                return
+            self._bytes_out += size
+            self._transport.write(data)
+        if end:
+            self._over = True
+            self._transport.close()
+            self._conclude("")
+        elif self._visitor.choked:
+            self._owed += size
+        else:
+            self._stream.consumed(size)
+
+    def on_reset(self, reason: int) -> None:
+        if not (self._over or self._closing_at):
+            self._close_visitor(BAD_GATEWAY, "agent-lost")
+
+    def on_writable(self) -> None:
+        self._visitor.resume_upload()
+
+    # Ends
+
+    def drain(self) -> None:
+        """Ask the visitor to come again: the edge restarts."""
+        if not (self._over or self._closing_at):
+            self._stream.reset(Reason.CANCELLED)
+            self._close_visitor(SERVICE_RESTART, "draining")
+
+    def tick(self, now: float) -> None:
+        if self._closing_at:
+            if now >= self._closing_at:
+                self._transport.abort()
+        elif self._bytes_in != self._heard_bytes or not self._heard:
+            self._heard, self._heard_bytes, self._unanswered = now, self._bytes_in, 0
+        elif now - self._heard >= self._terms.websocket_ping_seconds * (self._unanswered + 1):
+            self._ping()
+
+    def _ping(self) -> None:
+        """Ask a silent visitor whether it is there; its pong passes to the upstream, which ignores it."""
+        if self._unanswered >= MISSED_PINGS:
+            self._exchange.reason = "visitor-silent"
+            self._transport.abort()
+        elif self._from_agent.at_boundary:
+            self._unanswered += 1
+            self._transport.write(PING)
+
+    def _close_visitor(self, code: int, reason: str) -> None:
+        """Put in a Close where a frame may stand; cut the connection where one may not."""
+        loop = asyncio.get_running_loop()
+        self._exchange.reason = reason
+        if not self._from_agent.at_boundary:
+            self._transport.abort()
+            return
+        self._transport.write(close_frame(code, reason))
+        self._closing_at = loop.time() + CLOSE_SECONDS
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _conclude(self, reason: str) -> None:
+        self._exchange.conclude(self._bytes_in, self._bytes_out, self._exchange.reason or reason)

@@ -1,0 +1,335 @@
+"""One request and its reply, between a visitor's connection and a stream.
+
+An exchange is the stream's sink and the visitor's partner. It knows nothing of HTTP versions: the
+visitor's side writes heads and bodies in its own way. It holds the rules that every visitor is owed:
+a reply is verified before a byte of it goes out; what breaks before the head becomes a page, what
+breaks after it becomes a truncation that the visitor can see, never a clean end; bytes are credited
+to the agent when they have left for the visitor; one access line at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from wellhead.edge import accesslog, pages
+from wellhead.edge.pages import Page
+from wellhead.edge.registry import Line
+from wellhead.errors import HttpError
+from wellhead.wire.headers import ReplyFacts, read_interim, read_reply, read_trailers
+from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
+
+MAX_INTERIM = 16  # 1xx heads before the reply; more are an attack or a bug
+
+_PAGES = {
+    Reason.REFUSED: pages.BUSY,
+    Reason.UPSTREAM_UNREACHABLE: pages.UNREACHABLE,
+    Reason.UPSTREAM_FAILED: pages.BROKEN,
+    Reason.TIMEOUT: pages.TIMEOUT,
+    Reason.OVERLOADED: pages.BUSY,
+    Reason.SESSION_LOST: pages.LOST,
+}
+
+
+class Door(Protocol):
+    """Whatever streams can be opened on: a session, or the control plane's own."""
+
+    def open(
+        self,
+        kind: StreamKind,
+        envelope: bytes,
+        sink: Sink,
+        data: Buffer = b"",
+        end: bool = False,
+        *,
+        interactive: bool = False,
+    ) -> Stream: ...
+
+
+class Visitor(Protocol):
+    """The visitor's side of an exchange; one for each HTTP version."""
+
+    peer: str
+    choked: bool  # the visitor reads too slowly: no credit for the agent now
+
+    def send_interim(self, head: bytes) -> None: ...
+    def send_reply(self, facts: ReplyFacts, data: Buffer, end: bool) -> None: ...
+    def send_body(self, data: Buffer, end: bool) -> None: ...
+    def send_trailers(self, fields: bytes) -> None: ...
+    def send_page(self, page: Page) -> None: ...
+    def cut(self) -> None:
+        """End the reply so that the visitor can see that it is not whole."""
+
+    def upgrade(self, facts: ReplyFacts, data: Buffer) -> None:
+        """The upstream answered 101: from now on bytes."""
+
+    def resume_upload(self) -> None: ...
+    def finished(self) -> None:
+        """The exchange is over: the next request may begin."""
+
+
+class Exchange:
+    """See the module. ``clock`` gives loop seconds; ``log`` takes the access line."""
+
+    __slots__ = (
+        "_clock", "_door", "_envelope", "_interims", "_left", "_line", "_log", "_owed", "_retry",
+        "began", "bytes_in", "bytes_out", "ended", "first_byte", "method", "name", "over", "place",
+        "progress", "reason", "request_id", "status", "stream", "target", "uploaded", "visitor",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        visitor: Visitor,
+        method: bytes,
+        target: bytes,
+        request_id: bytes,
+        place: str,
+        name: str,
+        clock: Callable[[], float],
+        log: Callable[[accesslog.Line], None],
+    ) -> None:
+        self.visitor = visitor
+        self.method = method
+        self.target = target
+        self.request_id = request_id
+        self.place = place
+        self.name = name
+        self._clock = clock
+        self._log = log
+        self._line: Line | None = None
+        self._retry: Callable[[], Door | None] | None = None
+        self._envelope = b""
+        self.began = self.progress = clock()
+        self.first_byte = 0.0
+        self.ended = 0.0
+        self.stream: Stream | None = None
+        self.status = 0  # of the reply that went to the visitor
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._left = -1  # body bytes still to come by Content-Length, -1 if not told
+        self._owed = 0  # bytes handed to a choked visitor, not yet credited
+        self._interims = 0
+        self.uploaded = False  # the request is complete
+        self.over = False
+        self.reason = ""
+
+    def open(
+        self,
+        door: Door,
+        line: Line | None,
+        kind: StreamKind,
+        envelope: bytes,
+        data: Buffer,
+        end: bool,
+        retry: Callable[[], Door | None] | None = None,
+    ) -> None:
+        """Send the request on its way; ``data`` are its first body bytes.
+
+        ``retry`` finds another door where the first refuses a request without a body.
+        """
+        if line is not None:
+            line.exchanges += 1
+            self._line = line
+        self.bytes_in = len(data)
+        self.uploaded = end
+        if end and not data:
+            self._retry = retry
+            self._envelope = envelope
+        self.stream = door.open(
+            kind, envelope, self, data, end, interactive=kind is StreamKind.WEBSOCKET
+        )
+
+    # From the visitor
+
+    def upload(self, data: Buffer, end: bool) -> bool:
+        """Body bytes of the visitor; False means: stop reading until ``resume_upload``."""
+        if self.over:
+            return True
+        self.bytes_in += len(data)
+        self.uploaded = end
+        self.progress = self._clock()
+        assert self.stream is not None
+        return self.stream.send(data, end)
+
+    def upload_trailers(self, fields: bytes) -> None:
+        """The visitor's trailers; the request is complete."""
+        if not self.over:
+            self.uploaded = True
+            assert self.stream is not None
+            self.stream.head(HeadKind.TRAILERS, fields, b"", True)
+
+    def unchoked(self) -> None:
+        """The visitor reads again: credit what it took."""
+        owed, self._owed = self._owed, 0
+        if owed and self.stream is not None and not self.over:
+            self.stream.consumed(owed)
+
+    def abandon(self, reason: str) -> None:
+        """The visitor left or broke a rule: the upstream is told at once."""
+        if not self.over:
+            self.reason = self.reason or reason
+            self._give_up(Reason.CANCELLED)
+            self._complete(whole=False)
+
+    def refuse(self, page: Page) -> None:
+        """End with a page of ours, or with a truncation where the reply had begun."""
+        if not self.over:
+            self._give_up(Reason.TIMEOUT if page.status == 504 else Reason.CANCELLED)
+            self._fail(page)
+
+    # Sink
+
+    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
+        if self.over:
+            return
+        try:
+            if kind == HeadKind.REPLY:
+                self._on_reply(read_reply(head, self.method), data, end)
+            elif kind == HeadKind.INTERIM:
+                self._on_interim(head)
+            else:
+                self._on_trailers(read_trailers(head))
+        except HttpError as error:
+            self._broken(error.reason)
+
+    def on_data(self, data: Buffer, end: bool) -> None:
+        if self.over:
+            return
+        size = len(data)
+        if not self.status:
+            if size or end:
+                self._broken("body-before-head")
+            return
+        self.bytes_out += size
+        if self._left >= 0:
+            self._left -= size
+            if self._left < 0 or (end and self._left):
+                self._broken("length-mismatch")
+                return
+        self.visitor.send_body(data, end)
+        if end:
+            self._complete(whole=True)
+        else:
+            self._credit(size)
+
+    def on_reset(self, reason: int) -> None:
+        if self.over:
+            return
+        if reason == Reason.REFUSED and self._try_again():
+            return
+        self.stream = None
+        page = _PAGES.get(reason, pages.BROKEN)  # type: ignore[call-overload]  # a newer peer's number
+        self._fail(page)
+
+    def on_writable(self) -> None:
+        self.visitor.resume_upload()
+
+    # The reply
+
+    def _on_reply(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
+        if self.status:
+            raise HttpError(502, "second-reply")
+        self.first_byte = self._clock()
+        if facts.status == 101:
+            self.status = 101
+            self.visitor.upgrade(facts, data)
+            return
+        size = len(data)
+        left = facts.content_length
+        if facts.bodyless:
+            left = 0
+        if left is not None:
+            if size > left or (end and size < left):
+                if size > left or not size:
+                    raise HttpError(502, "length-mismatch")
+                self._truncated_reply(facts, data)
+                return
+            self._left = left - size
+        self.status = facts.status
+        self.bytes_out = size
+        self.visitor.send_reply(facts, data, end)
+        if end:
+            self._complete(whole=True)
+        elif size:
+            self._credit(size)
+
+    def _truncated_reply(self, facts: ReplyFacts, data: Buffer) -> None:
+        self.status = facts.status
+        self.bytes_out = len(data)
+        self.visitor.send_reply(facts, data, False)
+        self._broken("length-mismatch")
+
+    def _on_interim(self, head: bytes) -> None:
+        self._interims += 1
+        if self.status or self._interims > MAX_INTERIM:
+            raise HttpError(502, "too-many-interim")
+        self.progress = self._clock()
+        self.visitor.send_interim(read_interim(head))
+
+    def _on_trailers(self, fields: bytes) -> None:
+        if not self.status or self._left > 0:
+            raise HttpError(502, "early-trailers")
+        self.visitor.send_trailers(fields)
+        self._complete(whole=True)
+
+    def _credit(self, size: int) -> None:
+        if self.visitor.choked:
+            self._owed += size
+        elif self.stream is not None:
+            self.stream.consumed(size)
+
+    # Ends
+
+    def _try_again(self) -> bool:
+        """The request was never handed to an application: it may go to another session, once."""
+        retry, self._retry = self._retry, None
+        door = retry() if retry is not None and not self.status else None
+        if door is None:
+            return False
+        self.stream = door.open(StreamKind.HTTP, self._envelope, self, b"", True)
+        return True
+
+    def _broken(self, reason: str) -> None:
+        """The agent or its upstream broke the rules of HTTP."""
+        self.reason = reason
+        self._give_up(Reason.PROTOCOL)
+        self._fail(pages.BROKEN)
+
+    def _fail(self, page: Page) -> None:
+        self.reason = self.reason or page.reason
+        if self.status:
+            self.visitor.cut()
+            self._complete(whole=False)
+        else:
+            self.status = page.status
+            self.visitor.send_page(page)
+            self._complete(whole=True)
+
+    def _give_up(self, reason: Reason) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.reset(reason)
+
+    def _complete(self, *, whole: bool) -> None:
+        self.over = True
+        if self._line is not None:
+            self._line.exchanges -= 1
+            self._line = None
+        stream, self.stream = self.stream, None
+        if stream is not None and not self.uploaded:
+            stream.reset(Reason.CANCELLED)  # the reply is whole, the rest of the request is not wanted
+        self._log(
+            accesslog.Line(
+                self.place, self.name, self.visitor.peer, self.method, self.target, self.status, whole,
+                self.bytes_in, self.bytes_out, self.began, self.first_byte, self._clock(),
+                self.request_id, self.reason,
+            )
+        )  # fmt: skip
+        self.visitor.finished()
+
+    def conclude(self, bytes_in: int, bytes_out: int, reason: str) -> None:
+        """Write the access line of an upgraded conversation that is over."""
+        if not self.over:
+            self.bytes_in, self.bytes_out, self.reason = bytes_in, bytes_out, reason
+            self.uploaded = True
+            self._complete(whole=True)

@@ -1,0 +1,222 @@
+"""The agents' door: hello in, welcome or refusal out.
+
+Until its hello is accepted a connection may say one thing only, within ``hello_seconds``; after that
+its session is in the registry until the connection ends. A refusal says itself whether it is final.
+
+Source: docs/reference/wire.md, "Hello".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wellhead.edge.directory import Directory, TunnelView
+from wellhead.edge.metrics import Metrics
+from wellhead.edge.registry import Registry
+from wellhead.errors import (
+    HelloError,
+    ProtocolError,
+    QuotaExceeded,
+    RefusedError,
+    Retry,
+    SecretRejected,
+    VersionRefused,
+    WellheadError,
+)
+from wellhead.logs import Log
+from wellhead.model.access import Secret
+from wellhead.model.records import TunnelId
+from wellhead.net.session import Liveness, Session
+from wellhead.wire.frames import Kind
+from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
+from wellhead.wire.mux import MuxStream, Role
+from wellhead.wire.streams import Buffer, Reason, StreamKind
+
+_log = Log("wellhead.edge")
+FAILURES_PER_MINUTE = 10  # rejected credentials from one address before hellos are put off
+
+
+@dataclass(frozen=True, slots=True)
+class GateTerms:
+    """What the gate demands and announces."""
+
+    hello_seconds: float
+    drain_seconds: float
+    liveness: Liveness
+    loopback_exempt: bool
+    public_urls: Callable[[str], list[str]]  # of a tunnel's name
+
+
+class Gate:
+    """Makes a session of each agent's connection, and lets it in."""
+
+    def __init__(
+        self, directory: Directory, registry: Registry, metrics: Metrics, terms: GateTerms
+    ) -> None:
+        self._directory = directory
+        self._registry = registry
+        self._metrics = metrics
+        self._terms = terms
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[Session, asyncio.TimerHandle] = {}  # no hello yet
+        self._admissions: dict[Session, asyncio.Task[None]] = {}  # hello being checked
+        self._admitted: dict[Session, TunnelView] = {}
+        self._failures: dict[str, list[float]] = {}  # address -> times of rejected credentials
+        self._draining = False
+
+    def session(self) -> Session:
+        """A protocol for a connection whose ALPN was the native carrier's."""
+        session = Session(
+            Role.ACCEPTOR,
+            on_open=_refuse_stream,
+            on_control=self._control,
+            on_lost=self._lost,
+            liveness=self._terms.liveness,
+        )
+        late = self._loop.call_later(self._terms.hello_seconds, self._too_late, session)
+        self._waiting[session] = late
+        return session
+
+    def drain(self) -> None:
+        """Tell every agent to look for another edge; new hellos are put off."""
+        self._draining = True
+        for session in list(self._admitted):
+            session.drain(Reason.CANCELLED, 500, "the edge is draining")
+
+    async def close(self) -> None:
+        """End every connection, let in or not."""
+        for task in list(self._admissions.values()):
+            task.cancel()
+        await asyncio.gather(*self._admissions.values(), return_exceptions=True)
+        for session in [*self._waiting, *self._admitted]:
+            session.close()
+
+    def end_tunnel(self, tunnel: TunnelId) -> None:
+        """End the live sessions of a tunnel (it was removed)."""
+        for session, view in list(self._admitted.items()):
+            if view.id == tunnel:
+                session.close()
+
+    # From the session
+
+    def _control(self, session: Session, kind: int, payload: bytes) -> None:
+        late = self._waiting.pop(session, None)
+        if late is None or kind != Kind.HELLO:
+            raise HelloError(f"control frame of kind {kind} where a first hello was expected")
+        late.cancel()
+        hello = Hello.decode(payload)
+        self._admissions[session] = self._loop.create_task(
+            self._admit(session, hello), name=f"admit {session.peer}"
+        )
+
+    def _too_late(self, session: Session) -> None:
+        self._waiting.pop(session, None)
+        self._metrics.hellos_refused["no-hello"] += 1
+        session.abort(HelloError(f"no hello within {self._terms.hello_seconds:g} s"))
+
+    def _lost(self, session: Session, error: WellheadError | None) -> None:
+        late = self._waiting.pop(session, None)
+        if late is not None:
+            late.cancel()
+        task = self._admissions.pop(session, None)
+        if task is not None:
+            task.cancel()
+        view = self._admitted.pop(session, None)
+        if view is None:
+            if isinstance(error, ProtocolError):
+                self._metrics.hellos_refused[error.code] += 1
+            return
+        self._registry.remove(view.id, session)
+        self._directory.session_closed(view.id, session.id)
+        _log.info("session closed", session=session.id, tunnel=view.name, error=str(error or "-"))
+
+    # The decision
+
+    async def _admit(self, session: Session, hello: Hello) -> None:
+        try:
+            async with asyncio.timeout(self._terms.hello_seconds):
+                view = await self._check(session, hello)
+        except RefusedError as error:
+            self._refuse(session, error)
+        except TimeoutError:
+            self._refuse(session, QuotaExceeded("the directory is slow", retry_after_seconds=1.0))
+        else:
+            self._welcome(session, hello, view)
+        finally:
+            self._admissions.pop(session, None)
+
+    async def _check(self, session: Session, hello: Hello) -> TunnelView:
+        if self._draining:
+            raise QuotaExceeded("the edge is draining", retry_after_seconds=0.5)
+        if hello.protocol != PROTOCOL:
+            raise VersionRefused(f"protocol {hello.protocol} is not spoken here, only {PROTOCOL}")
+        self._check_failures(session.peer)
+        try:
+            return await self._directory.admit(
+                hello.tunnel, Secret(hello.secret), session.peer, hello.agent
+            )
+        except SecretRejected:
+            self._failures.setdefault(session.peer, []).append(self._loop.time())
+            raise
+
+    def _check_failures(self, peer: str) -> None:
+        if self._terms.loopback_exempt and peer in ("127.0.0.1", "::1"):
+            return
+        horizon = self._loop.time() - 60
+        recent = [at for at in self._failures.get(peer, ()) if at > horizon]
+        if recent:
+            self._failures[peer] = recent
+        else:
+            self._failures.pop(peer, None)
+        if len(recent) >= FAILURES_PER_MINUTE:
+            raise QuotaExceeded(
+                f"{len(recent)} rejected credentials within a minute, at most {FAILURES_PER_MINUTE}",
+                retry_after_seconds=60.0,
+            )
+
+    def _welcome(self, session: Session, hello: Hello, view: TunnelView) -> None:
+        if session.closed.done():
+            return
+        terms = self._terms
+        session.id = "s_" + secrets.token_hex(8)
+        session.mux.start(hello.window)
+        welcome = Welcome(
+            session=session.id,
+            tunnel_id=str(view.id),
+            name=view.name,
+            public_urls=terms.public_urls(view.name),
+            window=session.mux.window,
+            ping_seconds=terms.liveness.ping_seconds,
+            drain_seconds=terms.drain_seconds,
+        )
+        session.mux.control(Kind.WELCOME, welcome.encode())
+        self._admitted[session] = view
+        self._registry.add(view.id, session)
+        self._metrics.sessions_opened += 1
+        self._directory.session_opened(view.id, session.id, session.peer, hello.agent)
+        _log.info(
+            "session opened", session=session.id, tunnel=view.name, carrier="mux",
+            peer=session.peer, agent=hello.agent,
+        )  # fmt: skip
+
+    def _refuse(self, session: Session, error: RefusedError) -> None:
+        self._metrics.hellos_refused[error.code] += 1
+        _log.info("session refused", peer=session.peer, code=error.code, reason=str(error))
+        refused = Refused(
+            code=error.code,
+            message=str(error),
+            final=error.retry is Retry.NEVER,
+            retry_after_ms=int((error.retry_after_seconds or 0) * 1000),
+        )
+        session.mux.control(Kind.REFUSED, refused.encode())
+        session.close()
+
+
+def _refuse_stream(
+    stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool
+) -> None:
+    """The edge answers no streams of an agent: it only opens them."""
+    stream.reset(Reason.REFUSED)

@@ -1,0 +1,561 @@
+"""A visitor's HTTP/1.1 connection: requests in order, one exchange at a time.
+
+::
+
+    IDLE -> HEAD -> BODY -> BUSY -> IDLE ...      BUSY: the request is complete, the reply is not
+                     |        \\-> UPGRADED       bytes both ways, until both ends have ended
+                      \\-> UNREAD -> IDLE          the reply came before the body: a short rest is read away
+    any  -> LINGER -> closed                      we answered and close; what still comes is thrown away
+
+Bytes that come while an exchange is open wait in the buffer, bounded by the longest head; above it
+the socket is no longer read. Clocks are plain numbers that the ingress sweeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import socket
+import struct
+from typing import cast
+
+from wellhead.edge import pages
+from wellhead.edge.conversation import Conversation
+from wellhead.edge.exchange import Exchange
+from wellhead.edge.ingress import Ingress
+from wellhead.edge.pages import Page
+from wellhead.errors import HttpError
+from wellhead.wire import h1, headers
+from wellhead.wire.body import BodyDecoder, request_body
+from wellhead.wire.h1 import Head
+from wellhead.wire.headers import ReplyFacts, RequestFields
+from wellhead.wire.streams import Buffer, StreamKind
+
+HIGH_WATER = 128 * 1024  # bytes unsent to a visitor above which its agent gets no credit
+LOW_WATER = 32 * 1024
+FIRST_BYTES = 16 * 1024  # body bytes that may travel beside the head
+MEMO_MAX = 4 * 1024  # longest field block that a connection remembers
+JOIN_BELOW = 16 * 1024  # smaller body pieces are copied behind their head or chunk size
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class State(enum.Enum):
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    BUSY = "busy"
+    UNREAD = "unread"
+    UPGRADED = "upgraded"
+    LINGER = "linger"
+    CLOSED = "closed"
+
+
+class Http1Visitor(asyncio.Protocol):
+    """One connection. ``sni`` is the name its TLS was made for; ``secure`` whether there is TLS at all."""
+
+    __slots__ = (
+        "_block", "_body", "_body_began", "_body_bytes", "_buffer", "_chunked_out", "_conversation",
+        "_deadline", "_edge_fields", "_eof", "_exchange", "_expecting", "_fields", "_http11", "_ingress",
+        "_keep", "_local", "_method", "_reading", "_refusal", "_scheme", "_sent_at", "_sni", "_state",
+        "_terms", "_transport", "_unsent", "choked", "peer",
+    )  # fmt: skip
+
+    def __init__(self, ingress: Ingress, *, secure: bool, local: bool, sni: str | None = None) -> None:
+        self._ingress = ingress
+        self._terms = ingress.terms
+        self._scheme = b"https" if secure else b"http"
+        self._local = local
+        self._sni = sni
+        self._transport: asyncio.Transport | None = None
+        self.peer = ""
+        self.choked = False
+        self._state = State.IDLE
+        self._buffer = b""
+        self._deadline = 0.0  # loop time at which the state's clock runs out, 0: none
+        self._reading = True
+        self._eof = False  # the visitor ended its half
+        self._refusal: Page | None = None  # over a limit: what the first request is answered with
+        # of the connection's last request: a repeated field block costs one comparison
+        self._block = b""
+        self._fields: RequestFields | None = None
+        self._edge_fields = b""
+        # of the running request
+        self._exchange: Exchange | None = None
+        self._method = b""
+        self._http11 = True
+        self._keep = True
+        self._chunked_out = False
+        self._expecting = False  # the visitor waits for 100 Continue before it sends its body
+        self._body: BodyDecoder | None = None
+        self._body_began = 0.0
+        self._body_bytes = 0
+        self._conversation: Conversation | None = None
+        # of what the visitor has not yet taken
+        self._unsent = 0
+        self._sent_at = 0.0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's and aiofastnet's are no subclasses
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        peername = transport.get_extra_info("peername")
+        self.peer = peername[0] if peername else ""
+        self._deadline = self._ingress.loop.time() + self._terms.head_seconds
+        self._refusal = self._ingress.admit(self)
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state is State.IDLE or state is State.HEAD:
+            self._take_head(self._buffer + data if self._buffer else data)
+        elif state is State.BODY:
+            self._take_body(data)
+        elif state is State.UPGRADED:
+            assert self._conversation is not None
+            self._conversation.from_visitor(data)
+        elif state is State.UNREAD:
+            self._skip_body(data)
+        elif state is State.BUSY:
+            self._buffer = self._buffer + data if self._buffer else data
+            if len(self._buffer) > self._terms.head.head:
+                self._pause()
+
+    def eof_received(self) -> bool:
+        """Keeps a half-closed connection for its reply, where the transport can."""
+        self._eof = True
+        transport = self._transport
+        if self._state is State.UPGRADED:
+            assert self._conversation is not None
+            return self._conversation.visitor_ended()
+        if self._state is State.BUSY and transport is not None and transport.can_write_eof():
+            if not self._exchange or not self._exchange.status:
+                self._deadline = self._ingress.loop.time() + self._terms.half_close_seconds
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._state = State.CLOSED
+        if self._conversation is not None:
+            self._conversation.visitor_lost()
+            self._conversation = None
+        if self._exchange is not None:
+            self._exchange.abandon("visitor-left")
+            self._exchange = None
+        self._ingress.release(self)
+
+    def pause_writing(self) -> None:
+        self.choked = True
+        self._unsent = HIGH_WATER
+        self._sent_at = self._ingress.loop.time()
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        if self._conversation is not None:
+            self._conversation.unchoked()
+        elif self._exchange is not None:
+            self._exchange.unchoked()
+
+    # The request
+
+    def _take_head(self, data: bytes) -> None:
+        try:
+            head = h1.read_head(data, h1.skip_empty_line(data), self._terms.head)
+            if head is None:
+                self._wait_for_head(data)
+            else:
+                self._begin(head, data[head.end :] if len(data) > head.end else b"")
+        except HttpError as error:
+            self._buffer = b""
+            self._refuse(pages.for_status(error.status, error.reason), last=True)
+
+    def _wait_for_head(self, data: bytes) -> None:
+        self._buffer = data
+        if self._state is State.IDLE and data:
+            self._state = State.HEAD
+            self._deadline = self._ingress.loop.time() + self._terms.head_seconds
+
+    def _begin(self, head: Head, rest: bytes) -> None:
+        """A whole head is here, and ``rest`` behind it."""
+        self._state = State.BUSY
+        line = h1.parse_request_line(head.line)
+        self._method, self._http11 = line.method, line.http11
+        if head.block == self._block and line.http11:  # fast path: the same fields as last time
+            fields = self._fields
+            assert fields is not None
+        else:
+            fields = self._read_fields(head.block, line.http11)
+        if line.authority is not None:
+            h1.check_authority(line, fields.host)
+        self._keep = fields.keep_alive
+        self._chunked_out = False
+        self._expecting = fields.expect_continue
+        self._body = request_body(fields.content_length, fields.chunked, self._terms.max_trailer_bytes)
+        self._buffer = b""
+        self._start(line.target, fields, rest)
+
+    def _read_fields(self, block: bytes, http11: bool) -> RequestFields:
+        fields = headers.read_request_fields(block, http11=http11, limits=self._terms.head)
+        self._edge_fields = headers.edge_fields(self.peer, self._scheme, fields.host)
+        if http11 and len(block) <= MEMO_MAX:
+            self._block, self._fields = block, fields
+        else:
+            self._block, self._fields = b"", None
+        return fields
+
+    def _start(self, target: bytes, fields: RequestFields, rest: bytes) -> None:
+        ingress = self._ingress
+        request_id = ingress.request_id()
+        way = self._refusal or ingress.way(
+            fields.hostname, target, self.peer, self._sni,
+            secure=self._scheme == b"https", local=self._local,
+        )  # fmt: skip
+        if isinstance(way, Page):
+            self._exchange = Exchange(
+                self, self._method, target, request_id, "none", "", ingress.loop.time, ingress.log.add
+            )
+            if self._body is None:
+                self._buffer = rest
+            else:
+                self._state = State.BODY
+            self._refuse(way, last=way.status in (421, 429))
+            if rest and self._state is State.UNREAD:
+                self._skip_body(rest)
+            return
+        exchange = self._exchange = Exchange(
+            self, self._method, target, request_id, way.place, way.name, ingress.loop.time, ingress.log.add
+        )
+        envelope = headers.request_envelope(
+            self._method, target, fields, self._edge_fields, request_id
+        )
+        kind = StreamKind.WEBSOCKET if fields.websocket else StreamKind.HTTP
+        self._deadline = exchange.began + self._terms.reply_seconds
+        if self._body is None:
+            self._buffer = rest
+            name = way.name
+            retry = (lambda: ingress.reopen(name)) if name and kind is StreamKind.HTTP else None
+            # An upgrade's stream stays open our way; every other request without a body is complete.
+            exchange.open(way.door, way.line, kind, envelope, b"", kind is StreamKind.HTTP, retry)
+            return
+        self._state = State.BODY
+        self._body_began = exchange.began
+        self._body_bytes = 0
+        exchange.open(way.door, way.line, kind, envelope, b"", False)
+        if rest and self._state is State.BODY:
+            self._take_body(rest)
+
+    def _take_body(self, data: bytes) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None
+        try:
+            done = body.feed(data)
+        except HttpError as error:
+            self._refuse(pages.for_status(error.status, error.reason), last=True)
+            return
+        pieces = body.take()
+        flowing = True
+        if done:
+            self._body = None
+            self._state = State.BUSY
+            self._buffer = body.leftover
+            self._deadline = self._ingress.loop.time() + self._terms.reply_seconds
+            last = len(pieces) - 1
+            trailers = body.trailers
+            for index, piece in enumerate(pieces):
+                exchange.upload(piece, index == last and not trailers)
+            if trailers:
+                exchange.upload_trailers(trailers)
+            elif not pieces:
+                exchange.upload(b"", True)
+            return
+        for piece in pieces:
+            self._body_bytes += len(piece)
+            flowing = exchange.upload(piece, False)
+        if not flowing and self._state is State.BODY:
+            self._pause()
+
+    # Visitor: what the exchange asks for
+
+    def send_interim(self, head: bytes) -> None:
+        if self._transport is not None and self._http11:
+            self._expecting = False
+            self._transport.write(head)
+
+    def send_reply(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        length = facts.content_length
+        framed = length is not None or facts.bodyless
+        if not framed and end:
+            length, framed = len(data), True
+        self._chunked_out = not framed and self._http11
+        if (not framed and not self._http11) or self._ingress.draining or self._eof:
+            self._keep = False
+        head = headers.visitor_head(
+            facts, length=length, chunked=self._chunked_out, close=not self._keep, http11=self._http11
+        )
+        if self._chunked_out:
+            transport.write(head)
+            if data:
+                self._write_chunk(data)
+        elif len(data) < JOIN_BELOW:
+            transport.write(head + data if data else head)
+        else:
+            transport.writelines((head, data))
+
+    def send_body(self, data: Buffer, end: bool) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if self._chunked_out:
+            if data:
+                self._write_chunk(data)
+            if end:
+                transport.write(h1.LAST_CHUNK)
+        elif data:
+            transport.write(data)
+
+    def _write_chunk(self, data: Buffer) -> None:
+        assert self._transport is not None
+        if len(data) < JOIN_BELOW:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+
+    def send_trailers(self, fields: bytes) -> None:
+        if self._transport is not None and self._chunked_out:
+            self._transport.write(b"0\r\n" + fields + b"\r\n")
+
+    def send_page(self, page: Page) -> None:
+        exchange = self._exchange
+        if self._transport is None or exchange is None:
+            return
+        if self._ingress.draining or self._eof or self._expecting:
+            self._keep = False
+        self._transport.write(
+            pages.render(
+                page,
+                html=pages.wants_html(self._block),
+                request_id=exchange.request_id.decode(),
+                close=not self._keep,
+                bodyless=self._method == b"HEAD",
+            )
+        )
+
+    def cut(self) -> None:
+        """A chunked reply lacks its last chunk, one with a length is short, any other is reset."""
+        transport = self._transport
+        self._keep = False
+        if transport is None:
+            return
+        self._state = State.LINGER
+        sock = transport.get_extra_info("socket")
+        if not self._chunked_out and sock is not None and not transport.get_write_buffer_size():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            transport.abort()
+        else:
+            self._close()
+
+    def upgrade(self, facts: ReplyFacts, data: Buffer) -> None:
+        transport, exchange = self._transport, self._exchange
+        assert transport is not None and exchange is not None and self._fields is not None
+        transport.write(headers.visitor_head(facts, length=None, chunked=False, close=False, http11=True))
+        self._state = State.UPGRADED
+        self._deadline = 0.0
+        early, self._buffer = self._buffer, b""
+        self._conversation = Conversation(self, exchange, transport, self._terms)
+        self._conversation.start(data, early)
+
+    def resume_upload(self) -> None:
+        if self._conversation is not None:
+            self._resume()
+        elif self._state is State.BODY:
+            self._resume()
+
+    def pause_upload(self) -> None:
+        """The agent takes no more for now."""
+        self._pause()
+
+    def finished(self) -> None:
+        """The exchange is over, its reply written."""
+        self._exchange = None
+        self._conversation = None
+        if self._state is State.LINGER or self._state is State.CLOSED:
+            return
+        if not self._keep or self._transport is None:
+            self._linger()
+        elif self._state is State.BODY:
+            self._read_away()
+        else:
+            self._settle()
+
+    def _read_away(self) -> None:
+        """The reply is out and the body is not all in: read a short rest, so that the connection lives."""
+        if self._expecting:  # it will be sent or not: nobody can tell what the next byte is
+            self._linger()
+            return
+        self._state = State.UNREAD
+        self._body_bytes = 0
+        self._deadline = self._ingress.loop.time() + self._terms.unread_seconds
+        self._resume()
+
+    def _skip_body(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        try:
+            done = body.feed(data)
+        except HttpError:
+            self._linger()
+            return
+        self._body_bytes += sum(map(len, body.take()))
+        if self._body_bytes > self._terms.max_unread_bytes:
+            self._linger()
+        elif done:
+            self._body = None
+            self._buffer = body.leftover
+            self._settle()
+
+    def _settle(self) -> None:
+        """Ready for the next request."""
+        assert self._transport is not None
+        self._state = State.IDLE
+        if self._eof:
+            self._close()
+            return
+        self._deadline = self._ingress.loop.time() + self._terms.idle_seconds
+        if not self._reading:
+            self._resume()
+        if self._buffer:  # pipelined: not from here, replies of ours would nest
+            self._ingress.loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        if self._state is State.IDLE and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._take_head(data)
+
+    # Refusals and ends
+
+    def _refuse(self, page: Page, *, last: bool) -> None:
+        """Answer the request that is here with a page of ours."""
+        exchange = self._exchange
+        if exchange is None:
+            exchange = self._exchange = Exchange(
+                self, self._method or b"-", b"-", self._ingress.request_id(), "none", "",
+                self._ingress.loop.time, self._ingress.log.add,
+            )  # fmt: skip
+        if last:
+            self._keep = False
+        exchange.refuse(page)
+
+    def _linger(self) -> None:
+        """Close without losing the reply: a close with unread bytes would reset the connection."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._state = State.LINGER
+        self._buffer = b""
+        if self._eof or not transport.can_write_eof():
+            self._close()
+            return
+        transport.write_eof()
+        self._deadline = self._ingress.loop.time() + self._terms.linger_seconds
+        if not self._reading:
+            self._resume()
+
+    def _close(self) -> None:
+        """Close when everything is written. A TLS transport must read for that: it waits for an answer."""
+        if self._transport is not None:
+            if not self._reading:
+                self._reading = True
+                self._transport.resume_reading()
+            self._transport.close()
+
+    def _pause(self) -> None:
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._body_began = self._ingress.loop.time()  # the wait was ours, not the visitor's
+            self._body_bytes = 0
+            self._transport.resume_reading()
+
+    # Swept by the ingress
+
+    def tick(self, now: float) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        unsent = transport.get_write_buffer_size()
+        if unsent and self._stalled(now, unsent):
+            self.abort("slow-reader")
+            return
+        state = self._state
+        if state is State.BODY:
+            self._tick_body(now)
+        elif state is State.UPGRADED:
+            assert self._conversation is not None
+            self._conversation.tick(now)
+        elif self._deadline and now >= self._deadline:
+            self._expired(state)
+
+    def _expired(self, state: State) -> None:
+        assert self._transport is not None
+        if state is State.HEAD:
+            self._buffer = b""
+            self._refuse(pages.SLOW, last=True)
+        elif state is State.BUSY:
+            self._busy_expired()
+        elif state is State.UNREAD:
+            self._linger()
+        elif state is State.LINGER:
+            self._transport.abort()
+        else:
+            self._close()
+
+    def _busy_expired(self) -> None:
+        exchange = self._exchange
+        if exchange is None or exchange.status:
+            self._deadline = 0.0  # the reply has begun: an open stream has no deadline
+        elif self._eof:
+            self.abort("visitor-left")
+        else:
+            exchange.refuse(pages.TIMEOUT)
+
+    def _tick_body(self, now: float) -> None:
+        terms, exchange = self._terms, self._exchange
+        if exchange is None or exchange.status or not self._reading or self._expecting:
+            if exchange is not None and self._expecting and now > exchange.progress + terms.reply_seconds:
+                exchange.refuse(pages.TIMEOUT)
+            return
+        lasted = now - self._body_began
+        idle = now - exchange.progress >= terms.body_idle_seconds
+        slow = lasted >= terms.body_grace_seconds and (
+            self._body_bytes < terms.body_min_bytes_per_second * lasted
+        )
+        if idle or slow:
+            self._refuse(pages.SLOW, last=True)
+
+    def _stalled(self, now: float, unsent: int) -> bool:
+        """Whether the visitor has taken nothing for too long."""
+        if unsent != self._unsent:
+            self._unsent, self._sent_at = unsent, now
+        return now - self._sent_at >= self._terms.write_idle_seconds
+
+    def drain(self) -> None:
+        """Close when the running exchange is done; at once where there is none."""
+        if self._state is State.IDLE:
+            self._close()
+        elif self._conversation is not None:
+            self._conversation.drain()
+
+    def abort(self, reason: str) -> None:
+        if self._transport is not None:
+            if self._exchange is not None:
+                self._exchange.reason = reason
+            self._transport.abort()

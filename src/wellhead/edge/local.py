@@ -1,0 +1,121 @@
+"""Doors to what lives beside the edge: the control plane's upstream, and the edge's own metrics.
+
+Each opens streams as a session does, so an exchange does not know the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+
+from prometheus_client import exposition
+
+from wellhead.edge.directory import Directory
+from wellhead.edge.exchange import Door
+from wellhead.edge.metrics import Metrics
+from wellhead.errors import WellheadError
+from wellhead.model.access import Secret
+from wellhead.wire.pair import PairStream, join
+from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
+
+Accept = Callable[[Stream, StreamKind, bytes, Buffer, bool], None]
+
+_KEY = re.compile(rb"(?i)\r\nx-api-key:[ \t]*([^\r\n]*?)[ \t]*\r\n")
+
+
+class LocalDoor:
+    """Opens streams on a program in this process; ``accept`` takes their far ends."""
+
+    def __init__(self, accept: Accept) -> None:
+        self._accept = accept
+
+    def open(
+        self,
+        kind: StreamKind,
+        envelope: bytes,
+        sink: Sink,
+        data: Buffer = b"",
+        end: bool = False,
+        *,
+        interactive: bool = False,
+    ) -> Stream:
+        near, far = join(len(data), end)
+        near.sink = sink
+        self._accept(far, kind, envelope, data, end)
+        return near
+
+
+class _Ignore:
+    """A scrape has no body; what comes all the same is dropped."""
+
+    def __init__(self, stream: Stream, task: asyncio.Task[None]) -> None:
+        self._stream = stream
+        self._task = task
+
+    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
+        self._stream.consumed(len(data))
+
+    def on_data(self, data: Buffer, end: bool) -> None:
+        self._stream.consumed(len(data))
+
+    def on_reset(self, reason: int) -> None:
+        self._task.cancel()
+
+    def on_writable(self) -> None:
+        """A scrape is written in one piece."""
+
+
+class Scrapes:
+    """Answers ``/metrics`` for loopback, and for whoever shows an admin key."""
+
+    def __init__(self, metrics: Metrics, directory: Directory) -> None:
+        self._metrics = metrics
+        self._directory = directory
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def door(self, *, trusted: bool) -> Door:
+        """``trusted``: the visitor is on this machine, no key is asked for."""
+
+        def accept(stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
+            task = asyncio.get_running_loop().create_task(self._answer(stream, envelope, trusted))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            stream.sink = _Ignore(stream, task)
+            stream.consumed(len(data))
+
+        return LocalDoor(accept)
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _answer(self, stream: Stream, envelope: bytes, trusted: bool) -> None:
+        if not envelope.startswith((b"GET ", b"HEAD ")):
+            _reply(stream, b"405 Method Not Allowed", b"Allow: GET, HEAD\r\n", b"")
+            return
+        try:
+            allowed = trusted or await self._has_key(envelope)
+        except WellheadError:
+            stream.reset(Reason.INTERNAL)
+            return
+        if not allowed:
+            detail = b'{"detail": "an admin key is needed: X-API-Key"}\n'
+            _reply(stream, b"401 Unauthorized", b"Content-Type: application/json\r\n", detail)
+            return
+        body = exposition.generate_latest(self._metrics.registry)
+        kind = f"Content-Type: {exposition.CONTENT_TYPE_LATEST}\r\n".encode()
+        _reply(stream, b"200 OK", kind, b"" if envelope.startswith(b"HEAD ") else body)
+
+    async def _has_key(self, envelope: bytes) -> bool:
+        found = _KEY.search(envelope)
+        return found is not None and await self._directory.is_admin(Secret(found[1].decode("latin-1")))
+
+
+def _reply(stream: Stream, status: bytes, fields: bytes, body: bytes) -> None:
+    head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n%b\r\n" % (status, len(body), fields)
+    stream.head(HeadKind.REPLY, head, body, True)
+
+
+__all__ = ["LocalDoor", "PairStream", "Scrapes"]

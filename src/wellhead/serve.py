@@ -1,0 +1,269 @@
+"""Edge and control plane wired together: the one place that knows both.
+
+The control plane is an upstream of the edge like any other, behind a unix socket that only this user
+may open; the edge asks the records through ``Directory``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+from fastapi import FastAPI
+
+from wellhead import private
+from wellhead.control.app import build
+from wellhead.control.store import Store
+from wellhead.edge.accesslog import AccessLog
+from wellhead.edge.app import Edge, EdgeTerms
+from wellhead.edge.gate import GateTerms
+from wellhead.edge.ingress import CountTerms, VisitorTerms
+from wellhead.edge.metrics import Metrics
+from wellhead.errors import LocalStateError, SettingsError
+from wellhead.logs import Log
+from wellhead.model.access import Secret
+from wellhead.model.names import Public
+from wellhead.net import loop as net_loop
+from wellhead.net.authority import LocalAuthority
+from wellhead.net.portal import PortalTerms
+from wellhead.net.session import Liveness
+from wellhead.net.sockets import authority, listen, parse_address
+from wellhead.net.upstream import UpstreamLimits, UpstreamPool
+from wellhead.net.upstream_address import parse_upstream
+from wellhead.settings import ServerSettings
+from wellhead.wire.h1 import HeadLimits
+
+_log = Log("wellhead.serve")
+TUNNEL_HELD_BYTES = 32 * 1024 * 1024  # received from a tunnel's agents, not yet taken by its visitors
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the server tells when it accepts connections. ``key`` is there on the first start only."""
+
+    https: list[str]
+    http: list[str]
+    api: str
+    key: Secret | None
+    data_dir: Path
+    ca_file: Path
+
+
+async def serve(
+    settings: ServerSettings, *, ready: Callable[[Ready], None], stop: asyncio.Event
+) -> None:
+    """Run until ``stop`` is set, then drain.
+
+    Raises:
+        LocalStateError: the data directory is unsafe or in use by another server.
+        SettingsError: an address cannot be listened on.
+    """
+    net_loop.raise_file_limit()
+    directory = private.make_directory(settings.data_dir)
+    with _only_one(directory), _listening(settings) as (https, http):
+        public = Public(
+            domain=settings.domain,
+            zone=settings.agent_zone,
+            https_port=https[0].getsockname()[1],
+            http_port=http[0].getsockname()[1] if http else None,
+        )
+        local = LocalAuthority(directory, addresses=_addresses(settings))
+        async with Store.opened(directory / "wellhead.db", public, settings) as store:
+            key = await store.bootstrap()
+            if key is not None:
+                private.write(directory / "admin-key", key.reveal() + "\n")
+            async with _control(build(store, settings)) as path:
+                edge = _edge(settings, store, local, public, path)
+                await _run(edge, https, http, settings, public, key, local.ca_file, ready, stop)
+
+
+async def _run(
+    edge: Edge,
+    https: list[socket.socket],
+    http: list[socket.socket],
+    settings: ServerSettings,
+    public: Public,
+    key: Secret | None,
+    ca_file: Path,
+    ready: Callable[[Ready], None],
+    stop: asyncio.Event,
+) -> None:
+    try:
+        await edge.start(https, http)
+        net_loop.freeze()
+        ready(
+            Ready(
+                https=[f"https://{_shown(sock)}" for sock in https],
+                http=[f"http://{_shown(sock)}" for sock in http],
+                api=public.api_url + "/api/v1",
+                key=key,
+                data_dir=settings.data_dir,
+                ca_file=ca_file,
+            )
+        )
+        await stop.wait()
+        _log.info("draining", seconds=settings.drain_seconds)
+        await edge.drain()
+    finally:
+        await edge.close()
+
+
+def _edge(
+    settings: ServerSettings, store: Store, local: LocalAuthority, public: Public, path: str
+) -> Edge:
+    liveness = Liveness(
+        ping_seconds=settings.ping_seconds, pong_seconds=settings.ping_timeout_seconds
+    )
+    limit = net_loop.file_limit()
+    terms = EdgeTerms(
+        domain=settings.domain,
+        zone=settings.agent_zone,
+        visitor=_visitor_terms(settings),
+        counts=CountTerms(
+            connections_per_address=settings.connections_per_address,
+            connections_per_tunnel=settings.connections_per_tunnel,
+            max_connections=settings.max_connections or limit * 4 // 5,
+            tunnel_held_bytes=TUNNEL_HELD_BYTES,
+            loopback_exempt=settings.loopback_exempt,
+        ),
+        gate=GateTerms(
+            hello_seconds=settings.hello_seconds,
+            drain_seconds=settings.drain_seconds,
+            liveness=liveness,
+            loopback_exempt=settings.loopback_exempt,
+            public_urls=public.urls,
+        ),
+        portal=PortalTerms(
+            hello_seconds=settings.hello_seconds,
+            handshake_seconds=settings.handshake_seconds,
+            max_handshakes=settings.max_handshakes,
+            handshakes_per_address=settings.handshakes_per_address,
+            loopback_exempt=settings.loopback_exempt,
+        ),
+        drain_seconds=settings.drain_seconds,
+    )
+    pool = UpstreamPool(
+        parse_upstream(f"unix:{path}"),
+        host_header="preserve",
+        limits=UpstreamLimits(reply_seconds=settings.reply_seconds),
+    )
+    loop = asyncio.get_running_loop()
+
+    def log_to(metrics: Metrics) -> AccessLog:
+        return AccessLog(metrics, _access_stream(settings.access_log), loop)
+
+    return Edge(terms, store.directory, local, pool, log_to)
+
+
+def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
+    return VisitorTerms(
+        head=HeadLimits(
+            request_line=settings.max_request_line_bytes,
+            field=settings.max_field_bytes,
+            head=settings.max_head_bytes,
+            fields=settings.max_fields,
+        ),
+        max_trailer_bytes=settings.max_trailer_bytes,
+        head_seconds=settings.head_seconds,
+        body_idle_seconds=settings.body_idle_seconds,
+        body_min_bytes_per_second=settings.body_min_bytes_per_second,
+        body_grace_seconds=10.0,
+        write_idle_seconds=settings.write_idle_seconds,
+        idle_seconds=settings.idle_seconds,
+        reply_seconds=settings.reply_seconds,
+        half_close_seconds=5.0,
+        linger_seconds=1.0,
+        max_unread_bytes=settings.max_unread_bytes,
+        unread_seconds=settings.unread_seconds,
+        websocket_ping_seconds=settings.websocket_ping_seconds,
+        websocket_pings_per_second=settings.websocket_pings_per_second,
+    )
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Hold the data directory: two servers on one database would each believe their own memory."""
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise LocalStateError(f"{directory} is in use by another wellhead server") from error
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _listening(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
+    sockets: list[list[socket.socket]] = []
+    try:
+        for name, address in (("https", settings.https), ("http", settings.http)):
+            try:
+                sockets.append(listen(*parse_address(address)) if address else [])
+            except OSError as error:
+                raise SettingsError(f"{name}: cannot listen on {address}: {error.strerror}") from error
+        yield sockets[0], sockets[1]
+    finally:
+        for sock in (sock for group in sockets for sock in group):
+            sock.close()
+
+
+@contextlib.asynccontextmanager
+async def _control(app: FastAPI) -> AsyncIterator[str]:
+    """Serve the control plane on a unix socket of its own; gives the socket's path."""
+    # Not in the data directory: a unix socket's path has at most 107 bytes.
+    directory = tempfile.mkdtemp(prefix="wellhead-")
+    path = os.path.join(directory, "control")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(path)
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+    )
+    task = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]), name="control plane")
+    try:
+        yield path
+    finally:
+        server.should_exit = True
+        await task
+        sock.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program that it is a part of."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _access_stream(where: str) -> IO[bytes] | None:
+    if where == "off":
+        return None
+    if where == "stderr":
+        return sys.stderr.buffer
+    try:
+        return open(where, "ab", buffering=0)
+    except OSError as error:
+        raise SettingsError(f"access_log: cannot write {where}: {error.strerror}") from error
+
+
+def _addresses(settings: ServerSettings) -> list[str]:
+    """IP addresses that the certificate for callers without a name must carry."""
+    return [parse_address(settings.https).host]
+
+
+def _shown(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return authority(host, port)
