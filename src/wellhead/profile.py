@@ -110,7 +110,7 @@ class Profile:
     def resolve(
         self, url: str | None = None, api_key: Secret | None = None, ca_file: Path | None = None
     ) -> Connection:
-        """Whom to speak with: the arguments (flags) go before ``WELLHEAD_*`` variables, these before the profile.
+        """Whom to speak with: arguments (flags) go before ``WELLHEAD_*`` variables, these before the profile.
 
         The profile's key and authorities belong to the profile's URL and are offered to no other server.
 

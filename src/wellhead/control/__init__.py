@@ -1,0 +1,1 @@
+"""The control plane: REST over the records."""

@@ -1,0 +1,66 @@
+"""Writes agents' comings and goings to the database, behind the edge's back: late, joined, never lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from wellhead.errors import Unavailable
+from wellhead.logs import Log
+from wellhead.model.records import TunnelId
+
+JOIN_SECONDS = 0.2  # changes within this time are one transaction
+RETRY_SECONDS = 1.0
+
+_log = Log("wellhead.control")
+
+
+class PresenceWriter:
+    """One task. Its queue is a set of tunnel ids: at most one entry a tunnel, however its agents flap."""
+
+    def __init__(self, write: Callable[[Collection[TunnelId]], Awaitable[None]]) -> None:
+        self._write = write
+        self._changed: dict[TunnelId, None] = {}  # a set that keeps its order
+        self._wake = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="presence-writer")
+
+    def note(self, tunnel_id: TunnelId) -> None:
+        self._changed[tunnel_id] = None
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Write what is waiting, once, and end."""
+        self._closing.set()
+        self._wake.set()
+        await self._task
+
+    async def _run(self) -> None:
+        while not self._closing.is_set():
+            await self._wake.wait()
+            await self._pause(JOIN_SECONDS)
+            if not await self._flush():
+                await self._pause(RETRY_SECONDS)
+        await self._flush()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+    async def _flush(self) -> bool:
+        changed = list(self._changed)
+        self._changed.clear()
+        self._wake.clear()
+        if not changed:
+            return True
+        try:
+            await self._write(changed)
+        except Unavailable as error:
+            _log.warning("presence not written", tunnels=len(changed), error=str(error))
+            for tunnel_id in changed:
+                self.note(tunnel_id)
+            return False
+        return True

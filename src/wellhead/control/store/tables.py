@@ -1,0 +1,102 @@
+"""The tables. What is here and what the migrations make must agree: a test compares them."""
+
+from __future__ import annotations
+
+import enum
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Boolean, DateTime, ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import JSON, TypeDecorator
+
+from wellhead.model.records import TlsMode, TunnelStatus
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time. SQLite keeps no zone, so what is written there is UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+class Word(TypeDecorator[Any]):
+    """An enum by its wire value, so that a later member needs no migration."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def __init__(self, words: type[enum.Enum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_bind_param(self, value: enum.Enum | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(value.value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> enum.Enum | None:
+        return None if value is None else self.words(value)
+
+
+class OrganizationRow(Base):
+    __tablename__ = "organizations"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class ApiKeyRow(Base):
+    """The handle is the key's public half; of the whole key only the digest is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    organization_id: Mapped[str] = mapped_column(String(36), ForeignKey("organizations.id"), index=True)
+    handle: Mapped[str] = mapped_column(String(8), unique=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    last4: Mapped[str] = mapped_column(String(4))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class TunnelRow(Base):
+    __tablename__ = "tunnels"
+    __table_args__ = (
+        # A name is free again when its last owner's record is deleted.
+        Index(
+            "tunnels_live_name",
+            "name",
+            unique=True,
+            sqlite_where=text("status != 'deleted'"),
+            postgresql_where=text("status != 'deleted'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    organization_id: Mapped[str] = mapped_column(String(36), ForeignKey("organizations.id"), index=True)
+    name: Mapped[str] = mapped_column(String(63))
+    tls_mode: Mapped[TlsMode] = mapped_column(Word(TlsMode))
+    status: Mapped[TunnelStatus] = mapped_column(Word(TunnelStatus))
+    secret_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    description: Mapped[str | None] = mapped_column(String(1000))
+    metadata_: Mapped[dict[str, object]] = mapped_column("metadata", JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcTime)
+    restore_deadline_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    currently_connected: Mapped[bool] = mapped_column(Boolean)
+    last_connected_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    last_disconnected_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    last_connected_ip_addr: Mapped[str | None] = mapped_column(String(45))
