@@ -29,8 +29,10 @@ from wellhead.errors import SettingsError
 
 try:
     import aiofastnet
+
+    USE_AIOFASTNET = True
 except ImportError:  # a platform without its wheels: the loop's own TLS does the same, slower
-    aiofastnet = None  # type: ignore[assignment]
+    USE_AIOFASTNET = False
 
 ALPN_MUX: Final = "wellhead/1"
 ALPN_HTTP: Final = "http/1.1"
@@ -167,7 +169,7 @@ async def _start(
         "ssl_shutdown_timeout": shutdown_seconds,
     }
     try:
-        if aiofastnet is not None:
+        if USE_AIOFASTNET:
             options |= {"ssl_incoming_bio_size": BUFFER_BYTES, "ssl_outgoing_bio_size": BUFFER_BYTES}
             if server_side:
                 await aiofastnet.connect_accepted_socket(loop, lambda: usher, sock, **options)

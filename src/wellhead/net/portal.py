@@ -1,0 +1,430 @@
+"""The public port: accept, read the ClientHello without consuming it, choose, do TLS.
+
+The hello says which hostname is wanted and which protocol, so certificate and protocol are chosen before TLS
+starts, and whoever asks for a name that is not ours learns it by a TLS alert and costs no handshake.
+
+::
+
+    accept -> peek ──────────────> choose -> TLS handshake -> the protocol's connection_made
+               └─ incomplete: wait ┘   └─ no: alert, FIN, read to the end, close
+
+Every connection on its way through has one owner here, the portal, and one clock, which starts at accept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from wellhead.errors import ClientHelloError
+from wellhead.net.acceptor import Acceptor
+from wellhead.net.loop import file_limit
+from wellhead.net.sockets import address_group, is_loopback, tune
+from wellhead.net.tls import accept_tls
+from wellhead.wire.sni import ClientHello, alert, read_client_hello
+
+MAX_HELLO_BYTES: Final = 64 * 1024 + 1024  # the longest hello and the record headers it comes in
+DECODE_ERROR: Final = 50  # alerts, RFC 8446 section 6
+INTERNAL_ERROR: Final = 80
+LINGER_BYTES: Final = 256 * 1024
+LINGER_SECONDS: Final = 1.0
+MAX_LINGERING: Final = 256  # connections
+CROWD_SECONDS: Final = 1.0  # when room is short, a peer may take so long for its hello
+
+
+@dataclass(frozen=True, slots=True)
+class PortalTerms:
+    """Limits of the public port."""
+
+    hello_seconds: float = 5.0  # from accept to a complete ClientHello
+    handshake_seconds: float = 10.0  # from accept to the end of the handshake
+    shutdown_seconds: float = 30.0  # for what is queued when a transport is closed, and the peer's goodbye
+    write_idle_seconds: float = 60.0  # how long a peer may read nothing
+    max_handshakes: int = 500  # connections between accept and the end of the handshake
+    max_handshakes_per_address: int = 20
+    loopback_exempt: bool = True  # from the limit per address
+    max_connections: int = 0  # visitors' open connections by descriptor number; 0: 80 % of RLIMIT_NOFILE
+    max_descriptor: int = 0  # privileged ones too; 0: 90 % of RLIMIT_NOFILE
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a connection goes on: its TLS context, and the protocol that gets the transport after TLS.
+
+    ``privileged`` connections (agents') may use the descriptors that visitors may not.
+    """
+
+    context: ssl.SSLContext
+    protocol_factory: Callable[[], asyncio.BaseProtocol]
+    privileged: bool = False
+
+
+Choose = Callable[[ClientHello, str], Way]
+
+
+class Portal:
+    """Listening sockets whose connections speak TLS.
+
+    ``choose(hello, ip)`` gives the way or raises ClientHelloError, whose alert the peer is sent.
+    ``on_refused(reason)`` is told a constant word for each connection that does not get through:
+    ``descriptors``, ``crowded``, ``address-handshakes``, ``hello-timeout``, ``hello-truncated``,
+    ``handshake-timeout``, ``handshake``, ``internal`` and the reasons of ClientHelloErrors.
+    A peer that merely goes away before its hello is ``hello-closed``.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        choose: Choose,
+        terms: PortalTerms | None = None,
+        on_refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.terms = terms = terms or PortalTerms()
+        self._choose = choose
+        self._on_refused = on_refused
+        self._loop = asyncio.get_running_loop()
+        self._arrivals: dict[_Arrival, None] = {}  # oldest first
+        self._by_address: dict[str, int] = {}
+        self._lingering: set[_Farewell] = set()
+        self._crowd_timer: asyncio.TimerHandle | None = None
+        self._visitors_end = terms.max_connections or file_limit() * 8 // 10
+        self._acceptor = Acceptor(
+            sockets,
+            self._accepted,
+            max_descriptor=terms.max_descriptor or file_limit() * 9 // 10,
+            on_refused=on_refused,
+        )
+        # Peeked into by one connection after the other: what is kept is copied out.
+        self._peeked = memoryview(bytearray(MAX_HELLO_BYTES))
+
+    def __len__(self) -> int:
+        """Connections between accept and the end of their handshake."""
+        return len(self._arrivals)
+
+    def start(self) -> None:
+        self._acceptor.start()
+
+    def stop(self) -> None:
+        """Accept nothing more; what is on its way through goes on."""
+        self._acceptor.close()
+
+    async def aclose(self) -> None:
+        """Stop, and end whatever is not through yet. Idempotent."""
+        self.stop()
+        if self._crowd_timer is not None:
+            self._crowd_timer.cancel()
+            self._crowd_timer = None
+        tasks = [arrival.task for arrival in self._arrivals if arrival.task is not None]
+        for arrival in list(self._arrivals):
+            arrival.drop()
+        for farewell in list(self._lingering):
+            farewell.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Arrivals
+
+    def _accepted(self, sock: socket.socket, ip: str) -> None:
+        terms = self.terms
+        group = address_group(ip)
+        if not (terms.loopback_exempt and is_loopback(ip)):
+            if self._by_address.get(group, 0) >= terms.max_handshakes_per_address:
+                self._on_refused("address-handshakes")
+                sock.close()
+                return
+        arrival = _Arrival(self, sock, ip, group)
+        self._arrivals[arrival] = None
+        self._by_address[group] = self._by_address.get(group, 0) + 1
+        arrival.peek()
+        if len(self._arrivals) >= terms.max_handshakes:
+            self._crowd()
+
+    def _crowd(self) -> None:
+        """At the limit: whoever owes its hello longest makes room, else newcomers wait in the backlog."""
+        if self._crowd_timer is not None:
+            self._crowd_timer.cancel()
+            self._crowd_timer = None
+        while len(self._arrivals) >= self.terms.max_handshakes:
+            waiting = next((arrival for arrival in self._arrivals if arrival.task is None), None)
+            age = 0.0 if waiting is None else self._loop.time() - waiting.since
+            if waiting is None or age < CROWD_SECONDS:
+                self._acceptor.hold()
+                if waiting is not None:
+                    self._crowd_timer = self._loop.call_later(CROWD_SECONDS - age, self._crowd)
+                return
+            waiting.refuse("crowded", INTERNAL_ERROR)
+
+    def _forget(self, arrival: _Arrival) -> None:
+        if arrival not in self._arrivals:
+            return
+        del self._arrivals[arrival]
+        left = self._by_address[arrival.group] - 1
+        if left:
+            self._by_address[arrival.group] = left
+        else:
+            del self._by_address[arrival.group]
+        if len(self._arrivals) < self.terms.max_handshakes:
+            self._acceptor.release()
+
+    def _farewell(self, sock: socket.socket, last_words: bytes) -> None:
+        farewell = _Farewell(self._loop, sock, self._lingering)
+        farewell.say(last_words, linger=len(self._lingering) < MAX_LINGERING)
+
+
+class _Arrival:
+    """One connection from accept to the end of its handshake."""
+
+    __slots__ = ("_clock", "_portal", "_seen", "_sock", "_watching", "group", "ip", "since", "task")
+
+    def __init__(self, portal: Portal, sock: socket.socket, ip: str, group: str) -> None:
+        self._portal = portal
+        self._sock = sock
+        self.ip = ip
+        self.group = group
+        self.since = portal._loop.time()
+        self.task: asyncio.Task[None] | None = None
+        self._clock: asyncio.TimerHandle | None = None
+        self._watching = False
+        self._seen = 0  # bytes of the hello that were there at the last look
+
+    def peek(self) -> None:
+        """Look at what has arrived; most hellos are whole at the first look."""
+        view = self._portal._peeked
+        try:
+            count = self._sock.recv_into(view, 0, socket.MSG_PEEK)
+        except BlockingIOError:
+            self._wait(1)
+            return
+        except OSError:
+            self.drop("hello-closed")
+            return
+        if count == 0:
+            self.drop("hello-closed")
+            return
+        if count == self._seen:
+            # Woken below the low-water mark: the peer has ended its half, and no more will come.
+            self.refuse("hello-truncated", DECODE_ERROR)
+            return
+        hello = bytes(view[:count])
+        try:
+            found = read_client_hello(hello)
+            if not isinstance(found, ClientHello):
+                self._seen = count
+                self._wait(count + found.count)
+                return
+            way = self._portal._choose(found, self.ip)
+        except ClientHelloError as error:
+            self.refuse(error.reason, error.alert)
+            return
+        except Exception:
+            self.refuse("internal", INTERNAL_ERROR)
+            raise
+        if not way.privileged and self._sock.fileno() > self._portal._visitors_end:
+            self.refuse("descriptors", INTERNAL_ERROR)
+            return
+        self._enter(way, hello)
+
+    def _wait(self, low_water: int) -> None:
+        """Wake when so many bytes are there: level-triggered, a peeked byte would wake us for ever."""
+        portal = self._portal
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
+        if not self._watching:
+            self._watching = True
+            portal._loop.add_reader(self._sock.fileno(), self.peek)
+            self._clock = portal._loop.call_later(portal.terms.hello_seconds, self._late)
+
+    def _late(self) -> None:
+        self.refuse("hello-timeout", DECODE_ERROR)
+
+    def _enter(self, way: Way, hello: bytes) -> None:
+        self._leave_loop()
+        portal = self._portal
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        tune(self._sock, user_timeout_seconds=portal.terms.write_idle_seconds + 5)
+        self.task = portal._loop.create_task(self._shake(way, hello))
+        self.task.add_done_callback(self._shaken)
+
+    async def _shake(self, way: Way, hello: bytes) -> None:
+        portal = self._portal
+        sock = self._sock
+        left = portal.terms.handshake_seconds - (portal._loop.time() - self.since)
+        # A failed handshake leaves nothing to write its alert on, so the connection is held twice.
+        second = None
+        with contextlib.suppress(OSError):
+            second = sock.dup()
+        try:
+            await accept_tls(
+                sock,
+                way.context,
+                way.protocol_factory,
+                handshake_seconds=max(left, 0.1),
+                shutdown_seconds=portal.terms.shutdown_seconds,
+            )
+        except OSError as error:
+            late = isinstance(error, ConnectionAbortedError | TimeoutError)
+            portal._on_refused("handshake-timeout" if late else "handshake")
+            if second is not None and isinstance(error, ssl.SSLError):
+                last_words, kept, second = _what_openssl_says(way.context, hello), second, None
+                portal._farewell(kept, last_words)
+        finally:
+            if second is not None:
+                second.close()
+
+    def _shaken(self, task: asyncio.Task[None]) -> None:
+        self._portal._forget(self)
+        if task.cancelled():
+            self._sock.close()  # cancelled before its first step, it closes nothing itself
+
+    def refuse(self, reason: str, description: int) -> None:
+        """End it with a TLS alert."""
+        self._leave_loop()
+        self._portal._forget(self)
+        self._portal._on_refused(reason)
+        self._portal._farewell(self._sock, alert(description))
+
+    def drop(self, reason: str | None = None) -> None:
+        """End it without a word."""
+        if self.task is not None:
+            self.task.cancel()
+            return
+        self._leave_loop()
+        self._portal._forget(self)
+        if reason is not None:
+            self._portal._on_refused(reason)
+        self._sock.close()
+
+    def _leave_loop(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        if self._watching:
+            self._watching = False
+            self._portal._loop.remove_reader(self._sock.fileno())
+
+
+class _Farewell:
+    """Says a connection's last words so that they arrive.
+
+    Closing a socket with unread bytes sends a reset, and a reset overtakes what was written before it. So:
+    write, FIN, read what still comes until the peer's FIN, at most 256 KiB and one second, close.
+    """
+
+    __slots__ = ("_clock", "_left", "_loop", "_others", "_sock")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, others: set[_Farewell]) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._others = others
+        self._left = LINGER_BYTES
+        self._clock: asyncio.TimerHandle | None = None
+
+    def say(self, last_words: bytes, *, linger: bool) -> None:
+        try:
+            if last_words:
+                self._sock.send(last_words)  # a few bytes on a connection that has sent none: they fit
+            self._sock.shutdown(socket.SHUT_WR)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        except OSError:
+            self._sock.close()
+            return
+        if self._read() and linger:
+            self._others.add(self)
+            self._clock = self._loop.call_later(LINGER_SECONDS, self.close)
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+        else:
+            self._sock.close()
+
+    def _readable(self) -> None:
+        if not self._read():
+            self.close()
+
+    def _read(self) -> bool:
+        """Throw away what is there; tells whether more may come."""
+        try:
+            while self._left > 0:
+                count = len(self._sock.recv(min(self._left, 64 * 1024)))
+                if not count:
+                    return False
+                self._left -= count
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+            self._loop.remove_reader(self._sock.fileno())
+        self._others.discard(self)
+        self._sock.close()
+
+
+def _what_openssl_says(context: ssl.SSLContext, hello: bytes) -> bytes:
+    """The alert for a ClientHello that OpenSSL does not accept, or nothing.
+
+    TLS transports throw it away with the connection, so the hello is played to OpenSSL once more.
+    """
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    incoming.write(hello)
+    try:
+        context.wrap_bio(incoming, outgoing, server_side=True).do_handshake()
+    except ssl.SSLWantReadError:
+        return b""  # it was good: the failure came later
+    except ssl.SSLError:
+        return outgoing.read()
+    return b""
+
+
+class PlainPortal:
+    """Listening sockets whose connections speak without TLS: the same care, the same face."""
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        terms: PortalTerms | None = None,
+        on_refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.terms = terms = terms or PortalTerms()
+        self._protocol_factory = protocol_factory
+        self._loop = asyncio.get_running_loop()
+        self._tasks: dict[asyncio.Task[None], socket.socket] = {}
+        self._acceptor = Acceptor(
+            sockets,
+            self._accepted,
+            max_descriptor=terms.max_connections or file_limit() * 8 // 10,
+            on_refused=on_refused,
+        )
+
+    def start(self) -> None:
+        self._acceptor.start()
+
+    def stop(self) -> None:
+        self._acceptor.close()
+
+    async def aclose(self) -> None:
+        self.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _accepted(self, sock: socket.socket, ip: str) -> None:
+        tune(sock, user_timeout_seconds=self.terms.write_idle_seconds + 5)
+        task = self._loop.create_task(self._connect(sock))
+        self._tasks[task] = sock
+        task.add_done_callback(self._connected)
+
+    async def _connect(self, sock: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(self._protocol_factory, sock)
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        sock = self._tasks.pop(task)
+        if task.cancelled() or isinstance(task.exception(), OSError):
+            sock.close()
