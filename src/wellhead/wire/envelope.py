@@ -1,0 +1,112 @@
+"""The agent's view of a request: from the edge's envelope to the head for its upstream."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, Protocol
+
+from wellhead.errors import HttpError
+from wellhead.wire.fields import TCHAR
+
+_envelope = re.compile(
+    rb"([" + TCHAR + rb"]{1,32}+) (/(?!/)[\x21\x22\x24-\x7e\x80-\xff]*+|\*) HTTP/1\.1\r\n"
+    rb"Host: ([\x21-\x7e]{1,255}+)\r\n(?:Content-Length: ([0-9]{1,19}+)\r\n)?"
+).match
+_page = re.compile(rb"(\r\n(?:origin|referer):[\t ]*)(https?://[^/\t\r ]++)", re.IGNORECASE)
+
+
+class Envelope(NamedTuple):
+    """A request as the edge hands it over."""
+
+    method: bytes
+    target: bytes
+    host: bytes  # the visitor's authority
+    content_length: int | None
+    raw: bytes
+    host_line: int  # index of "Host: " in raw
+    rest: int  # index behind the Host line
+
+    @property
+    def expects_continue(self) -> bool:
+        return b"\r\nExpect: 100-continue\r\n" in self.raw
+
+
+def read_envelope(raw: bytes) -> Envelope:
+    """Read a canonical request head. Its fields were judged by the edge and are carried on as they are.
+
+    Raises:
+        HttpError: 400: not canonical, or a target that is not ``*`` and does not begin with a single
+            slash (C11): ``//name`` is another host to some upstreams.
+    """
+    match = _envelope(raw)
+    if match is None:
+        raise HttpError(400, "envelope")
+    if raw.find(b"\r\n\r\n") != len(raw) - 4:
+        raise HttpError(400, "envelope")
+    method, target, host, length = match.groups()
+    host_line = match.start(3) - 6
+    return Envelope(
+        method, target, host, None if length is None else int(length), raw, host_line, match.end(3) + 2
+    )
+
+
+class Named(Protocol):
+    """An upstream's address, as far as heads are concerned."""
+
+    @property
+    def authority(self) -> bytes:
+        """``host[:port]``, without a default port."""
+
+    @property
+    def origin(self) -> bytes:
+        """``scheme://authority``."""
+
+
+class HostPolicy:
+    """What an upstream is told about its own name.
+
+    ``rewrite``: Host becomes the upstream's authority, and Origin and Referer become the upstream's
+    where they equal the public origin, so that an application which compares them goes on doing so
+    and still refuses forged ones. ``preserve``: the visitor's bytes. Any other value is sent as Host.
+    """
+
+    __slots__ = ("_host", "_origin")
+
+    def __init__(self, host_header: str, upstream: Named) -> None:
+        self._host: bytes | None = None
+        self._origin = upstream.origin
+        if host_header == "rewrite":
+            self._host = upstream.authority
+        elif host_header != "preserve":
+            self._host = host_header.encode("ascii")
+            self._origin = upstream.origin.partition(b"://")[0] + b"://" + self._host
+
+    def request_head(self, envelope: Envelope, *, chunked: bool = False, websocket: bool = False) -> bytes:
+        """The request head for the upstream.
+
+        ``chunked``: the body's length is unknown and there is one; ``websocket``: ask to switch.
+        """
+        raw = envelope.raw
+        host = envelope.host
+        own = b""
+        if chunked:
+            own = b"Transfer-Encoding: chunked\r\n"
+        if websocket:
+            own += b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        elif b"\r\nTE: trailers\r\n" in raw:
+            own += b"Connection: TE\r\n"  # RFC 9110 section 10.1.4: TE is for the next hop only
+        if self._host is None:
+            return raw if not own else raw[: envelope.rest] + own + raw[envelope.rest :]
+        rest = raw[envelope.rest :]
+        if b"://" + host in rest:
+            rest = self._rewrite_origin(rest, host, raw)
+        return b"%bHost: %b\r\n%b%b" % (raw[: envelope.host_line], self._host, own, rest)
+
+    def _rewrite_origin(self, rest: bytes, host: bytes, raw: bytes) -> bytes:
+        scheme = b"https" if b"\r\nX-Forwarded-Proto: https\r\n" in raw else b"http"
+        public = (scheme + b"://" + host).lower()
+
+        def replace(match: re.Match[bytes]) -> bytes:
+            return match[1] + (self._origin if match[2].lower() == public else match[2])
+
+        return _page.sub(replace, b"\r\n" + rest)[2:]
