@@ -17,7 +17,10 @@ from wellhead.wire.fields import TCHAR, read_trailers
 from wellhead.wire.streams import Buffer
 
 VIEW = 16 * 1024  # bytes: from here on a view is cheaper than a copy
-MAX_QUOTED = rb"\"(?:[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+\""
+MAX_EXTENSION = 256  # bytes, of one chunk, with its semicolons
+_MAX_LINE = 16 + MAX_EXTENSION  # bytes of a chunk's first line, without CRLF
+
+_QUOTED = rb"\"(?:[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+\""
 _EXTENSION = rb";[%b]++(?:=(?:[%b]++|%b))?+" % (TCHAR, TCHAR, _QUOTED)
 _size_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:%b)*+)\r\n" % _EXTENSION).match
 _hex = rb"[0-9A-Fa-f]"
