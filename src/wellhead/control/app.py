@@ -1,0 +1,73 @@
+"""The control plane as an ASGI application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wellhead.control import problems, tunnels
+from wellhead.control.access import KeyGate
+from wellhead.control.intake import BodyGate
+from wellhead.control.problems import Faults
+from wellhead.control.store.store import Store
+from wellhead.model.names import Public
+from wellhead.settings import ServerSettings
+from wellhead.version import VERSION
+
+API = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    status: str
+    version: str
+
+
+def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
+    """REST under ``/api/v1``, described at ``/api/docs`` and ``/api/openapi.json``, and ``/healthz``."""
+    app = FastAPI(
+        title="Wellhead",
+        version=VERSION,
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        redirect_slashes=False,
+    )
+    problems.install(app)
+
+    v1 = APIRouter(prefix=API)
+    v1.include_router(tunnels.router(store, public, settings.is_reserved))
+    app.include_router(v1)
+
+    @app.get("/healthz", tags=["server"])
+    async def healthz() -> Health:
+        """Whether the server answers."""
+        return Health("ok", VERSION)
+
+    # The last added is the outermost: faults, fields of every answer, the key, the body, then the routes.
+    app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
+    app.add_middleware(KeyGate, prefix=API, find=store.directory.key)
+    app.add_middleware(_Fields)
+    app.add_middleware(Faults)
+    return app
+
+
+class _Fields:
+    """Fields of every answer: nothing here is for a cache, and nothing is to be guessed at."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_fields(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"cache-control", b"no-store"),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, with_fields)

@@ -1,0 +1,91 @@
+"""How the control plane says no: ``{"detail": …}`` with a status, and nothing a stranger should not see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wellhead.errors import ApiError
+from wellhead.logs import Log
+from wellhead.model.names import shown
+
+_log = Log("wellhead.control")
+
+
+def problem(status: int, detail: str, retry_after_seconds: float | None = None) -> JSONResponse:
+    headers = {} if retry_after_seconds is None else {"Retry-After": f"{retry_after_seconds:.0f}"}
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Give every error that a route can raise its answer."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+async def _api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return problem(error.status, error.detail, error.retry_after_seconds)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    answer = problem(error.status_code, str(error.detail).lower())
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return problem(422, "; ".join(_sentences(error.errors())))
+
+
+def _sentences(errors: Sequence[Any]) -> list[str]:
+    """One sentence a field, of the first few: which, the value where it is short, and the rule."""
+    return [_sentence(error) for error in errors[:5]]
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])
+    if cause := error.get("ctx", {}).get("error"):
+        return str(cause)
+    rule = str(error["msg"])
+    given = error.get("input")
+    value = f" {shown(str(given))}" if isinstance(given, str | int | float) else ""
+    if error["type"] == "missing":
+        return f"{shown(where)} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{shown(where)} is not a field of this request"
+    return f"{shown(where)}{value}: {rule[:1].lower() + rule[1:]}"
+
+
+class Faults:
+    """The outermost layer: a fault of ours is logged once, with its traceback, and answered by a constant."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            _log.error("request failed", error, method=scope["method"], path=scope["path"])
+            if not started:
+                await problem(500, "internal error")(scope, receive, send)
