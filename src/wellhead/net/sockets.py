@@ -10,11 +10,17 @@ import asyncio.trsock
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar, cast
 
-from wellhead.errors import DialError, InputError, SettingsError
+from wellhead.errors import DialError, InputError, SettingsError, TrustError
+from wellhead.net.proxy import open_tunnel, proxy_for
+from wellhead.net.tls import connect_tls
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 BACKLOG: Final = 4096  # connections; with asyncio's 100, a thousand agents that return at once lose SYNs
 USER_TIMEOUT_SECONDS: Final = 15.0
@@ -58,6 +64,13 @@ def parse_address(text: str) -> Address:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
         raise InputError(f"{text!r} has no port from 0 to 65535")
     return Address(host, int(port))
+
+
+def why(error: OSError) -> str:
+    """The system's words for an error, without the address that event loops put into theirs."""
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return (error.strerror or str(error) or "connection lost").lower()
+    return os.strerror(error.errno).lower()
 
 
 def is_loopback(host: str) -> bool:
@@ -107,8 +120,7 @@ def listen(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socke
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             if not (taken and port == 0 and attempt + 1 < _TRIES_FOR_A_COMMON_PORT):
-                reason = (error.strerror or str(error)).lower()
-                raise SettingsError(f"cannot listen on {authority(host, port)}: {reason}") from error
+                raise SettingsError(f"cannot listen on {authority(host, port)}: {why(error)}") from error
     raise AssertionError("unreachable")
 
 
@@ -207,9 +219,111 @@ async def dial(host: str, port: int, *, timeout_seconds: float) -> socket.socket
     except TimeoutError as error:
         raise DialError(f"{where}: no connection within {timeout_seconds:g} s") from error
     except OSError as error:
-        raise DialError(f"{where}: {(error.strerror or str(error)).lower()}") from error
+        raise DialError(f"{where}: {why(error)}") from error
     tune(sock)
     return sock
+
+
+async def dial_tls(
+    host: str,
+    port: int,
+    *,
+    context: ssl.SSLContext,
+    protocol_factory: Callable[[], P],
+    server_hostname: str | None = None,
+    alpn: str | None = None,
+    timeout_seconds: float = 10.0,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[asyncio.Transport, P]:
+    """A TLS connection to ``host:port``, directly or through the proxy that the environment names.
+
+    The protocol is made and connected once the certificate was verified for ``server_hostname`` (default:
+    ``host``) and the other side agreed to speak ``alpn``, so that no secret is sent before. Loopback is
+    never proxied. ``timeout_seconds`` covers all of it; ``environ`` defaults to the process's.
+
+    Raises:
+        DialError: nobody there, not in time, no TLS, another protocol, or the proxy refused.
+        TrustError: the certificate is not trusted, or is not for this name.
+        SettingsError: a proxy variable is malformed.
+    """
+    where = authority(host, port)
+    name = server_hostname or host
+    proxy = None if is_loopback(host) else proxy_for(host, port, os.environ if environ is None else environ)
+    refusal: list[str] = []
+
+    def made() -> asyncio.BaseProtocol:
+        return _Agreed(alpn, protocol_factory, refusal)
+
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            first = Address(host, port) if proxy is None else Address(proxy.host, proxy.port)
+            sock = await dial(first.host, first.port, timeout_seconds=timeout_seconds)
+            try:
+                if proxy is not None:
+                    await open_tunnel(sock, proxy, where)
+            except BaseException:
+                sock.close()
+                raise
+            transport, _ = await connect_tls(
+                sock,
+                context,
+                made,
+                server_hostname=name,
+                handshake_seconds=timeout_seconds + 1,
+            )
+    except TimeoutError as error:
+        raise DialError(f"{where}: no TLS connection within {timeout_seconds:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        raise _distrust(error, where, name, context) from error
+    except ssl.SSLError as error:
+        raise DialError(f"{where}: {_tls_trouble(error)}") from error
+    except OSError as error:
+        raise DialError(f"{where}: {why(error)} during the TLS handshake") from error
+    if refusal:
+        raise DialError(f"{where}: {refusal[0]}")
+    return transport, cast(P, transport.get_protocol())
+
+
+class _Agreed(asyncio.Protocol):
+    """Lets the real protocol in once the other side has agreed to speak it."""
+
+    def __init__(
+        self, alpn: str | None, factory: Callable[[], asyncio.BaseProtocol], refusal: list[str]
+    ) -> None:
+        self._alpn = alpn
+        self._factory = factory
+        self._refusal = refusal
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast(asyncio.Transport, transport)
+        spoken = stream.get_extra_info("ssl_object").selected_alpn_protocol()
+        if self._alpn is not None and spoken != self._alpn:
+            self._refusal.append(f"does not speak {self._alpn} ({spoken or 'no protocol'} was agreed)")
+            stream.abort()
+            return
+        protocol = self._factory()
+        stream.set_protocol(protocol)
+        protocol.connection_made(stream)
+
+
+def _distrust(
+    error: ssl.SSLCertVerificationError, where: str, name: str, context: ssl.SSLContext
+) -> TrustError:
+    # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL's x509_vfy.h
+    if error.verify_code in (62, 64):
+        return TrustError(f"{where}: its certificate is for another name than {name}")
+    trusts = getattr(context, "trusts", "the context given")
+    return TrustError(
+        f"{where}: its certificate for {name} is not trusted: {error.verify_message} "
+        f"(checked against {trusts})"
+    )
+
+
+def _tls_trouble(error: ssl.SSLError) -> str:
+    reason = (error.reason or "").replace("_", " ").lower()
+    if "alert" in reason or "unrecognized name" in reason:
+        return f"the other side ended the TLS handshake: {reason}"
+    return f"TLS handshake failed: {reason or 'the other side does not speak TLS'}"
 
 
 async def resolve(host: str, port: int) -> list[Address]:
@@ -226,8 +340,7 @@ async def resolve(host: str, port: int) -> list[Address]:
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        detail = error.strerror if isinstance(error, OSError) else "not a valid name"
-        raise DialError(f"{host}: {(detail or str(error)).lower()}") from error
+        raise DialError(f"{host}: {why(error) if isinstance(error, OSError) else 'not a name'}") from error
     by_family: dict[int, list[Address]] = {}
     for family, _, _, _, address in found:
         by_family.setdefault(family, []).append(Address(str(address[0]), port))

@@ -162,6 +162,7 @@ async def _start(
     shutdown_seconds: float,
 ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
     loop = asyncio.get_running_loop()
+    _quieten(loop)
     usher = _Usher(protocol_factory)
     options: dict[str, Any] = {
         "ssl": context,
@@ -187,6 +188,31 @@ async def _start(
     if usher.connected is None:
         raise ConnectionResetError("the connection was lost as its handshake ended")
     return usher.connected
+
+
+class _Quiet:
+    """An exception handler that does not report peers which went away in the midst of a handshake.
+
+    aiofastnet 1.2 reports the *class* ConnectionResetError for each of them, which logging cannot even
+    print: any stranger could fill the log. Everything else goes on to the handler before.
+    """
+
+    def __init__(self, before: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None) -> None:
+        self._before = before
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("exception") is ConnectionResetError:
+            return
+        if self._before is not None:
+            self._before(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+
+def _quieten(loop: asyncio.AbstractEventLoop) -> None:
+    handler = loop.get_exception_handler()
+    if not isinstance(handler, _Quiet):
+        loop.set_exception_handler(_Quiet(handler))
 
 
 class _Usher(asyncio.Protocol):
