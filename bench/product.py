@@ -1,0 +1,79 @@
+"""Wellhead as a target: ``wellhead up`` and ``wellhead http``, as a user starts them."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.ground import Ground, Route
+from bench.load import HOSTNAME, Door, answers
+from bench.processes import Child
+
+TUNNEL = HOSTNAME.partition(".")[0]
+LIMITS = "access log off"
+_CONFIG = 'access_log = "off"\n'
+_READY = re.compile(r"^ready https=(?P<https>\S+) http=(?P<http>\S+) api=(?P<api>\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A running ``wellhead up`` with a data directory and a home of its own."""
+
+    process: Child
+    https: int
+    http: int
+    api: str
+    data: Path
+    env: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        return (self.data / "admin-key").read_text().strip()
+
+
+def start_edge(ground: Ground, name: str) -> Edge:
+    """A fresh edge that accepts."""
+    home = ground.directory / name
+    home.mkdir(0o700)
+    config = home / "bench.toml"
+    config.write_text(_CONFIG)
+    data = home / "server"
+    # Settings of the user's own server must not reach this one.
+    env = {key: "" for key in os.environ if key.startswith("WELLHEAD_")}
+    env |= {"WELLHEAD_HOME": str(home), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "400"}
+    argv = ["-m", "wellhead", "up", f"--data-dir={data}", "--https=127.0.0.1:0", "--http=127.0.0.1:0"]
+    process = ground.python(f"{name}-edge", *argv, f"--config={config}", env=env)
+    ready = process.wait_for(_READY.pattern, 20)
+    return Edge(process, _port(ready["https"]), _port(ready["http"]), ready["api"], data, env)
+
+
+def _port(address: str) -> int:
+    return int(re.split(r"[:/]", address.rstrip("/"))[-1])
+
+
+def plain_visitors(ground: Ground) -> Route:
+    """Visitors in plain HTTP/1.1, as nginx and the other peers are asked."""
+    edge, agent = ground.once("wellhead", _start_pair)
+    return Route("wellhead", "plain", "TLS", LIMITS, Door(edge.http), (edge.process,), (agent,))
+
+
+def tls_visitors(ground: Ground) -> Route:
+    """The same two programs, asked over TLS."""
+    edge, agent = ground.once("wellhead", _start_pair)
+    door = Door(edge.https, tls=True)
+    return Route("wellhead-tls", "TLS", "TLS", LIMITS, door, (edge.process,), (agent,))
+
+
+def _start_pair(ground: Ground) -> tuple[Edge, Child]:
+    edge = start_edge(ground, "wellhead")
+    argv = ["-m", "wellhead", "http", str(ground.upstream), "--name", TUNNEL]
+    agent = ground.python("wellhead-agent", *argv, env=edge.env)
+    deadline = time.monotonic() + 20
+    while not answers(Door(edge.http)):
+        agent.check(deadline)
+        time.sleep(0.05)
+    return edge, agent

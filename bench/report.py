@@ -1,0 +1,305 @@
+"""Samples into tables: medians with the least and the most of all rounds, and ratios taken round by round."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.ground import Route
+from bench.plan import Options, Sample
+
+CHAIN, NODE, PRODUCT = "nginx-2hop", "localtunnel", "wellhead"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All of one run."""
+
+    machine: dict[str, str]
+    options: Options
+    routes: list[Route]
+    skipped: dict[str, str]  # target -> reason
+    samples: list[Sample]
+
+    def values(self, target: str, cell: str, figure: str) -> dict[int, float]:
+        """The figure of each round; ``cell`` is "group name"."""
+        return {
+            sample.round: sample.figures[figure]
+            for sample in self.samples
+            if sample.target == target
+            and f"{sample.group} {sample.cell}" == cell
+            and figure in sample.figures
+        }
+
+    def ratios(self, target: str, other: str, cell: str, figure: str) -> list[float]:
+        """target / other, of the rounds that have both."""
+        mine, theirs = self.values(target, cell, figure), self.values(other, cell, figure)
+        return [mine[number] / theirs[number] for number in mine if theirs.get(number)]
+
+    def added(self, target: str, figure: str = "p50") -> dict[int, float]:
+        """Microseconds a target adds to a direct round trip at one connection on one CPU."""
+        alone = self.values("direct", "latency c=1 on one CPU", figure)
+        mine = self.values(target, "latency c=1 on one CPU", figure)
+        return {number: mine[number] - alone[number] for number in mine if number in alone}
+
+    def cells(self, group: str) -> list[str]:
+        """Names of the cells of a group, in the order measured."""
+        return list(dict.fromkeys(sample.cell for sample in self.samples if sample.group == group))
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    return {
+        "cpu": model,
+        "cpus": str(len(os.sched_getaffinity(0))),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load before": f"{os.getloadavg()[0]:.2f}",
+    }
+
+
+def as_json(run: Run) -> str:
+    """Everything measured, for other programs."""
+    return json.dumps(
+        {
+            "machine": run.machine,
+            "options": asdict(run.options),
+            "targets": [
+                {
+                    "name": route.name,
+                    "visitor": route.visitor,
+                    "carrier": route.carrier,
+                    "limits": route.limits,
+                }
+                for route in run.routes
+            ],
+            "skipped": run.skipped,
+            "samples": [asdict(sample) for sample in run.samples],
+        },
+        indent=1,
+    )
+
+
+def as_markdown(run: Run) -> str:
+    """All tables that have rows."""
+    sections = [
+        ("", _targets(run)),
+        ("Goals", _goals(run)),
+        *(_request_sections(run)),
+        ("One connection, everything on one CPU", _latency(run)),
+        ("New connections, 64 at a time (one request each)", _connections(run)),
+        ("Bulk, MB/s", _bulk(run)),
+        ("Server-sent events, µs", _events(run)),
+        ("Memory, MiB", _memory(run)),
+        ("Idle agents, growth of the server's PSS", _idle(run)),
+    ]
+    text = [_preamble(run)]
+    text += [f"### {title}\n\n{table}" if title else table for title, table in sections if table]
+    failures = sorted({f"- {s.target}, {s.group} {s.cell}: {s.error}" for s in run.samples if s.error})
+    text += ["### Failed\n\n" + "\n".join(failures)] if failures else []
+    return "\n\n".join(text) + "\n"
+
+
+def _preamble(run: Run) -> str:
+    facts = ", ".join(f"{key} {value}" for key, value in run.machine.items())
+    foreign = [sample.figures["foreign"] for sample in run.samples if "foreign" in sample.figures]
+    noise = f"{statistics.median(foreign):.2f} (most {max(foreign):.2f})" if foreign else "not measured"
+    return (
+        f"Machine: {facts}. {run.options.rounds} rounds of {run.options.seconds} s, targets interleaved; "
+        f"median [least-most]; ratios are taken within each round. CPUs used by other programs: {noise}."
+    )
+
+
+def _table(head: str, rows: Iterable[list[str]]) -> str:
+    """A Markdown table; empty where there are no rows."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    columns = head.split(" | ")
+    return "\n".join([f"| {head} |", "|" + "---|" * len(columns), *lines]) if lines else ""
+
+
+def _spread(values: Iterable[float], scale: float = 1.0, digits: int = 0) -> str:
+    found = sorted(value / scale for value in values)
+    if not found:
+        return "–"
+    text = f"{statistics.median(found):,.{digits}f}"
+    return text if len(found) == 1 else f"{text} [{found[0]:,.{digits}f}-{found[-1]:,.{digits}f}]"
+
+
+def _middle(values: Iterable[float], digits: int = 0) -> str:
+    found = list(values)
+    return f"{statistics.median(found):,.{digits}f}" if found else "–"
+
+
+def _targets(run: Run) -> str:
+    rows = [[route.name, route.visitor, route.carrier, route.limits] for route in run.routes]
+    rows += [[name, "–", "–", f"skipped: {reason}"] for name, reason in run.skipped.items()]
+    return _table("target | visitor leg | carrier leg | raised or switched off", rows)
+
+
+def _legs(route: Route) -> str:
+    return f"{route.name} ({route.visitor}, {route.carrier})"
+
+
+def _rows(run: Run, cell: str, columns: Callable[[Route], list[str]]) -> Iterator[list[str]]:
+    """A row for each target that has samples in this cell."""
+    for route in run.routes:
+        if any(s.target == route.name and f"{s.group} {s.cell}" == cell for s in run.samples):
+            yield [_legs(route), *columns(route)]
+
+
+def _against(run: Run, route: Route, cell: str, figure: str = "rate") -> list[str]:
+    """The ratios to the proxy chain and to localtunnel."""
+    return [_middle(run.ratios(route.name, other, cell, figure), 2) for other in (CHAIN, NODE)]
+
+
+def _request_sections(run: Run) -> list[tuple[str, str]]:
+    head = (
+        "target (visitor, carrier) | requests/s | p50 µs | p99 µs | edge CPU µs/request | agent CPU | failed"
+    )
+    return [
+        (
+            f"Requests, keep-alive, {cell}",
+            _table(
+                f"{head} | x {CHAIN} | x {NODE}", _rows(run, f"requests {cell}", _request_columns(run, cell))
+            ),
+        )
+        for cell in run.cells("requests")
+    ]
+
+
+def _request_columns(run: Run, cell: str, group: str = "requests") -> Callable[[Route], list[str]]:
+    place = f"{group} {cell}"
+
+    def columns(route: Route) -> list[str]:
+        def values(figure: str) -> Iterable[float]:
+            return run.values(route.name, place, figure).values()
+
+        return [
+            _spread(values("rate")),
+            _middle(values("p50")),
+            _middle(values("p99")),
+            _middle(values("edge_cpu"), 1),
+            _middle(values("agent_cpu"), 1),
+            f"{sum(values('failed')):.0f}",
+            *_against(run, route, place),
+        ]
+
+    return columns
+
+
+def _latency(run: Run) -> str:
+    cell = "latency c=1 on one CPU"
+
+    def columns(route: Route) -> list[str]:
+        added, chain = run.added(route.name), run.added(CHAIN)
+        shares = [added[number] / chain[number] for number in added if chain.get(number, 0) > 0]
+        return [
+            _spread(run.values(route.name, cell, "p50").values()),
+            _middle(run.values(route.name, cell, "p99").values()),
+            _spread(added.values()),
+            _middle(shares, 2),
+        ]
+
+    return _table(
+        f"target (visitor, carrier) | p50 µs | p99 µs | added p50 µs | x {CHAIN}", _rows(run, cell, columns)
+    )
+
+
+def _connections(run: Run) -> str:
+    head = "target (visitor, carrier) | connections/s | p50 µs | p99 µs | edge CPU µs | agent CPU µs | failed"
+    rows = _rows(run, "connections c=64", _request_columns(run, "c=64", "connections"))
+    return _table(f"{head} | x {CHAIN} | x {NODE}", rows)
+
+
+def _bulk(run: Run) -> str:
+    def columns(route: Route) -> list[str]:
+        found: list[str] = []
+        for cell in ("bulk 1 stream", "bulk 4 streams"):
+            found += [_spread(run.values(route.name, cell, "rate").values()), *_against(run, route, cell)[:1]]
+        for figure in ("edge_cpu", "agent_cpu"):
+            found.append(_middle(run.values(route.name, "bulk 4 streams", figure).values(), 2))
+        return found
+
+    head = f"1 stream | x {CHAIN} | 4 streams | x {CHAIN} | edge CPU s/GB (4) | agent CPU s/GB (4)"
+    return _table(f"target (visitor, carrier) | {head}", _rows(run, "bulk 1 stream", columns))
+
+
+def _events(run: Run) -> str:
+    def columns(route: Route) -> list[str]:
+        return [
+            _spread(run.values(route.name, "sse events", figure).values())
+            for figure in ("first", "p50", "worst")
+        ]
+
+    head = "target (visitor, carrier) | request to first event | later events, p50 | worst"
+    return _table(head, _rows(run, "sse events", columns))
+
+
+def _memory(run: Run) -> str:
+    def columns(route: Route) -> list[str]:
+        return [
+            _middle(run.values(route.name, f"memory {when}", figure).values(), 1)
+            for when in ("idle", "after load")
+            for figure in ("edge_rss", "edge_pss", "agent_rss", "agent_pss")
+        ]
+
+    head = "edge RSS idle | edge PSS idle | agent RSS idle | agent PSS idle"
+    return _table(
+        f"target (visitor, carrier) | {head} | {head.replace('idle', 'after load')}",
+        _rows(run, "memory idle", columns),
+    )
+
+
+def _idle(run: Run) -> str:
+    rows = [
+        [sample.target, f"{sample.figures['agents']:.0f}", f"{sample.figures['kib']:.1f}"]
+        for sample in run.samples
+        if sample.group == "idle" and sample.figures
+    ]
+    return _table("target | idle agents | KiB each", rows)
+
+
+def _goals(run: Run) -> str:
+    """The bounds the product is held to."""
+    if not any(sample.target == PRODUCT for sample in run.samples):
+        return ""
+    rows: list[list[str]] = []
+
+    def goal(text: str, values: Iterable[float], bound: float, at_least: bool = True) -> None:
+        if found := list(values):
+            middle = statistics.median(found)
+            met = middle >= bound if at_least else middle <= bound
+            rows.append(
+                [
+                    text,
+                    f"{'>=' if at_least else '<='} {bound:g}",
+                    _spread(found, digits=2),
+                    "yes" if met else "no",
+                ]
+            )
+
+    for fields in (1, 12):
+        cell = f"requests c=64 headers={fields}"
+        goal(f"requests/s at 64, {fields} headers, x {CHAIN}", run.ratios(PRODUCT, CHAIN, cell, "rate"), 0.85)
+        goal(f"requests/s at 64, {fields} headers, x {NODE}", run.ratios(PRODUCT, NODE, cell, "rate"), 8)
+    for cell in ("bulk 1 stream", "bulk 4 streams"):
+        goal(f"{cell}, x {CHAIN}", run.ratios(PRODUCT, CHAIN, cell, "rate"), 0.6)
+    mine, chain = run.added(PRODUCT), run.added(CHAIN)
+    shares = [mine[number] / chain[number] for number in mine if chain.get(number, 0) > 0]
+    goal(f"added p50 at one connection, x {CHAIN}", shares, 4, at_least=False)
+    idle = [s.figures["kib"] for s in run.samples if s.target == PRODUCT and s.group == "idle" and s.figures]
+    goal("KiB per idle agent over TLS", idle, 45, at_least=False)
+    return _table("goal | bound | measured | met", rows)
