@@ -1,0 +1,12 @@
+"""The REST client, sync and async.
+
+>>> with Client("https://localhost:8443", Secret("wh_…"), ca_file=Path("ca.pem")) as client:
+...     client.tunnels.create("my-agent")
+"""
+
+from __future__ import annotations
+
+from wellhead.client.calls import CreatedTunnel
+from wellhead.client.client import AsyncClient, Client
+
+__all__ = ["AsyncClient", "Client", "CreatedTunnel"]

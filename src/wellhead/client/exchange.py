@@ -1,0 +1,174 @@
+"""What both clients share: how a call becomes a request, an answer a record, a failure one of our errors."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from wellhead.client.calls import Call
+from wellhead.errors import ApiError, DialError, InputError, LinkError, SettingsError, TrustError
+from wellhead.logs import escape
+from wellhead.model.access import Secret
+from wellhead.model.names import base_url, is_loopback, join_authority, split_authority
+from wellhead.version import VERSION
+
+T = TypeVar("T")
+
+API = "/api/v1"
+CONNECT_SECONDS = 10.0
+REPLY_SECONDS = 30.0
+_DETAIL_MAX = 1000  # characters of an error's detail that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One control plane: how to reach it, and what to say about it."""
+
+    url: str  # canonical base URL, for messages
+    dialled: str  # base URL with the address to dial
+    authority: str  # for Host
+    hostname: str  # for SNI and the certificate's name
+    api_key: Secret
+    ca_file: Path | None
+
+    @classmethod
+    def of(cls, url: str, api_key: Secret, ca_file: Path | None = None) -> Peer:
+        """
+        Raises:
+            InputError: not a control plane's URL, or a key that cannot stand in a header.
+        """
+        url = base_url(url)
+        scheme, _, authority = url.partition("://")
+        hostname, port = split_authority(authority)
+        if not all("!" <= c <= "~" for c in api_key.reveal()):
+            raise InputError("the API key holds a character that no key has (a space or a line break?)")
+        # No resolver is asked for a name under localhost: many do not know it. RFC 6761 section 6.3.
+        local = hostname == "localhost" or hostname.endswith(".localhost")
+        dialled = f"{scheme}://{join_authority('127.0.0.1' if local else hostname, port)}"
+        return cls(url, dialled, authority, hostname, api_key, ca_file)
+
+    def options(self) -> dict[str, Any]:
+        """Arguments for httpx's clients. Proxies come from the environment, never for this machine.
+
+        Raises:
+            SettingsError: the CA file cannot be read.
+        """
+        return {
+            "base_url": self.dialled + API,
+            "headers": {
+                "Host": self.authority,
+                "X-API-Key": self.api_key.reveal(),
+                "User-Agent": f"wellhead-python/{VERSION}",
+                "Accept": "application/json",
+            },
+            "verify": self._trust(),
+            "trust_env": not is_loopback(self.hostname),
+            "timeout": httpx.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
+            "follow_redirects": False,
+        }
+
+    def _trust(self) -> ssl.SSLContext:
+        if self.ca_file is None:
+            return httpx.create_ssl_context()
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            why = (
+                error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "not a PEM file"
+            )
+            raise SettingsError(f"cannot read the CA file {self.ca_file}: {why.lower()}") from error
+
+    def request(self, call: Call[T]) -> dict[str, Any]:
+        """Arguments for httpx's ``request``."""
+        return {
+            "method": call.method,
+            "url": call.path,
+            "params": call.query or None,
+            "json": call.body,
+            "extensions": {"sni_hostname": self.hostname},
+        }
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Maps what httpx raises.
+
+        Raises:
+            DialError: nobody answers at the address.
+            TrustError: the server's certificate is not trusted, or is for another name.
+            LinkError: the connection broke, or the answer is late.
+        """
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            raise DialError(f"cannot reach {self.url}: no answer within {CONNECT_SECONDS:g} s") from error
+        except (httpx.ConnectError, httpx.ProxyError) as error:
+            raise self._dial_error(error) from error
+        except httpx.TimeoutException as error:
+            raise LinkError(f"{self.url} did not reply within {REPLY_SECONDS:g} s") from error
+        except httpx.TransportError as error:
+            raise LinkError(f"{self.url} broke off: {escape(str(error)).lower()}") from error
+
+    def _dial_error(self, error: httpx.TransportError) -> LinkError:
+        causes = list(_causes(error))
+        for cause in causes:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                why = cause.verify_message.rstrip(".").lower()
+                return TrustError(
+                    f"cannot trust {self.url}: {why} (give the CA that signed its certificate with --ca-file)"
+                )
+        for cause in reversed(causes):
+            if isinstance(cause, ssl.SSLError):
+                why = (cause.reason or "handshake failed").replace("_", " ").lower()
+                return DialError(f"cannot reach {self.url}: no TLS there, {why}")
+            if isinstance(cause, OSError) and cause.strerror:
+                return DialError(f"cannot reach {self.url}: {cause.strerror.lower()}")
+        return DialError(f"cannot reach {self.url}: {escape(str(error)).lower()}")
+
+    def answer(self, call: Call[T], response: httpx.Response) -> T:
+        """The record in an answer.
+
+        Raises:
+            ApiError: the server says no, as the class of its status; or its answer is not of this API.
+        """
+        if not response.is_success:
+            status = response.status_code
+            kind = ApiError.by_status.get(status, ApiError)
+            raise kind(status, _detail(response), retry_after_seconds=_retry_after(response))
+        try:
+            return call.read(response.json())
+        except (ValidationError, ValueError) as error:
+            # What was read is left out: the answer of a create holds a secret.
+            raise ApiError(
+                response.status_code,
+                f"the answer of {self.url} to {call.method} {call.path} is not of this API",
+            ) from None if isinstance(error, ValidationError) else error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _detail(response: httpx.Response) -> str:
+    """What the server says, as one line that is safe to show."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = response.text
+    said = body.get("detail", body) if isinstance(body, dict) else body
+    text = said if isinstance(said, str) else str(said)
+    return escape(text.strip()[:_DETAIL_MAX]) or response.reason_phrase.lower()
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    given = response.headers.get("retry-after", "")
+    return float(given) if given.isascii() and given.isdigit() and len(given) < 10 else None
