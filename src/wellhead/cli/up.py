@@ -50,8 +50,8 @@ def _announce(ready: Ready) -> None:
 
 
 def ready_line(ready: Ready) -> str:
-    """The one line that scripts wait for."""
-    https, http = ",".join(ready.https) or "off", ",".join(ready.http) or "off"
+    """The one line that scripts wait for: an address of each kind, the first where there are two."""
+    https, http = (urls[0] if urls else "off" for urls in (ready.https, ready.http))
     return f"ready https={https} http={http} api={ready.api}"
 
 
