@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wellhead.control import problems, tunnels
+from wellhead.control import docs, problems, tunnels
 from wellhead.control.access import KeyGate
 from wellhead.control.intake import BodyGate
 from wellhead.control.problems import Faults
@@ -30,14 +32,14 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
     app = FastAPI(
         title="Wellhead",
         version=VERSION,
-        docs_url="/api/docs",
+        docs_url=None,  # FastAPI's page runs scripts from another site; ours is below
         redoc_url=None,
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
     )
     problems.install(app)
 
-    v1 = APIRouter(prefix=API)
+    v1 = APIRouter(prefix=API, responses=_refusals())
     v1.include_router(tunnels.router(store, public, settings.is_reserved))
     app.include_router(v1)
 
@@ -46,12 +48,32 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
         """Whether the server answers."""
         return Health("ok", VERSION)
 
+    @app.get("/api/docs", include_in_schema=False)
+    async def docs_page() -> HTMLResponse:
+        headers = {"Content-Security-Policy": docs.POLICY}
+        return HTMLResponse(docs.page(app.openapi()), headers=headers)
+
     # The last added is the outermost: faults, fields of every answer, the key, the body, then the routes.
     app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
     app.add_middleware(KeyGate, prefix=API, find=store.directory.key)
     app.add_middleware(_Fields)
     app.add_middleware(Faults)
     return app
+
+
+def _refusals() -> dict[int | str, dict[str, Any]]:
+    """What every route may answer beside its success, for the OpenAPI document."""
+    statuses = {
+        401: "No valid key",
+        403: "The key's scope does not allow it",
+        404: "None of that id",
+        409: "The name is taken, or the status does not allow it",
+        413: "The body is too long",
+        415: "The body is not JSON by its type",
+        422: "A field breaks a rule",
+        503: "The database does not answer",
+    }
+    return {status: {"model": problems.Problem, "description": text} for status, text in statuses.items()}
 
 
 class _Fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,6 +17,13 @@ from wellhead.logs import Log
 from wellhead.model.names import shown
 
 _log = Log("wellhead.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The body of every refusal."""
+
+    detail: str
 
 
 def problem(status: int, detail: str, retry_after_seconds: float | None = None) -> JSONResponse:
