@@ -16,7 +16,8 @@ h2 { margin: 2.5rem 0 .25rem; font: 600 1.05rem/1.4 ui-monospace, monospace; bor
      padding-top: 1rem }
 h2 b { display: inline-block; min-width: 4.5rem; color: #0a6b4f }
 table { border-collapse: collapse; margin: .5rem 0; width: 100% }
-td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #eef1f4 }
+td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0;
+     border-bottom: 1px solid #eef1f4 }
 td:first-child { font-family: ui-monospace, monospace; width: 16rem }
 h3 { font-size: .85rem; margin: 1rem 0 0; color: #5b6875; text-transform: uppercase; letter-spacing: .05em }
 @media (prefers-color-scheme: dark) {
