@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
 import socket
@@ -30,7 +29,7 @@ from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.gate import GateTerms
 from wellhead.edge.ingress import CountTerms, VisitorTerms
 from wellhead.edge.metrics import Metrics
-from wellhead.errors import LocalStateError, SettingsError
+from wellhead.errors import SettingsError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.model.names import Public
@@ -40,7 +39,7 @@ from wellhead.net.portal import PortalTerms
 from wellhead.net.session import Liveness
 from wellhead.net.sockets import authority, listen, parse_address
 from wellhead.net.upstream import UpstreamLimits, UpstreamPool
-from wellhead.net.upstream_address import parse_upstream
+from wellhead.net.upstream_address import UpstreamAddress
 from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
 
@@ -71,19 +70,18 @@ async def serve(
     """
     net_loop.raise_file_limit()
     directory = private.make_directory(settings.data_dir)
-    with _only_one(directory), _listening(settings) as (https, http):
+    with _listening(settings) as (https, http):
         public = Public(
             domain=settings.domain,
             zone=settings.agent_zone,
             https_port=https[0].getsockname()[1],
             http_port=http[0].getsockname()[1] if http else None,
         )
-        local = LocalAuthority(directory, addresses=_addresses(settings))
-        async with Store.opened(directory / "wellhead.db", public, settings) as store:
-            key = await store.bootstrap()
-            if key is not None:
-                private.write(directory / "admin-key", key.reveal() + "\n")
-            async with _control(build(store, settings)) as path:
+        store = await Store.open(directory / "wellhead.db")
+        async with _closing(store):
+            local = LocalAuthority(directory, addresses=_addresses(settings))
+            key = await store.bootstrap(_keep_in(directory / "admin-key"))
+            async with _control(build(store, public, settings)) as path:
                 edge = _edge(settings, store, local, public, path)
                 await _run(edge, https, http, settings, public, key, local.ca_file, ready, stop)
 
@@ -147,14 +145,16 @@ def _edge(
         portal=PortalTerms(
             hello_seconds=settings.hello_seconds,
             handshake_seconds=settings.handshake_seconds,
+            write_idle_seconds=settings.write_idle_seconds,
             max_handshakes=settings.max_handshakes,
-            handshakes_per_address=settings.handshakes_per_address,
+            max_handshakes_per_address=settings.handshakes_per_address,
             loopback_exempt=settings.loopback_exempt,
+            max_connections=settings.max_connections,
         ),
         drain_seconds=settings.drain_seconds,
     )
     pool = UpstreamPool(
-        parse_upstream(f"unix:{path}"),
+        UpstreamAddress.parse(f"unix:{path}"),
         host_header="preserve",
         limits=UpstreamLimits(reply_seconds=settings.reply_seconds),
     )
@@ -191,17 +191,17 @@ def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
     )
 
 
-@contextlib.contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """Hold the data directory: two servers on one database would each believe their own memory."""
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+@contextlib.asynccontextmanager
+async def _closing(store: Store) -> AsyncIterator[None]:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError as error:
-        raise LocalStateError(f"{directory} is in use by another wellhead server") from error
     finally:
-        os.close(lock)
+        await store.close()
+
+
+def _keep_in(path: Path) -> Callable[[Secret], None]:
+    """Writes the admin key where this machine's own programs find it: the one secret kept in clear."""
+    return lambda key: private.write(path, key.reveal() + "\n")
 
 
 @contextlib.contextmanager

@@ -14,12 +14,11 @@ from typing import Protocol
 from wellhead.edge.exchange import Exchange
 from wellhead.errors import WebSocketError
 from wellhead.wire.streams import Buffer, HeadKind, Reason
-from wellhead.wire.ws import FrameFollower, close_frame
+from wellhead.wire.ws import FrameFollower, close_frame, ping_frame
 
-GOING_AWAY = 1001
+POLICY_VIOLATION = 1008
 SERVICE_RESTART = 1012
 BAD_GATEWAY = 1014
-PING = b"\x89\x00"  # an empty ping of a server
 MISSED_PINGS = 2  # unanswered pings after which a visitor is taken for gone
 CLOSE_SECONDS = 5.0  # how long a visitor may take to close after our Close
 
@@ -47,11 +46,18 @@ class Conversation:
 
     __slots__ = (
         "_bytes_in", "_bytes_out", "_closing_at", "_exchange", "_from_agent", "_from_visitor", "_heard",
-        "_heard_bytes", "_over", "_owed", "_stream", "_terms", "_transport", "_unanswered", "_visitor",
+        "_heard_bytes", "_loop", "_over", "_owed", "_pings", "_second", "_stream", "_terms", "_transport",
+        "_unanswered", "_visitor",
     )  # fmt: skip
 
     def __init__(
-        self, visitor: Upgraded, exchange: Exchange, transport: asyncio.Transport, terms: Terms
+        self,
+        visitor: Upgraded,
+        exchange: Exchange,
+        transport: asyncio.Transport,
+        terms: Terms,
+        *,
+        extensions: bool,
     ) -> None:
         assert exchange.stream is not None
         self._visitor = visitor
@@ -59,7 +65,12 @@ class Conversation:
         self._transport = transport
         self._stream = exchange.stream
         self._stream.sink = self
+        self._from_visitor = FrameFollower(from_client=True, extensions=extensions)
+        self._from_agent = FrameFollower(from_client=False, extensions=extensions)
         self._terms = terms
+        self._loop = asyncio.get_running_loop()
+        self._second = 0.0  # when counting of the visitor's pings began
+        self._pings = 0  # how many there had been by then
         self._heard = 0.0  # loop time at which the visitor's silence was last counted from
         self._heard_bytes = 0
         self._unanswered = 0  # pings of ours since the visitor was last heard
@@ -82,14 +93,24 @@ class Conversation:
         if self._over or self._closing_at:
             return
         self._bytes_in += len(data)
+        follower = self._from_visitor
         try:
-            self._from_visitor.feed(data)
+            count = follower.feed(data)
+            if follower.pings != self._pings:
+                self._count_pings(follower.pings)
         except WebSocketError as error:
             self._stream.reset(Reason.PROTOCOL)
             self._close_visitor(error.close_code, error.reason)
             return
-        if not self._stream.send(data):
+        if count and not self._stream.send(data if count == len(data) else data[:count]):
             self._visitor.pause_upload()
+
+    def _count_pings(self, pings: int) -> None:
+        now = self._loop.time()
+        if now - self._second >= 1:
+            self._second, self._pings = now, pings
+        elif pings - self._pings > self._terms.websocket_pings_per_second:
+            raise WebSocketError(POLICY_VIOLATION, "ping-flood")
 
     def visitor_ended(self) -> bool:
         """The visitor ended its half; True keeps the connection for the other half."""
@@ -122,15 +143,16 @@ class Conversation:
         size = len(data)
         if size:
             try:
-                self._from_agent.feed(data)
+                count = self._from_agent.feed(data)
             except WebSocketError as error:
                 self._stream.reset(Reason.PROTOCOL)
                 self._close_visitor(BAD_GATEWAY, error.reason)
                 return
             self._bytes_out += size
-            self._transport.write(data)
+            self._transport.write(data if count == size else data[:count])
         if end:
             self._over = True
+            self._stream.consumed(self._owed + size)
             self._transport.close()
             self._conclude("")
         elif self._visitor.choked:
@@ -169,17 +191,16 @@ class Conversation:
             self._transport.abort()
         elif self._from_agent.at_boundary:
             self._unanswered += 1
-            self._transport.write(PING)
+            self._transport.write(ping_frame())
 
     def _close_visitor(self, code: int, reason: str) -> None:
         """Put in a Close where a frame may stand; cut the connection where one may not."""
-        loop = asyncio.get_running_loop()
         self._exchange.reason = reason
-        if not self._from_agent.at_boundary:
+        if self._from_agent.closed or not self._from_agent.at_boundary:
             self._transport.abort()
             return
         self._transport.write(close_frame(code, reason))
-        self._closing_at = loop.time() + CLOSE_SECONDS
+        self._closing_at = self._loop.time() + CLOSE_SECONDS
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:

@@ -18,6 +18,7 @@ from wellhead.edge.registry import Line
 from wellhead.errors import HttpError
 from wellhead.wire.headers import ReplyFacts, read_interim, read_reply, read_trailers
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
+from wellhead.wire.ws import check_accept
 
 MAX_INTERIM = 16  # 1xx heads before the reply; more are an attack or a bug
 
@@ -72,7 +73,7 @@ class Exchange:
     """See the module. ``clock`` gives loop seconds; ``log`` takes the access line."""
 
     __slots__ = (
-        "_clock", "_door", "_envelope", "_interims", "_left", "_line", "_log", "_owed", "_retry",
+        "_clock", "_door", "_envelope", "_interims", "_left", "_line", "_log", "_owed", "_retry", "_websocket_key",
         "began", "bytes_in", "bytes_out", "ended", "first_byte", "method", "name", "over", "place",
         "progress", "reason", "request_id", "status", "stream", "target", "uploaded", "visitor",
     )  # fmt: skip
@@ -109,6 +110,7 @@ class Exchange:
         self._left = -1  # body bytes still to come by Content-Length, -1 if not told
         self._owed = 0  # bytes handed to a choked visitor, not yet credited
         self._interims = 0
+        self._websocket_key = b""  # there where the visitor asked for a WebSocket: 101 is an answer
         self.uploaded = False  # the request is complete
         self.over = False
         self.reason = ""
@@ -119,24 +121,24 @@ class Exchange:
         line: Line | None,
         kind: StreamKind,
         envelope: bytes,
-        data: Buffer,
         end: bool,
         retry: Callable[[], Door | None] | None = None,
+        websocket_key: bytes = b"",
     ) -> None:
-        """Send the request on its way; ``data`` are its first body bytes.
+        """Send the request on its way; ``end`` says that it has no body.
 
         ``retry`` finds another door where the first refuses a request without a body.
         """
         if line is not None:
             line.exchanges += 1
             self._line = line
-        self.bytes_in = len(data)
         self.uploaded = end
-        if end and not data:
+        self._websocket_key = websocket_key
+        if end:
             self._retry = retry
             self._envelope = envelope
         self.stream = door.open(
-            kind, envelope, self, data, end, interactive=kind is StreamKind.WEBSOCKET
+            kind, envelope, self, b"", end, interactive=kind is StreamKind.WEBSOCKET
         )
 
     # From the visitor
@@ -184,7 +186,7 @@ class Exchange:
             return
         try:
             if kind == HeadKind.REPLY:
-                self._on_reply(read_reply(head, self.method), data, end)
+                self._on_reply(self._facts(head), data, end)
             elif kind == HeadKind.INTERIM:
                 self._on_interim(head)
             else:
@@ -207,10 +209,7 @@ class Exchange:
                 self._broken("length-mismatch")
                 return
         self.visitor.send_body(data, end)
-        if end:
-            self._complete(whole=True)
-        else:
-            self._credit(size)
+        self._took(size, end)
 
     def on_reset(self, reason: int) -> None:
         if self.over:
@@ -226,11 +225,23 @@ class Exchange:
 
     # The reply
 
+    def _facts(self, head: bytes) -> ReplyFacts:
+        line = self._line
+        if line is None:
+            return read_reply(head, self.method, upgrade=bool(self._websocket_key))
+        if head == line.reply_head and self.method == line.reply_method:
+            return line.reply_facts  # fast path: servers repeat their heads
+        facts = read_reply(head, self.method, upgrade=bool(self._websocket_key))
+        if facts.status != 101:
+            line.remember(head, self.method, facts)
+        return facts
+
     def _on_reply(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
         if self.status:
             raise HttpError(502, "second-reply")
         self.first_byte = self._clock()
         if facts.status == 101:
+            check_accept(facts.fields, self._websocket_key)
             self.status = 101
             self.visitor.upgrade(facts, data)
             return
@@ -248,10 +259,7 @@ class Exchange:
         self.status = facts.status
         self.bytes_out = size
         self.visitor.send_reply(facts, data, end)
-        if end:
-            self._complete(whole=True)
-        elif size:
-            self._credit(size)
+        self._took(size, end)
 
     def _truncated_reply(self, facts: ReplyFacts, data: Buffer) -> None:
         self.status = facts.status
@@ -272,10 +280,14 @@ class Exchange:
         self.visitor.send_trailers(fields)
         self._complete(whole=True)
 
-    def _credit(self, size: int) -> None:
-        if self.visitor.choked:
+    def _took(self, size: int, end: bool) -> None:
+        """Bytes were handed to the visitor: credit for them, now or when it reads again."""
+        if end:
             self._owed += size
-        elif self.stream is not None:
+            self._complete(whole=True)
+        elif self.visitor.choked:
+            self._owed += size
+        elif size and self.stream is not None:
             self.stream.consumed(size)
 
     # Ends
@@ -316,8 +328,11 @@ class Exchange:
             self._line.exchanges -= 1
             self._line = None
         stream, self.stream = self.stream, None
-        if stream is not None and not self.uploaded:
-            stream.reset(Reason.CANCELLED)  # the reply is whole, the rest of the request is not wanted
+        if stream is not None:
+            if not self.uploaded:
+                stream.reset(Reason.CANCELLED)  # the reply is whole, the rest of the request is not wanted
+            elif self._owed:
+                stream.consumed(self._owed)
         self._log(
             accesslog.Line(
                 self.place, self.name, self.visitor.peer, self.method, self.target, self.status, whole,

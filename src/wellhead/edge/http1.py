@@ -26,17 +26,18 @@ from wellhead.edge.ingress import Ingress
 from wellhead.edge.pages import Page
 from wellhead.errors import HttpError
 from wellhead.wire import h1, headers
-from wellhead.wire.body import BodyDecoder, request_body
+from wellhead.wire.body import Body, ChunkedBody, LengthBody, chunk, last_chunk
 from wellhead.wire.h1 import Head
-from wellhead.wire.headers import ReplyFacts, RequestFields
+from wellhead.wire.headers import ReplyFacts, RequestFields, VisitorHead
 from wellhead.wire.streams import Buffer, StreamKind
+from wellhead.wire.ws import check_handshake
 
 HIGH_WATER = 128 * 1024  # bytes unsent to a visitor above which its agent gets no credit
 LOW_WATER = 32 * 1024
-FIRST_BYTES = 16 * 1024  # body bytes that may travel beside the head
 MEMO_MAX = 4 * 1024  # longest field block that a connection remembers
 JOIN_BELOW = 16 * 1024  # smaller body pieces are copied behind their head or chunk size
 
+_NO_HEAD = VisitorHead(b"", False, False)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -57,14 +58,14 @@ class Http1Visitor(asyncio.Protocol):
     __slots__ = (
         "_block", "_body", "_body_began", "_body_bytes", "_buffer", "_chunked_out", "_conversation",
         "_deadline", "_edge_fields", "_eof", "_exchange", "_expecting", "_fields", "_http11", "_ingress",
-        "_keep", "_local", "_method", "_reading", "_refusal", "_scheme", "_sent_at", "_sni", "_state",
+        "_keep", "_local", "_method", "_reading", "_refusal", "_reply_facts", "_reply_out", "_scheme", "_sent_at", "_sni", "_state",
         "_terms", "_transport", "_unsent", "choked", "peer",
     )  # fmt: skip
 
     def __init__(self, ingress: Ingress, *, secure: bool, local: bool, sni: str | None = None) -> None:
         self._ingress = ingress
         self._terms = ingress.terms
-        self._scheme = b"https" if secure else b"http"
+        self._scheme = "https" if secure else "http"
         self._local = local
         self._sni = sni
         self._transport: asyncio.Transport | None = None
@@ -80,6 +81,9 @@ class Http1Visitor(asyncio.Protocol):
         self._block = b""
         self._fields: RequestFields | None = None
         self._edge_fields = b""
+        # and of its last reply
+        self._reply_facts: ReplyFacts | None = None
+        self._reply_out = _NO_HEAD
         # of the running request
         self._exchange: Exchange | None = None
         self._method = b""
@@ -87,7 +91,7 @@ class Http1Visitor(asyncio.Protocol):
         self._keep = True
         self._chunked_out = False
         self._expecting = False  # the visitor waits for 100 Continue before it sends its body
-        self._body: BodyDecoder | None = None
+        self._body: Body | None = None
         self._body_began = 0.0
         self._body_bytes = 0
         self._conversation: Conversation | None = None
@@ -192,12 +196,17 @@ class Http1Visitor(asyncio.Protocol):
         self._keep = fields.keep_alive
         self._chunked_out = False
         self._expecting = fields.expect_continue
-        self._body = request_body(fields.content_length, fields.chunked, self._terms.max_trailer_bytes)
+        if fields.websocket:
+            check_handshake(line.method, fields)
+        if fields.chunked:
+            self._body = ChunkedBody(400, self._terms.max_trailer_bytes)
+        else:
+            self._body = LengthBody(fields.content_length) if fields.content_length else None
         self._buffer = b""
         self._start(line.target, fields, rest)
 
     def _read_fields(self, block: bytes, http11: bool) -> RequestFields:
-        fields = headers.read_request_fields(block, http11=http11, limits=self._terms.head)
+        fields = headers.read_request_fields(block, http11, self._terms.head)
         self._edge_fields = headers.edge_fields(self.peer, self._scheme, fields.host)
         if http11 and len(block) <= MEMO_MAX:
             self._block, self._fields = block, fields
@@ -210,7 +219,7 @@ class Http1Visitor(asyncio.Protocol):
         request_id = ingress.request_id()
         way = self._refusal or ingress.way(
             fields.hostname, target, self.peer, self._sni,
-            secure=self._scheme == b"https", local=self._local,
+            secure=self._scheme == "https", local=self._local,
         )  # fmt: skip
         if isinstance(way, Page):
             self._exchange = Exchange(
@@ -237,12 +246,14 @@ class Http1Visitor(asyncio.Protocol):
             name = way.name
             retry = (lambda: ingress.reopen(name)) if name and kind is StreamKind.HTTP else None
             # An upgrade's stream stays open our way; every other request without a body is complete.
-            exchange.open(way.door, way.line, kind, envelope, b"", kind is StreamKind.HTTP, retry)
+            exchange.open(
+                way.door, way.line, kind, envelope, kind is StreamKind.HTTP, retry, fields.websocket_key
+            )
             return
         self._state = State.BODY
         self._body_began = exchange.began
         self._body_bytes = 0
-        exchange.open(way.door, way.line, kind, envelope, b"", False)
+        exchange.open(way.door, way.line, kind, envelope, False)
         if rest and self._state is State.BODY:
             self._take_body(rest)
 
@@ -250,31 +261,32 @@ class Http1Visitor(asyncio.Protocol):
         body, exchange = self._body, self._exchange
         assert body is not None and exchange is not None
         try:
-            done = body.feed(data)
+            fed = body.feed(data)
         except HttpError as error:
             self._refuse(pages.for_status(error.status, error.reason), last=True)
             return
-        pieces = body.take()
         flowing = True
-        if done:
-            self._body = None
-            self._state = State.BUSY
-            self._buffer = body.leftover
-            self._deadline = self._ingress.loop.time() + self._terms.reply_seconds
-            last = len(pieces) - 1
-            trailers = body.trailers
-            for index, piece in enumerate(pieces):
-                exchange.upload(piece, index == last and not trailers)
-            if trailers:
-                exchange.upload_trailers(trailers)
-            elif not pieces:
-                exchange.upload(b"", True)
+        if not fed.done:
+            for piece in fed.pieces:
+                self._body_bytes += len(piece)
+                flowing = exchange.upload(piece, False)
+            if not flowing and self._state is State.BODY:
+                self._pause()
             return
-        for piece in pieces:
-            self._body_bytes += len(piece)
-            flowing = exchange.upload(piece, False)
-        if not flowing and self._state is State.BODY:
-            self._pause()
+        self._body = None
+        self._state = State.BUSY
+        self._buffer = fed.rest
+        self._deadline = self._ingress.loop.time() + self._terms.reply_seconds
+        self._upload_last(exchange, fed.pieces, body.trailers)
+
+    def _upload_last(self, exchange: Exchange, pieces: list[Buffer], trailers: bytes) -> None:
+        last = len(pieces) - 1
+        for index, piece in enumerate(pieces):
+            exchange.upload(piece, index == last and not trailers)
+        if trailers:
+            exchange.upload_trailers(trailers)
+        elif not pieces:
+            exchange.upload(b"", True)
 
     # Visitor: what the exchange asks for
 
@@ -287,47 +299,42 @@ class Http1Visitor(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        length = facts.content_length
-        framed = length is not None or facts.bodyless
-        if not framed and end:
-            length, framed = len(data), True
-        self._chunked_out = not framed and self._http11
-        if (not framed and not self._http11) or self._ingress.draining or self._eof:
+        if end and facts.content_length is None and not facts.bodyless:
+            facts = facts._replace(content_length=len(data))
+        if self._ingress.draining or self._eof:
             self._keep = False
-        head = headers.visitor_head(
-            facts, length=length, chunked=self._chunked_out, close=not self._keep, http11=self._http11
-        )
-        if self._chunked_out:
-            transport.write(head)
-            if data:
-                self._write_chunk(data)
-        elif len(data) < JOIN_BELOW:
-            transport.write(head + data if data else head)
+        if facts is self._reply_facts and self._keep and self._http11:
+            out = self._reply_out  # fast path: servers repeat their heads
         else:
-            transport.writelines((head, data))
+            out = headers.visitor_head(facts, http11=self._http11, keep_alive=self._keep)
+            if self._keep and self._http11:
+                self._reply_facts, self._reply_out = facts, out
+        self._keep = out.keep_alive
+        self._chunked_out = out.chunked
+        if out.chunked:
+            transport.write(out.head)
+            if data:
+                transport.writelines(chunk(data))
+        elif len(data) < JOIN_BELOW:
+            transport.write(b"".join((out.head, data)))
+        else:
+            transport.writelines((out.head, data))
 
     def send_body(self, data: Buffer, end: bool) -> None:
         transport = self._transport
         if transport is None:
             return
         if self._chunked_out:
-            if data:
-                self._write_chunk(data)
+            pieces = chunk(data)
             if end:
-                transport.write(h1.LAST_CHUNK)
+                pieces.append(last_chunk())
+            transport.writelines(pieces)
         elif data:
             transport.write(data)
 
-    def _write_chunk(self, data: Buffer) -> None:
-        assert self._transport is not None
-        if len(data) < JOIN_BELOW:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
-
     def send_trailers(self, fields: bytes) -> None:
         if self._transport is not None and self._chunked_out:
-            self._transport.write(b"0\r\n" + fields + b"\r\n")
+            self._transport.write(last_chunk(fields))
 
     def send_page(self, page: Page) -> None:
         exchange = self._exchange
@@ -362,11 +369,13 @@ class Http1Visitor(asyncio.Protocol):
     def upgrade(self, facts: ReplyFacts, data: Buffer) -> None:
         transport, exchange = self._transport, self._exchange
         assert transport is not None and exchange is not None and self._fields is not None
-        transport.write(headers.visitor_head(facts, length=None, chunked=False, close=False, http11=True))
+        transport.write(headers.visitor_head(facts).head)
         self._state = State.UPGRADED
         self._deadline = 0.0
         early, self._buffer = self._buffer, b""
-        self._conversation = Conversation(self, exchange, transport, self._terms)
+        self._conversation = Conversation(
+            self, exchange, transport, self._terms, extensions=facts.extensions
+        )
         self._conversation.start(data, early)
 
     def resume_upload(self) -> None:
@@ -406,16 +415,16 @@ class Http1Visitor(asyncio.Protocol):
         body = self._body
         assert body is not None
         try:
-            done = body.feed(data)
+            fed = body.feed(data)
         except HttpError:
             self._linger()
             return
-        self._body_bytes += sum(map(len, body.take()))
+        self._body_bytes += sum(map(len, fed.pieces))
         if self._body_bytes > self._terms.max_unread_bytes:
             self._linger()
-        elif done:
+        elif fed.done:
             self._body = None
-            self._buffer = body.leftover
+            self._buffer = fed.rest
             self._settle()
 
     def _settle(self) -> None:

@@ -1,0 +1,413 @@
+"""A visitor's connection, held between a fake transport and a fake door: the control plane's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from tests.kit.doors import FakeDoor, FakeStream
+from tests.kit.transport import FakeTransport
+from wellhead.edge.accesslog import AccessLog, Line
+from wellhead.edge.http1 import Http1Visitor
+from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
+from wellhead.edge.metrics import Metrics
+from wellhead.edge.registry import Registry
+from wellhead.edge.router import Router
+from wellhead.model.access import Secret
+from wellhead.model.records import TunnelId, TunnelView
+from wellhead.wire.h1 import HeadLimits
+from wellhead.wire.streams import HeadKind, Reason
+
+TERMS = VisitorTerms(
+    head=HeadLimits(), max_trailer_bytes=8192, head_seconds=10, body_idle_seconds=30,
+    body_min_bytes_per_second=500, body_grace_seconds=10, write_idle_seconds=60, idle_seconds=620,
+    reply_seconds=120, half_close_seconds=5, linger_seconds=1, max_unread_bytes=65536, unread_seconds=1,
+    websocket_ping_seconds=20, websocket_pings_per_second=100,
+)  # fmt: skip
+COUNTS = CountTerms(
+    connections_per_address=256, connections_per_tunnel=1000, max_connections=1000,
+    tunnel_held_bytes=1 << 25, loopback_exempt=True,
+)  # fmt: skip
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+
+
+class NoTunnels:
+    def tunnel(self, name: str) -> TunnelView | None:
+        return None
+
+    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
+        raise NotImplementedError
+
+    def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
+        raise NotImplementedError
+
+    def session_closed(self, tunnel_id: TunnelId, session_id: str) -> None:
+        raise NotImplementedError
+
+    async def is_admin(self, key: Secret) -> bool:
+        return False
+
+
+class House:
+    """An ingress whose every request for the control plane opens on ``door``; its access lines are kept."""
+
+    def __init__(self, terms: VisitorTerms, counts: CountTerms) -> None:
+        self.door = FakeDoor()
+        self.lines: list[Line] = []
+        metrics = Metrics()
+        log = AccessLog(metrics, None, asyncio.get_running_loop())
+        log.add = self.lines.append
+        self.log = log
+        self.ingress = Ingress(
+            Router("localhost", "localhost"), NoTunnels(), Registry(), lambda target, peer: self.door,
+            metrics, log, terms, counts,
+        )  # fmt: skip
+
+    def visit(self, *, secure: bool = False, sni: str | None = None, local: bool = True) -> Visit:
+        return Visit(self, Http1Visitor(self.ingress, secure=secure, local=local, sni=sni), secure)
+
+    def close(self) -> None:
+        self.ingress.close()
+        self.log.close()
+
+
+class Visit:
+    def __init__(self, house: House, connection: Http1Visitor, secure: bool) -> None:
+        self.house = house
+        self.connection = connection
+        self.transport = FakeTransport(tls=secure)
+        connection.connection_made(self.transport)
+
+    def says(self, data: bytes) -> bytes:
+        """Give the edge bytes of the visitor; returns what it answers at once."""
+        self.connection.data_received(data)
+        return self.transport.take()
+
+    @property
+    def stream(self) -> FakeStream:
+        return self.house.door.stream
+
+    def after(self, seconds: float) -> bytes:
+        """Sweep the connection at a later time."""
+        self.connection.tick(asyncio.get_running_loop().time() + seconds)
+        return self.transport.take()
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    made = House(TERMS, COUNTS)
+    yield made
+    made.close()
+
+
+def status(reply: bytes) -> int:
+    return int(reply.split(b" ", 2)[1])
+
+
+async def test_a_request_becomes_a_canonical_envelope(house: House) -> None:
+    visit = house.visit()
+    visit.says(b"GET /a%2Fb?c HTTP/1.1\r\nhost: LocalHost\r\nX: 1\r\nConnection: x\r\nX-Forwarded-For: me\r\n\r\n")
+    line, host, *rest = visit.stream.envelope.split(b"\r\n")
+    assert (line, host) == (b"GET /a%2Fb?c HTTP/1.1", b"Host: LocalHost")
+    assert b"X-Forwarded-For: 192.0.2.7" in rest and b"X-Forwarded-For: me" not in rest
+    assert b"X: 1" not in rest, "nominated by Connection"
+    assert visit.stream.ended
+
+
+async def test_a_reply_is_written_in_one_piece_and_the_connection_serves_again(house: House) -> None:
+    visit = house.visit()
+    for _ in range(3):
+        visit.says(GET)
+        visit.stream.reply(OK, b"hi")
+        assert visit.transport.take() == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    assert [line.status for line in house.lines] == [200, 200, 200]
+
+
+async def test_a_reply_of_unknown_length_is_chunked_for_11_and_closes_for_10(house: House) -> None:
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(head, b"hi", end=False)
+    visit.stream.sink.on_data(b"ho", False)
+    visit.stream.sink.on_data(b"", True)
+    assert visit.transport.take() == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n2\r\nho\r\n0\r\n\r\n"
+    old = house.visit()
+    old.says(GET.replace(b"1.1", b"1.0"))
+    old.stream.reply(head, b"hi", end=False)
+    old.stream.sink.on_data(b"", True)
+    assert old.transport.take() == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhi"
+    assert old.transport.ended
+
+
+async def test_trailers_follow_a_chunked_reply(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"hi", end=False)
+    visit.stream.sink.on_head(HeadKind.TRAILERS, b"X-Sum: 1\r\n\r\n", b"", True)
+    assert visit.transport.take().endswith(b"2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_a_body_arrives_however_it_was_cut(house: House, size: int) -> None:
+    visit = house.visit()
+    raw = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-A: 1\r\n\r\n"
+    for start in range(0, len(raw), size):
+        visit.says(raw[start : start + size])
+    assert visit.stream.sent == b"abcde" and visit.stream.ended
+    assert b"X-A: 1" in visit.stream.trailers
+    assert b"Transfer-Encoding" not in visit.stream.envelope
+
+
+async def test_pipelined_requests_are_answered_in_order(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET + GET.replace(b"/a", b"/b"))
+    assert len(house.door.opened) == 1
+    visit.stream.reply(OK, b"A1")
+    await asyncio.sleep(0)
+    assert visit.stream.envelope.startswith(b"GET /b ")
+    visit.stream.reply(OK, b"B2")
+    assert visit.transport.take().count(b"200 OK") == 2
+
+
+async def test_pipelining_without_end_stops_the_reading(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.says(b"x" * 40000)
+    assert not visit.transport.reading
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"), 400),
+        (b"GET / HTTP/1.1\n\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        (b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"GET /" + b"a" * 9000, 414),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\n", 400),
+    ],
+)
+async def test_what_is_malformed_is_answered_at_once_and_closed(house: House, raw: bytes, expected: int) -> None:
+    visit = house.visit()
+    reply = visit.says(raw)
+    assert status(reply) == expected and b"Connection: close\r\n" in reply
+    assert visit.transport.ended
+    assert not visit.says(GET), "leftover bytes never become a request"
+
+
+async def test_a_name_under_the_domain_that_nobody_has_is_not_found(house: House) -> None:
+    visit = house.visit()
+    assert status(visit.says(GET.replace(b"localhost", b"nobody.localhost"))) == 404
+    assert visit.says(GET) == b"" and len(house.door.opened) == 1, "the connection lives on"
+
+
+async def test_another_tunnels_name_on_a_connection_made_for_one_is_misdirected(house: House) -> None:
+    visit = house.visit(secure=True, sni="a.localhost")
+    assert status(visit.says(GET.replace(b"localhost", b"b.localhost"))) == 421
+    assert visit.transport.closed
+
+
+async def test_the_control_plane_is_not_on_a_plain_port_of_the_network(house: House) -> None:
+    assert status(house.visit(local=False).says(GET)) == 421
+    house.visit(local=False, secure=True, sni="localhost").says(GET)
+    assert len(house.door.opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (Reason.UPSTREAM_UNREACHABLE, 502),
+        (Reason.UPSTREAM_FAILED, 502),
+        (Reason.SESSION_LOST, 502),
+        (Reason.TIMEOUT, 504),
+        (Reason.OVERLOADED, 503),
+        (4711, 502),
+    ],
+)
+async def test_a_reset_before_the_head_is_a_page(house: House, reason: int, expected: int) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.sink.on_reset(reason)
+    assert status(visit.transport.take()) == expected
+    assert not visit.transport.ended
+
+
+async def test_a_reset_after_the_head_is_never_a_clean_end(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"hi", end=False)
+    visit.stream.sink.on_reset(Reason.UPSTREAM_FAILED)
+    assert not visit.transport.take().endswith(b"0\r\n\r\n")
+    assert visit.transport.closed
+    assert not house.lines[-1].whole
+
+
+@pytest.mark.parametrize(
+    ("head", "data"),
+    [(b"HTTP/1.1 200 OK\r\nX: a\nb\r\n\r\n", b""), (b"HTTP/1.1 99 No\r\n\r\n", b""), (OK, b"far too long")],
+)
+async def test_a_malicious_reply_is_a_page_and_its_stream_is_given_up(house: House, head: bytes, data: bytes) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(head, data)
+    assert status(visit.transport.take()) == 502
+    assert visit.stream.resets == [Reason.PROTOCOL]
+
+
+async def test_a_short_body_is_visibly_cut(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(OK, b"h", end=True)
+    assert visit.transport.closed and not house.lines[-1].whole
+
+
+async def test_a_visitor_that_leaves_is_told_to_the_agent(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.connection.connection_lost(None)
+    assert visit.stream.resets == [Reason.CANCELLED]
+
+
+async def test_a_half_closed_visitor_gets_its_reply(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    assert visit.connection.eof_received()
+    visit.stream.reply(OK, b"hi")
+    assert visit.transport.take().endswith(b"hi")
+    assert visit.transport.closed
+
+
+async def test_a_half_closed_visitor_of_a_silent_upstream_is_taken_for_gone(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.connection.eof_received()
+    visit.after(4)
+    assert not visit.transport.closed
+    visit.after(6)
+    assert visit.transport.aborted
+
+
+async def test_a_slow_head_is_answered_after_ten_seconds_from_its_first_byte(house: House) -> None:
+    visit = house.visit()
+    visit.says(b"GET / HT")
+    assert visit.after(9) == b""
+    assert status(visit.after(10.5)) == 408
+
+
+async def test_a_silent_body_and_a_trickle_are_cut_a_steady_one_lives(house: House) -> None:
+    silent = house.visit()
+    silent.says(POST)
+    assert silent.after(9) == b"" and status(silent.after(31)) == 408
+    assert silent.stream.resets == [Reason.CANCELLED]
+
+
+async def test_an_upstream_that_never_answers_is_a_504(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    assert visit.after(119) == b""
+    assert status(visit.after(120.5)) == 504
+    assert visit.stream.resets == [Reason.TIMEOUT]
+
+
+async def test_an_open_reply_has_no_deadline(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"event", end=False)
+    visit.transport.take()
+    assert visit.after(3600) == b"" and not visit.transport.closed
+
+
+async def test_a_reader_that_takes_nothing_is_cut(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"event", end=False)
+    visit.transport.unsent = 1000
+    visit.after(0)
+    visit.after(59)
+    assert not visit.transport.closed
+    visit.after(61)
+    assert visit.transport.aborted
+
+
+async def test_a_choked_visitor_gives_no_credit_until_it_reads(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.connection.pause_writing()
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"abc", end=False)
+    assert visit.stream.credit == 0
+    visit.connection.resume_writing()
+    assert visit.stream.credit == 3
+
+
+async def test_a_full_stream_stops_the_reading_until_it_is_writable(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"Length: 4", b"Length: 400"))
+    visit.stream.full = True
+    visit.says(b"x" * 100)
+    assert not visit.transport.reading
+    visit.stream.sink.on_writable()
+    assert visit.transport.reading
+
+
+async def test_a_reply_before_the_body_reads_a_short_rest_away(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST)
+    visit.stream.reply(OK, b"no")
+    assert visit.stream.resets == [Reason.CANCELLED]
+    visit.says(b"body" + GET)
+    await asyncio.sleep(0)
+    assert visit.stream.envelope.startswith(b"GET /a")
+
+
+async def test_a_reply_before_a_long_body_closes(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"Length: 4", b"Length: 4000000"))
+    visit.stream.reply(OK, b"no")
+    visit.says(b"x" * 70000)
+    assert visit.transport.ended
+
+
+async def test_a_final_answer_instead_of_100_continue_closes(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    assert b"Expect: 100-continue" in visit.stream.envelope
+    visit.stream.reply(OK, b"no")
+    assert visit.transport.ended
+
+
+async def test_100_continue_is_passed_and_the_body_follows(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    visit.stream.sink.on_head(HeadKind.INTERIM, b"HTTP/1.1 100 Continue\r\n\r\n", b"", False)
+    assert visit.transport.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    visit.says(b"body")
+    assert visit.stream.sent == b"body" and visit.stream.ended
+
+
+async def test_too_many_connections_of_an_address_are_told_so(house: House) -> None:
+    house.ingress._counts = replace(COUNTS, connections_per_address=1)
+    first, second = house.visit(), house.visit()
+    first.says(GET)
+    assert status(second.says(GET)) == 429
+    assert len(house.door.opened) == 1
+
+
+async def test_draining_finishes_what_is_open_and_closes(house: House) -> None:
+    idle, busy = house.visit(), house.visit()
+    busy.says(GET)
+    drained = asyncio.create_task(house.ingress.drain(5))
+    await asyncio.sleep(0)
+    assert idle.transport.closed and not busy.transport.closed
+    idle.connection.connection_lost(None)
+    busy.stream.reply(OK, b"hi")
+    assert b"Connection: close\r\n" in busy.transport.take()
+    busy.connection.connection_lost(None)
+    async with asyncio.timeout(1):
+        await drained

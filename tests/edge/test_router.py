@@ -1,0 +1,30 @@
+import pytest
+
+from wellhead.edge.router import CONTROL, NOWHERE, Destination, Place, Router
+
+
+@pytest.mark.parametrize(
+    "hostname", ["example.com", "zone.example.com", "api.example.com", "localhost", "127.0.0.1", "::1"]
+)
+def test_the_control_plane_has_its_names(hostname: str) -> None:
+    assert Router("example.com", "zone.example.com:8443").destination(hostname) == CONTROL
+
+
+def test_a_label_under_the_domain_is_a_tunnel() -> None:
+    assert Router("example.com", "example.com").destination("my-agent.example.com") == Destination(
+        Place.TUNNEL, "my-agent"
+    )
+
+
+@pytest.mark.parametrize(
+    "hostname", ["", ".example.com", "a.b.example.com", "example.org", "notexample.com", "example.com.evil", "10.0.0.1"]
+)
+def test_everything_else_is_nowhere(hostname: str) -> None:
+    assert Router("example.com", "example.com").destination(hostname) == NOWHERE
+
+
+def test_agents_may_dial_the_zone_and_this_machines_own_names() -> None:
+    router = Router("example.com", "zone.example.com")
+    assert [router.is_zone(name) for name in ("zone.example.com", "localhost", "::1", "my-agent.example.com")] == [
+        True, True, True, False,
+    ]  # fmt: skip

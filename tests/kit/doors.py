@@ -1,0 +1,65 @@
+"""A door whose streams a test holds in its hands."""
+
+from __future__ import annotations
+
+from wellhead.wire.streams import Buffer, HeadKind, Sink, Stream, StreamKind
+
+
+class FakeStream:
+    """Fits ``wire.streams.Stream``; notes what is sent."""
+
+    def __init__(self, kind: StreamKind, envelope: bytes, sink: Sink, data: Buffer, end: bool) -> None:
+        self.kind = kind
+        self.envelope = envelope
+        self.sink = sink
+        self.sent = bytes(data)
+        self.ended = end
+        self.trailers = b""
+        self.resets: list[int] = []
+        self.credit = 0
+        self.full = False  # what send answers: True means stop
+
+    def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
+        self.trailers = head
+        self.ended = end
+        return True
+
+    def send(self, data: Buffer, end: bool = False) -> bool:
+        assert not self.ended and not self.resets
+        self.sent += bytes(data)
+        self.ended = end
+        return not self.full
+
+    def reset(self, reason: int) -> None:
+        self.resets.append(reason)
+
+    def consumed(self, count: int) -> None:
+        self.credit += count
+
+    def reply(self, head: bytes, data: bytes = b"", end: bool = True) -> None:
+        """Answer as an agent does."""
+        self.sink.on_head(HeadKind.REPLY, head, data, end)
+
+
+class FakeDoor:
+    """Opens ``FakeStream``s; the last is ``stream``."""
+
+    def __init__(self) -> None:
+        self.opened: list[FakeStream] = []
+
+    @property
+    def stream(self) -> FakeStream:
+        return self.opened[-1]
+
+    def open(
+        self,
+        kind: StreamKind,
+        envelope: bytes,
+        sink: Sink,
+        data: Buffer = b"",
+        end: bool = False,
+        *,
+        interactive: bool = False,
+    ) -> Stream:
+        self.opened.append(FakeStream(kind, envelope, sink, data, end))
+        return self.stream

@@ -1,0 +1,63 @@
+"""A transport without a socket: what is written is kept, what it is asked to do is noted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+
+class FakeTransport(asyncio.Transport):
+    """``written`` holds everything written; ``unsent`` is what ``get_write_buffer_size`` claims."""
+
+    def __init__(self, peer: str = "192.0.2.7", *, tls: bool = False) -> None:
+        super().__init__({"peername": (peer, 50000)})
+        self.written = b""
+        self.unsent = 0
+        self.reading = True
+        self.ended = False
+        self.closed = False
+        self.aborted = False
+        self._tls = tls
+
+    def write(self, data: Any) -> None:
+        assert not self.closed and not self.ended
+        self.written += bytes(data)
+
+    def writelines(self, pieces: Iterable[Any]) -> None:
+        for piece in pieces:
+            self.write(piece)
+
+    def take(self) -> bytes:
+        """What was written since the last time."""
+        written, self.written = self.written, b""
+        return written
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def can_write_eof(self) -> bool:
+        return not self._tls
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
