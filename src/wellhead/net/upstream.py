@@ -1,0 +1,213 @@
+"""The agent's way to its upstream: streams come in, pooled HTTP/1.1 connections carry them on.
+
+A connection is at once the stream's sink and the transport's protocol (``net.upstream_http``,
+``net.upstream_raw``): bytes go from one callback straight into the other. The pool keeps idle
+connections (the youngest is taken first), dials new ones, and looks at all of them a few times a
+second for what is too old or too late; nothing runs while it holds none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wellhead.errors import InputError, LinkError, TrustError
+from wellhead.logs import Log
+from wellhead.net.upstream_address import UpstreamAddress
+from wellhead.net.upstream_dial import connect
+from wellhead.net.upstream_exchange import Draft, Exchange
+from wellhead.net.upstream_http import HttpConnection
+from wellhead.net.upstream_raw import RawConnection
+from wellhead.net.upstream_reply import NO_REPLY, Reply
+from wellhead.wire.headers import HostPolicy
+from wellhead.wire.streams import Buffer, Reason, Stream, StreamKind
+
+__all__ = ["Exchange", "UpstreamAddress", "UpstreamLimits", "UpstreamPool"]
+
+_log = Log("wellhead.agent")
+SWEEP_SECONDS = 0.25  # how exact deadlines are
+FIRST_PAUSE_SECONDS = 0.05  # between two dials of an upstream that refuses
+LONGEST_PAUSE_SECONDS = 0.4
+
+_host_value = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}").fullmatch
+Connection = HttpConnection | RawConnection
+OnExchange = Callable[[Exchange], None]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamLimits:
+    reply_seconds: float = 120.0  # until a reply's head; none once it has begun
+    dial_seconds: float = 10.0  # one attempt to connect
+    dial_retry_seconds: float = 3.0  # how long a refused dial is repeated
+    idle_seconds: float = 30.0  # how long an unused connection is kept
+    max_idle: int = 256  # unused connections kept
+    max_connections: int = 4096
+    max_head_bytes: int = 64 * 1024  # of a reply
+    max_interim: int = 16  # 1xx heads before a reply
+
+
+class UpstreamPool:
+    """Forwards streams to one upstream.
+
+    ``host_header`` is ``rewrite`` (the upstream's authority), ``preserve`` (the visitor's) or the
+    value to send. ``ssl_context`` is for an ``https`` address (see ``upstream_dial.client_context``).
+    ``on_exchange`` is called at the end of each request, inside the loop: it must not block.
+
+    Raises:
+        InputError: ``host_header`` cannot stand in a Host field.
+    """
+
+    def __init__(
+        self,
+        address: UpstreamAddress,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        host_header: str = "rewrite",
+        limits: UpstreamLimits | None = None,
+        on_exchange: OnExchange | None = None,
+    ) -> None:
+        self.address = address
+        self.limits = limits or UpstreamLimits()
+        self.host_policy = HostPolicy(_checked(host_header), address)
+        self.on_exchange = on_exchange
+        self.now = 0.0  # loop time of the last sweep: exact enough for deadlines, and free
+        self.last_reply: Reply = NO_REPLY  # servers repeat their heads byte for byte
+        self.loop = asyncio.get_running_loop()
+        self._ssl_context = ssl_context
+        self._idle: list[HttpConnection] = []
+        self._open: set[Connection] = set()
+        self._dials: dict[Connection, asyncio.Task[None]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def busy(self) -> int:
+        """Connections that carry something, or are being dialled."""
+        return len(self._open) - len(self._idle)
+
+    def accept(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
+        """Forward a stream that the peer opened, with the first bytes that came beside its envelope."""
+        if kind is StreamKind.HTTP:
+            idle = self._idle
+            while idle:  # the youngest first
+                connection = idle.pop()
+                if connection.since == self.now or connection.is_quiet():
+                    connection.carry(stream, kind, envelope, data, end)
+                    return
+                connection.close()
+        if self._closed or len(self._open) >= self.limits.max_connections:
+            stream.reset(Reason.OVERLOADED)
+            return
+        if kind is StreamKind.TCP:
+            raw = RawConnection(self, stream, self._draft(kind))
+            self.dial(raw)
+            raw.on_data(data, end)
+        else:
+            HttpConnection(self).carry(stream, kind, envelope, data, end)
+
+    async def probe(self) -> None:
+        """Connect once and hang up: whether the upstream answers at all.
+
+        Raises:
+            DialError: it does not.
+            TrustError: its certificate is not trusted.
+        """
+        transport = await connect(asyncio.Protocol, self.address, self._ssl_context, self.limits.dial_seconds)
+        transport.close()
+
+    async def aclose(self) -> None:
+        """Give up what is running and close every connection. Idempotent."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        dials = list(self._dials.values())
+        for connection in list(self._open):
+            connection.on_pool_closed()
+        for task in dials:
+            task.cancel()
+        await asyncio.gather(*dials, return_exceptions=True)
+
+    # For the connections
+
+    def tell(self, draft: Draft, failure: str = "") -> None:
+        if self.on_exchange is not None:
+            self.on_exchange(draft.finished(time.monotonic(), failure))
+
+    def release(self, connection: HttpConnection) -> None:
+        """Keep a connection whose exchange is over, if there is room for it."""
+        if len(self._idle) < self.limits.max_idle and not self._closed:
+            connection.since = self.now
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def forget(self, connection: Connection, *, was_idle: bool = False) -> None:
+        """The connection is over."""
+        self._open.discard(connection)
+        if was_idle and connection in self._idle:
+            assert isinstance(connection, HttpConnection)
+            self._idle.remove(connection)
+
+    def replace(self, old: HttpConnection, new: RawConnection) -> None:
+        """An upgraded connection goes on as a raw one."""
+        self._open.discard(old)
+        self._open.add(new)
+
+    def dial(self, connection: Connection) -> None:
+        """Connect it, and call its ``connection_made`` or its ``on_dial_failed``."""
+        self._open.add(connection)
+        if self._sweeper is None:
+            self.now = self.loop.time()
+            self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        connection.since = self.now
+        self._dials[connection] = self.loop.create_task(self._dial(connection), name="upstream dial")
+
+    def cancel_dial(self, connection: Connection) -> None:
+        task = self._dials.pop(connection, None)
+        if task is not None:
+            task.cancel()
+        self._open.discard(connection)
+
+    def _draft(self, kind: StreamKind) -> Draft | None:
+        return Draft(kind, b"", b"", time.monotonic(), 0) if self.on_exchange is not None else None
+
+    async def _dial(self, connection: Connection) -> None:
+        loop, limits = self.loop, self.limits
+        give_up = loop.time() + limits.dial_retry_seconds
+        pause = FIRST_PAUSE_SECONDS
+        try:
+            while True:
+                try:
+                    await connect(lambda: connection, self.address, self._ssl_context, limits.dial_seconds)
+                    return
+                except LinkError as error:
+                    if isinstance(error, TrustError) or loop.time() + pause > give_up:
+                        _log.info("upstream unreachable", upstream=str(self.address), error=str(error))
+                        break
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        finally:
+            self._dials.pop(connection, None)
+        self._open.discard(connection)
+        connection.on_dial_failed()
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        self.now = now = self.loop.time()
+        for connection in list(self._open):
+            connection.on_sweep(now)
+        if self._open:
+            self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+
+def _checked(host_header: str) -> str:
+    if not _host_value(host_header):
+        raise InputError(
+            f"host header must be rewrite, preserve or a host[:port], not {ascii(host_header[:80])}"
+        )
+    return host_header

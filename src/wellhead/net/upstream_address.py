@@ -1,0 +1,113 @@
+"""Where an agent forwards to, as a user writes it.
+
+::
+
+    8000                      http to localhost, 127.0.0.1 first, then ::1
+    app.internal:8000         http to that host
+    http://localhost:8000/    the same, spelled out
+    https://10.0.0.7          TLS, checked against the upstream's name
+    unix:/run/app.sock        http over a unix socket
+
+A path behind the authority is refused: targets are forwarded byte for byte, there is no prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from wellhead.errors import InputError
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.-]{1,16})?")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAddress:
+    """A checked address. ``path`` is set for a unix socket, ``host`` and ``port`` for all others."""
+
+    tls: bool
+    host: str  # lower case, without brackets; empty for a unix socket
+    port: int  # 0 for a unix socket
+    path: str  # empty unless a unix socket
+
+    @classmethod
+    def parse(cls, text: str | int) -> UpstreamAddress:
+        """Raises:
+        InputError: not an address of one of the five forms above.
+        """
+        written = str(text).strip()
+        if written.startswith("unix:"):
+            return _unix(written)
+        if written.isascii() and written.isdigit():
+            return cls(tls=False, host="localhost", port=_port(written, written), path="")
+        scheme, separator, rest = written.partition("://")
+        if not separator:
+            scheme, rest = "http", written
+            if ":" not in rest:
+                raise InputError(f"upstream {_shown(written)} has no port: write HOST:PORT, PORT or a URL")
+        scheme = scheme.lower()
+        if scheme not in DEFAULT_PORTS:
+            raise InputError(f"upstream scheme must be http, https or unix, not {_shown(scheme)}")
+        return _network(scheme, rest, written)
+
+    @property
+    def authority(self) -> bytes:
+        """What ``Host`` says under the policy ``rewrite``: without a default port."""
+        if self.path:
+            return b"localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = DEFAULT_PORTS["https" if self.tls else "http"]
+        return (host if self.port == default else f"{host}:{self.port}").encode()
+
+    @property
+    def origin(self) -> bytes:
+        """``scheme://authority``, as ``Origin`` has it."""
+        return (b"https://" if self.tls else b"http://") + self.authority
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else self.origin.decode()
+
+
+def _unix(written: str) -> UpstreamAddress:
+    path = written.removeprefix("unix:")
+    if path.startswith("//"):
+        path = path.removeprefix("//")
+    if not path.startswith("/") or "\0" in path:
+        raise InputError(
+            f"a unix upstream needs an absolute path, as in unix:/run/app.sock, not {_shown(written)}"
+        )
+    if len(path.encode()) > 107:
+        raise InputError(f"unix socket path of {len(path.encode())} bytes, at most 107 allowed")
+    return UpstreamAddress(tls=False, host="", port=0, path=path)
+
+
+def _network(scheme: str, rest: str, written: str) -> UpstreamAddress:
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        port = parts.port
+        host = parts.hostname or ""
+    except ValueError as error:
+        raise InputError(f"upstream {_shown(written)}: {error}") from error
+    if parts.username is not None or parts.password is not None:
+        raise InputError("an upstream address must not carry a user name or password")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise InputError(f"upstream {_shown(written)} must not have a path: targets are forwarded unchanged")
+    if not (_IPV6.fullmatch(host) if ":" in host else _HOSTNAME.fullmatch(host)):
+        raise InputError(f"upstream {_shown(written)} has no valid host")
+    number = DEFAULT_PORTS[scheme] if port is None else _port(str(port), written)
+    return UpstreamAddress(tls=scheme == "https", host=host.lower(), port=number, path="")
+
+
+def _port(text: str, written: str) -> int:
+    number = int(text) if len(text) <= 5 else 65536
+    if not 0 < number < 65536:
+        raise InputError(f"upstream {_shown(written)}: port must be 1..65535")
+    return number
+
+
+def _shown(text: str) -> str:
+    """For a message: printable, and not longer than a line."""
+    return ascii(text if len(text) <= 80 else text[:77] + "...")

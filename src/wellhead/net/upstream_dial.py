@@ -1,0 +1,50 @@
+"""Connecting to an upstream: one attempt, foreign errors mapped.
+
+Redirects, proxies and environment variables have no say here: an agent connects to what it was told
+to and to nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+from wellhead.errors import DialError, TrustError
+from wellhead.net import sockets, tls
+from wellhead.net.upstream_address import UpstreamAddress
+
+
+async def connect(
+    factory: Callable[[], asyncio.Protocol],
+    address: UpstreamAddress,
+    context: ssl.SSLContext | None,
+    seconds: float,
+) -> asyncio.BaseTransport:
+    """Connect once; ``seconds`` is for the connection and again for a TLS handshake.
+
+    Raises:
+        DialError: nobody accepts, the name does not resolve, or the time passed.
+        TrustError: the upstream's certificate is not trusted or not for this name.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        if address.path:
+            async with asyncio.timeout(seconds):
+                transport, _ = await loop.create_unix_connection(factory, address.path)
+            return transport
+        sock = await sockets.dial(address.host, address.port, timeout_seconds=seconds)
+        sockets.tune(sock, user_timeout_seconds=0)  # an upstream may be slow to read: the visitor decides
+        if context is None:
+            transport, _ = await loop.create_connection(factory, sock=sock)
+            return transport
+        secured, _ = await tls.connect_tls(
+            sock, context, factory, server_hostname=address.host, handshake_seconds=seconds
+        )
+        return secured
+    except TimeoutError as error:
+        raise DialError(f"upstream {address} did not accept within {seconds:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        raise TrustError(f"upstream {address}: {error.verify_message or error}") from error
+    except OSError as error:
+        raise DialError(f"upstream {address}: {(error.strerror or str(error)).lower()}") from error
