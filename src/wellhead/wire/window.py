@@ -1,0 +1,53 @@
+"""Flow-control arithmetic: how much may be on its way, when credit is owed, how far a window grows.
+
+Each direction of each stream has a window of its own; the session has none, so a slow stream holds up
+nobody else. ``wire.mux`` keeps the counters as plain integers in the stream, because a function call a
+frame is dear there; everything that decides is here. For the receiving side of a stream this holds at
+all times::
+
+    size == room + owed + held
+
+``size`` is the window, ``room`` what the peer may still send, ``held`` what has arrived and was not yet
+consumed, ``owed`` what was consumed and not yet announced as credit. All in bytes.
+
+Source: docs/reference/wire.md, "Windows".
+"""
+
+from __future__ import annotations
+
+from wellhead.errors import FlowError
+
+MIN_WINDOW = 16 * 1024
+INITIAL_WINDOW = 256 * 1024
+LARGEST_GROWN = 4 * 1024 * 1024  # a larger one fills queues on the way and slows everybody's keystrokes
+MAX_CREDIT = 2**31 - 1  # no more may ever be allowed at once
+
+
+def is_due(owed: int, size: int) -> bool:
+    """Whether credit should be announced: when half a window is owed, so that frames stay few."""
+    return owed * 2 >= size
+
+
+def granted(credit: int, added: int) -> int:
+    """The sender's credit after a CREDIT frame.
+
+    Raises:
+        FlowError: nothing is added, or more than MAX_CREDIT would be allowed.
+    """
+    if not added:
+        raise FlowError("credit of 0 bytes")
+    if credit + added > MAX_CREDIT:
+        raise FlowError(f"credit of {added} bytes on top of {credit}, at most {MAX_CREDIT} allowed in all")
+    return credit + added
+
+
+def grown(size: int, count: int, seconds: float, rtt_min: float, largest: int) -> int:
+    """The window that suits a stream of which ``count`` bytes were consumed in ``seconds``.
+
+    Twice the bandwidth-delay product, the delay being the smallest round trip seen: a full queue on the
+    way does not count as distance. A window never shrinks, and at most doubles in a step.
+    """
+    if seconds <= 0:
+        return size
+    wanted = int(2 * count * rtt_min / seconds)
+    return max(size, min(wanted, 2 * size, largest))
