@@ -55,7 +55,13 @@ _SUFFIX = "23456789abcdefghjkmnpqrstuvwxyz"  # no characters that are taken for 
 def shown(value: str) -> str:
     """A refused value as a message repeats it: quoted, escaped, cut."""
     cut = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
-    return '"' + "".join(c if c.isprintable() and c not in '"\\' else ascii(c)[1:-1] for c in cut) + '"'
+    return '"' + "".join(map(_escaped, cut)) + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
 def name_fault(name: str) -> str | None:
@@ -110,6 +116,8 @@ def split_authority(authority: str) -> tuple[str, int | None]:
             raise InputError(f"{shown(authority)} is not an address: expected [IPv6] or [IPv6]:PORT")
         return _address(inside, 6, authority), _port(rest[1:], authority) if rest else None
     host, colon, port = authority.partition(":")
+    if not host or ":" in port:
+        raise InputError(f"{shown(authority)} is not an address: expected HOST:PORT or [IPv6]:PORT")
     return check_hostname(host), _port(port, authority) if colon else None
 
 
