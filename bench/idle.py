@@ -1,7 +1,8 @@
 """What an agent costs its server while nothing happens: the growth of PSS by many, divided by their number.
 
-For Wellhead and the prototype one helper holds the sessions: ``python -m bench.idle PORT COUNT-ON-STDIN``;
-for the others their own clients do.
+For Wellhead and the prototype one helper holds the sessions: ``python -m bench.idle PORT [SECRETS CA]``;
+for the others their own clients do. SECRETS has a line "name secret" per agent, and is empty where no hello
+is said; CA is a file, and empty where the server is not verified; without both there is no TLS.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
+
+import uvloop
 
 from bench import product
 from bench.ground import Ground, program
@@ -45,15 +49,28 @@ class Crowd:
 def wellhead(ground: Ground, agents: int) -> Crowd:
     """Native sessions over TLS, each on a tunnel of its own."""
     edge = product.start_edge(ground, "wellhead-idle")
-    names = [f"idle-{number:05d}" for number in range(agents + WARM_UP)]
-    for name in names:
-        request = urllib.request.Request(
-            f"{edge.api.rstrip('/')}/api/v1/tunnels",
-            json.dumps({"tunnel_name": name}).encode(),
-            {"X-API-Key": edge.key, "Content-Type": "application/json", "Host": "localhost"},
-        )
-        urllib.request.urlopen(request, timeout=10).close()
-    return _held(ground, "wellhead", edge.process, edge.https, agents, [edge.key, str(edge.data / "ca.pem")])
+    secrets = ground.directory / "wellhead-idle-secrets"
+    secrets.touch(0o600)
+    lines = []
+    for number in range(agents + WARM_UP):
+        name = f"idle-{number:05d}"
+        lines.append(f"{name} {_create_tunnel(edge, name)}\n")
+    secrets.write_text("".join(lines))
+    extra = [str(secrets), str(edge.data / "ca.pem")]
+    return _held(ground, "wellhead", edge.process, edge.https, agents, extra)
+
+
+def _create_tunnel(edge: product.Edge, name: str) -> str:
+    """Its connect secret."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{edge.http}/api/v1/tunnels",
+        json.dumps({"tunnel_name": name}).encode(),
+        {"X-API-Key": edge.key, "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        secret = json.load(answer)["connect_secret"]
+    assert isinstance(secret, str)
+    return secret
 
 
 def prototype(ground: Ground, agents: int) -> Crowd:
@@ -63,11 +80,11 @@ def prototype(ground: Ground, agents: int) -> Crowd:
 
 def prototype_tls(ground: Ground, agents: int) -> Crowd:
     edge, _, port = prototype_edge(ground, "prototype-tls-idle", tls=True)
-    return _held(ground, "prototype-tls", edge, port, agents, [""])
+    return _held(ground, "prototype-tls", edge, port, agents, ["", ""])
 
 
 def _held(ground: Ground, name: str, server: Child, port: int, most: int, extra: list[str]) -> Crowd:
-    """``extra``: nothing for plain connections, an empty string for TLS alone, key and CA for a hello."""
+    """``extra``: the helper's further arguments."""
     helper = ground.python(f"{name}-idle-agents", "-m", "bench.idle", str(port), *extra, stdin=True)
     return _told(server, helper, most)
 
@@ -178,43 +195,31 @@ class Agent(asyncio.Protocol):
         self._transport.write(_HEADER.pack(len(payload) << 8 | kind, 0) + payload)
 
 
-def _hello(key: str, number: int) -> bytes:
-    return json.dumps(
-        {
-            "protocol": 1,
-            "tunnel": f"idle-{number:05d}",
-            "secret": key,
-            "agent": "wellhead-bench/0",
-            "session_hint": f"idle{number:05d}",
-            "lane": "default",
-            "window": 256 * 1024,
-            "features": [],
-        }
-    ).encode()
+def _hello(line: str) -> bytes:
+    """``line``: a tunnel's name and its secret."""
+    tunnel, secret = line.split()
+    facts = {
+        "protocol": 1,
+        "tunnel": tunnel,
+        "secret": secret,
+        "agent": "wellhead-bench/0",
+        "session_hint": tunnel,
+    }
+    return json.dumps(facts).encode()
 
 
-async def _hold(port: int, extra: list[str]) -> None:
+async def _hold(port: int, context: ssl.SSLContext | None, hellos: list[bytes]) -> None:
     """Open as many agents as each line of standard input says, and keep them until it ends."""
     loop = asyncio.get_running_loop()
-    context: ssl.SSLContext | None = None
-    if extra:
-        native = len(extra) == 2
-        context = ssl.create_default_context(cafile=extra[1] if native else None)
-        if native:
-            context.set_alpn_protocols(["wellhead/1"])
-        else:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     agents: list[Agent] = []
     while line := await asyncio.to_thread(sys.stdin.readline):
         for number in range(len(agents), len(agents) + int(line)):
-            hello = _hello(extra[0], number) if len(extra) == 2 else None
-            name = "localhost" if context is not None else None
             _, agent = await loop.create_connection(
-                lambda hello=hello: Agent(hello),
+                partial(Agent, hellos[number] if hellos else None),
                 "127.0.0.1",
                 port,
                 ssl=context,
-                server_hostname=name,
+                server_hostname=None if context is None else "localhost",
             )
             async with asyncio.timeout(10):
                 await agent.welcome
@@ -222,7 +227,21 @@ async def _hold(port: int, extra: list[str]) -> None:
         print(f"open {len(agents)}", flush=True)
 
 
-if __name__ == "__main__":
-    import uvloop
+def _context(authority: str) -> ssl.SSLContext:
+    """For native agents that trust this file; without one, for peers that are not verified."""
+    if authority:
+        context = ssl.create_default_context(cafile=authority)
+        context.set_alpn_protocols(["wellhead/1"])
+        return context
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
-    uvloop.run(_hold(int(sys.argv[1]), sys.argv[2:]))
+
+def _main(port: str, secrets: str = "", authority: str | None = None) -> None:
+    hellos = [_hello(line) for line in Path(secrets).read_text().splitlines()] if secrets else []
+    uvloop.run(_hold(int(port), None if authority is None else _context(authority), hellos))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -16,7 +16,7 @@ from bench.processes import Child
 TUNNEL = HOSTNAME.partition(".")[0]
 LIMITS = "access log off"
 _CONFIG = 'access_log = "off"\n'
-_READY = re.compile(r"^ready https=(?P<https>\S+) http=(?P<http>\S+) api=(?P<api>\S+)")
+_READY = re.compile(r"^ready https=(?P<https>\S+) http=(?P<http>\S+) api=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,6 @@ class Edge:
     process: Child
     https: int
     http: int
-    api: str
     data: Path
     env: Mapping[str, str]
 
@@ -48,7 +47,7 @@ def start_edge(ground: Ground, name: str) -> Edge:
     argv = ["-m", "wellhead", "up", f"--data-dir={data}", "--https=127.0.0.1:0", "--http=127.0.0.1:0"]
     process = ground.python(f"{name}-edge", *argv, f"--config={config}", env=env)
     ready = process.wait_for(_READY.pattern, 20)
-    return Edge(process, _port(ready["https"]), _port(ready["http"]), ready["api"], data, env)
+    return Edge(process, _port(ready["https"]), _port(ready["http"]), data, env)
 
 
 def _port(address: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.ground import Route
 from bench.plan import Options, Sample
 
+LOUD = 0.3  # CPUs used by others: such a sample says more about them
 CHAIN, NODE, PRODUCT = "nginx-2hop", "localtunnel", "wellhead"
 
 
@@ -116,7 +117,10 @@ def as_markdown(run: Run) -> str:
 def _preamble(run: Run) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in run.machine.items())
     foreign = [sample.figures["foreign"] for sample in run.samples if "foreign" in sample.figures]
-    noise = f"{statistics.median(foreign):.2f} (most {max(foreign):.2f})" if foreign else "not measured"
+    noise = "not measured"
+    if foreign:
+        loud = sum(share > LOUD for share in foreign)
+        noise = f"{statistics.median(foreign):.2f}, over {LOUD} in {loud} of {len(foreign)} samples"
     return (
         f"Machine: {facts}. {run.options.rounds} rounds of {run.options.seconds} s, targets interleaved; "
         f"median [least-most]; ratios are taken within each round. CPUs used by other programs: {noise}."

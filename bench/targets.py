@@ -142,7 +142,8 @@ def _ssh_pair(ground: Ground) -> tuple[Child, list[str]]:
     (home / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {home / 'host'}\nPidFile {home / 'pid'}\n"
         f"AuthorizedKeysFile {home / 'authorized_keys'}\nStrictModes no\n"
-        "UsePAM no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 200\n"
+        "UsePAM no\nPermitRootLogin prohibit-password\nMaxStartups 200\n"
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
     )
     server = ground.spawn("sshd", [sshd, "-D", "-e", "-f", str(home / "sshd_config")])
     wait_for_port(port, server)
