@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Protocol
 
-from wellhead.errors import HttpError
+from wellhead.errors import HttpError, InputError
 from wellhead.wire.fields import TCHAR
+from wellhead.wire.hostname import read_authority
 
 _envelope = re.compile(
     rb"([" + TCHAR + rb"]{1,32}+) (/(?!/)[\x21\x22\x24-\x7e\x80-\xff]*+|\*) HTTP/1\.1\r\n"
@@ -68,6 +69,9 @@ class HostPolicy:
     ``rewrite``: Host becomes the upstream's authority, and Origin and Referer become the upstream's
     where they equal the public origin, so that an application which compares them goes on doing so
     and still refuses forged ones. ``preserve``: the visitor's bytes. Any other value is sent as Host.
+
+    Raises:
+        InputError: the value is not an authority.
     """
 
     __slots__ = ("_host", "_origin")
@@ -78,7 +82,7 @@ class HostPolicy:
         if host_header == "rewrite":
             self._host = upstream.authority
         elif host_header != "preserve":
-            self._host = host_header.encode("ascii")
+            self._host = _checked(host_header)
             self._origin = upstream.origin.partition(b"://")[0] + b"://" + self._host
 
     def request_head(self, envelope: Envelope, *, chunked: bool = False, websocket: bool = False) -> bytes:
@@ -98,7 +102,7 @@ class HostPolicy:
         if self._host is None:
             return raw if not own else raw[: envelope.rest] + own + raw[envelope.rest :]
         rest = raw[envelope.rest :]
-        if b"://" + host in rest:
+        if b"://" + host.lower() in rest:  # as browsers spell an origin
             rest = self._rewrite_origin(rest, host, raw)
         return b"%bHost: %b\r\n%b%b" % (raw[: envelope.host_line], self._host, own, rest)
 
@@ -110,3 +114,12 @@ class HostPolicy:
             return match[1] + (self._origin if match[2].lower() == public else match[2])
 
         return _page.sub(replace, b"\r\n" + rest)[2:]
+
+
+def _checked(host_header: str) -> bytes:
+    try:
+        value = host_header.encode("ascii")
+        read_authority(value)
+    except (UnicodeEncodeError, HttpError):
+        raise InputError(f"host header {host_header!r} is not rewrite, preserve or an authority") from None
+    return value

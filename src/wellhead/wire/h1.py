@@ -15,17 +15,19 @@ from typing import NamedTuple
 
 from wellhead.errors import HttpError
 from wellhead.wire.fields import (
+    BLOCK,
     NO_OPTIONS,
     REPLY_LIMITS,
     REPLY_NAMES,
     REQUEST_LIMITS,
     TCHAR,
+    VALUE,
     Limits,
     Options,
-    check_block,
     connection_options,
     content_length,
     cut,
+    fault,
     list_has,
     without,
 )
@@ -40,7 +42,11 @@ _request_line = re.compile(rb"([" + TCHAR + rb"]{1,32}+) (" + _TARGET + rb") HTT
 _absolute = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)").fullmatch
 _version = re.compile(rb"HTTP/([0-9]+)\.([0-9]+)").fullmatch
 _partial = re.compile(rb"(?:[" + TCHAR + rb"]{1,32}+(?: .*+)?)?\r?", re.DOTALL).fullmatch
-_status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n").match
+_response = re.compile(
+    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + VALUE + rb"))?\r\n"
+    rb"(?:Content-Length: ([0-9]++)\r\n)?(" + BLOCK + rb")\r\n"
+).fullmatch
+_status_line = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: " + VALUE + rb")?\r\n").match
 
 _NEVER = frozenset((b"TRACE", b"CONNECT"))
 
@@ -195,36 +201,40 @@ def find_head_end(buffer: bytes, start: int = 0, max_bytes: int = REPLY_LIMITS.h
     return 0
 
 
-class RawResponse(NamedTuple):
-    """A response head taken apart; nothing decided yet."""
-
-    status: int
-    reason: bytes
-    http11: bool
-    found: dict[bytes, bytes]  # the fields that concern an intermediary, by lower-case name
-    fields: bytes  # the others
-    options: Options
+Taken = tuple[int, bytes, bool, dict[bytes, bytes], bytes, Options]
 
 
-def read_response(head: bytes) -> RawResponse:
-    """Take a response head apart; it ends with the blank line.
+def read_response(head: bytes) -> Taken:
+    """Take a response head apart; it ends with the blank line. Nothing is decided yet.
+
+    Returns status, reason, whether it is HTTP/1.1, the fields that concern an intermediary by
+    lower-case name, the others, and what Connection says. (A bare tuple: a record costs 0.3 µs.)
 
     Raises:
         HttpError: 502: malformed or over ``REPLY_LIMITS``.
     """
-    match = _status_line(head)
-    if match is None or len(head) > REPLY_LIMITS.head or head[-4:] != b"\r\n\r\n":
-        raise HttpError(502, "status-line" if match is None else "head-too-large")
-    minor, status, reason = match.groups(b"")
-    block = head[match.end() : -2]
-    check_block(block, REPLY_LIMITS, 502)
+    match = _response(head)
+    if match is None or len(head) > REPLY_LIMITS.head or head.count(b"\n") > REPLY_LIMITS.fields + 2:
+        raise _response_fault(head)
+    minor, status, reason, length, block = match.groups(b"")
     found, fields = cut(block, REPLY_NAMES)
+    if length:  # fast path: in the first line, where we and many servers write it
+        again = found.get(b"content-length")
+        found[b"content-length"] = length if again is None else length + b"," + again
     options = NO_OPTIONS
     if b"connection" in found:
         options = connection_options(found[b"connection"], 502)
-        if options.nominated:
-            fields = without(fields, options.nominated)
-    return RawResponse(int(status), reason, minor == b"1", found, fields, options)
+        fields = without(fields, options.nominated)
+    return int(status), reason, minor == b"1", found, fields, options
+
+
+def _response_fault(head: bytes) -> HttpError:
+    if len(head) > REPLY_LIMITS.head:
+        return HttpError(502, "head-too-large", f"{len(head)} bytes, at most {REPLY_LIMITS.head} allowed")
+    if head.count(b"\n") > REPLY_LIMITS.fields + 2:
+        return HttpError(502, "too-many-fields", f"more than {REPLY_LIMITS.fields}")
+    line = _status_line(head)
+    return HttpError(502, "status-line" if line is None else fault(head[line.end() :]))
 
 
 def parse_response(head: bytes, method: bytes, *, upgrade: bool = False) -> ResponseHead:

@@ -63,10 +63,10 @@ def read_interim(head: bytes) -> bytes:
     Raises:
         HttpError: 502: malformed, not 1xx, or 101.
     """
-    response = read_response(head)
-    if response.status >= 200 or response.status == 101:
+    status, reason, _, _, fields, _ = read_response(head)
+    if status >= 200 or status == 101:
         raise HttpError(502, "not-interim")
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, response.fields)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, fields)
 
 
 class VisitorHead(NamedTuple):

@@ -55,11 +55,11 @@ def read_request_fields(block: bytes, http11: bool = True, limits: Limits = REQU
             431 over a limit (A15), 501 a coding we do not undo (A4).
     """
     check_block(block, limits, 400)
-    _ask_llhttp(block)
     found, rest = cut(block, REQUEST_NAMES, _KEPT)
     given = found.pop(b"host", b"")
     authority = read_authority(given)
     if not found:  # fast path: nothing but Host concerns us
+        _ask_llhttp(block)
         return RequestFields(
             authority.host, authority.hostname, None, False, http11, False, False, b"", b"",
             b"Host: %b\r\n%b" % (given, rest),
@@ -67,10 +67,10 @@ def read_request_fields(block: bytes, http11: bool = True, limits: Limits = REQU
     if b"_" in b"".join(found):
         raise HttpError(400, "look-alike")
     options = connection_options(found[b"connection"], 400) if b"connection" in found else NO_OPTIONS
-    if options.nominated:
-        rest = without(rest, options.nominated)
+    rest = without(rest, options.nominated)
     chunked, length = _framing(found, http11)
     expect_continue = http11 and b"expect" in found and _expects_continue(found[b"expect"])
+    _ask_llhttp(block)
     return RequestFields(
         authority.host,
         authority.hostname,

@@ -93,7 +93,7 @@ class FrameFollower:
         if self._left > size:  # fast path: inside a large frame
             self._left -= size
             return size
-        if self.closed:
+        if self.closed or not size:
             return 0
         at = self._left
         if at and self._closing:
