@@ -60,6 +60,7 @@ PROBE_SECONDS = 1.0  # between two measurements of the round-trip time while cre
 _HEADER = struct.Struct("!II").pack
 _HEADER_U32 = struct.Struct("!III").pack
 _unpack = struct.Struct("!II").unpack_from
+_unpack_3 = struct.Struct("!III").unpack_from
 _unpack_u32 = struct.Struct("!I").unpack_from
 
 _OPEN, _OPEN_END = int(Kind.OPEN), Kind.OPEN | END
@@ -80,6 +81,7 @@ _HEAD_KINDS = {  # u8 of the payload and END flag: an interim head never ends a 
 }
 
 _REPLY = int(HeadKind.REPLY)
+_TRAILERS = int(HeadKind.TRAILERS)
 
 _ID_MASK = 0xFFFFFFFF
 _AHEAD = 0x80000000  # an id less than this ahead of another was given later (serial number arithmetic)
@@ -196,7 +198,10 @@ class MuxStream:
             ready.append(_HEADER(size << 8 | _DATA_END, self.id))
             self._flags = flags | _ENDING | _SENT_END
             if flags & _GOT_END:
-                mux._forget(self)
+                if flags & _INTERACTIVE:
+                    mux._forget(self)
+                else:
+                    del mux.streams[self.id]
         elif size:
             ready.append(_HEADER(size << 8 | _DATA, self.id))
         else:
@@ -232,7 +237,10 @@ class MuxStream:
             word = (4 + length + size) << 8 | _HEAD_END
             self._flags = flags | _ENDING | _SENT_END
             if flags & _GOT_END:
-                mux._forget(self)
+                if flags & _INTERACTIVE:
+                    mux._forget(self)
+                else:
+                    del mux.streams[self.id]
         else:
             word = (4 + length + size) << 8 | _HEAD
         ready.append(_HEADER_U32(word, self.id, kind << 24 | length))
@@ -326,7 +334,7 @@ class MuxStream:
             raise StateError(f"head of {len(head)} bytes, at most {MAX_HEAD} allowed")
         if (kind | END if end else kind) not in _HEAD_KINDS:
             raise StateError(f"head of kind {kind} with end={end}")
-        if kind == HeadKind.TRAILERS and len(data):
+        if kind == _TRAILERS and len(data):
             raise StateError("body bytes beside trailers")
         if end:
             self._flags = flags | _ENDING
@@ -761,11 +769,15 @@ class Mux:
         streams = self.streams
         find = streams.get
         first_bytes: Buffer
+        first_word = 0
         while True:
             body = start + 8
-            if body > size:
+            if body + 4 <= size:
+                word, stream_id, first_word = _unpack_3(data, start)  # most payloads begin with a number
+            elif body <= size:
+                word, stream_id = _unpack(data, start)
+            else:
                 break
-            word, stream_id = _unpack(data, start)
             kind = word & 0xFF
             length = word >> 8
             stop = body + length
@@ -780,9 +792,8 @@ class Mux:
                     continue
                 if length < 4:
                     raise FrameError(f"HEAD payload of {length} bytes, at least 4 expected")
-                (word,) = _unpack_u32(data, body)
-                head_kind = _HEAD_KINDS.get(word >> 24 | kind & END)
-                head_length = word & 0xFFFFFF
+                head_kind = _HEAD_KINDS.get(first_word >> 24 | kind & END)
+                head_length = first_word & 0xFFFFFF
                 first = body + 4 + head_length
                 flags = stream._flags
                 if flags & _GOT_END:
@@ -790,17 +801,27 @@ class Mux:
                 if first > stop or head_length > MAX_HEAD:
                     raise _bad_length("head", head_length, length)
                 if head_kind is None:
-                    raise FrameError(f"head of kind {word >> 24} with END={kind == _HEAD_END} is not known")
-                if first == stop:
+                    raise FrameError(
+                        f"head of kind {first_word >> 24} with END={kind == _HEAD_END} is not known"
+                    )
+                count = stop - first
+                if not count:
                     first_bytes = b""
                 else:
-                    first_bytes = self._first_bytes(stream, data, first, stop)
-                    if head_kind is HeadKind.TRAILERS:
+                    if count > stream._room:
+                        raise _too_much(stream, count)
+                    if head_kind == _TRAILERS:
                         raise FrameError("body bytes beside trailers")
+                    stream._room -= count
+                    self.held += count
+                    first_bytes = data[first:stop] if count <= SMALL else memoryview(data)[first:stop]
                 if kind == _HEAD_END:
                     stream._flags = flags | _GOT_END
                     if flags & _SENT_END:
-                        self._forget(stream)
+                        if flags & _INTERACTIVE:
+                            self._forget(stream)
+                        else:
+                            del streams[stream_id]
                     stream.sink.on_head(head_kind, data[body + 4 : first], first_bytes, True)
                 else:
                     stream.sink.on_head(head_kind, data[body + 4 : first], first_bytes, False)
@@ -811,12 +832,11 @@ class Mux:
                 start = stop
                 if length < 4:
                     raise FrameError(f"OPEN payload of {length} bytes, at least 4 expected")
-                (word,) = _unpack_u32(data, body)
-                envelope_length = word & 0xFFFFFF
+                envelope_length = first_word & 0xFFFFFF
                 first = body + 4 + envelope_length
                 if first > stop or envelope_length > MAX_HEAD:
                     raise _bad_length("envelope", envelope_length, length)
-                stream_kind = _STREAM_KINDS.get(word >> 24)
+                stream_kind = _STREAM_KINDS.get(first_word >> 24)
                 if (
                     stream_id != self._next_peer_id
                     or stream_id in streams
@@ -829,7 +849,15 @@ class Mux:
                 self._next_peer_id = stream_id + 2
                 stream = MuxStream(self, stream_id, _NO_SINK, _PEERS if kind == _OPEN else _PEERS | _GOT_END)
                 streams[stream_id] = stream
-                first_bytes = b"" if first == stop else self._first_bytes(stream, data, first, stop)
+                count = stop - first
+                if not count:
+                    first_bytes = b""
+                else:
+                    if count > stream._room:
+                        raise _too_much(stream, count)
+                    stream._room -= count
+                    self.held += count
+                    first_bytes = data[first:stop] if count <= SMALL else memoryview(data)[first:stop]
                 self._on_open(stream, stream_kind, data[body + 4 : first], first_bytes, kind == _OPEN_END)
 
             elif kind == _DATA or kind == _DATA_END:
@@ -941,15 +969,6 @@ class Mux:
         return stop
 
     # What is not the common case
-
-    def _first_bytes(self, stream: MuxStream, data: bytes, start: int, stop: int) -> Buffer:
-        """Body bytes beside an envelope or a head, charged to the window."""
-        count = stop - start
-        if count > stream._room:
-            raise _too_much(stream, count)
-        stream._room -= count
-        self.held += count
-        return data[start:stop] if count <= SMALL else memoryview(data)[start:stop]
 
     def _may_be_opened(self, stream_id: int) -> bool:
         """Whether an OPEN that looked unusual is lawful; False where it has to be refused."""
