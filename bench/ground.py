@@ -103,7 +103,7 @@ class Ground:
         name: str,
         argv: Sequence[str],
         *,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
         stdin: bool = False,
     ) -> Child:
@@ -112,7 +112,7 @@ class Ground:
         return child
 
     def python(
-        self, name: str, *argv: str, env: Mapping[str, str] | None = None, stdin: bool = False
+        self, name: str, *argv: str, env: Mapping[str, str | None] | None = None, stdin: bool = False
     ) -> Child:
         """A Python program, with our interpreter, from the root of the repository."""
         return self.spawn(name, [sys.executable, *argv], env=env, cwd=ROOT, stdin=stdin)

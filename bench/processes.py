@@ -22,6 +22,12 @@ class Unavailable(Exception):
     """A target cannot be measured here; the text is the reason, in one line."""
 
 
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Ours with these changes; None takes a variable away."""
+    changed = {**os.environ, **changes}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -34,7 +40,7 @@ class Child:
         argv: Sequence[str],
         log: Path,
         *,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
         stdin: bool = False,
     ) -> None:
@@ -45,7 +51,7 @@ class Child:
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=None if env is None else {**os.environ, **env},
+                env=_environment(env or {}),
                 cwd=cwd,
                 start_new_session=True,
                 preexec_fn=_die_with_parent,

@@ -27,7 +27,7 @@ class Edge:
     https: int
     http: int
     data: Path
-    env: Mapping[str, str]
+    env: Mapping[str, str | None]
 
     @property
     def key(self) -> str:
@@ -42,7 +42,7 @@ def start_edge(ground: Ground, name: str) -> Edge:
     config.write_text(_CONFIG)
     data = home / "server"
     # Settings of the user's own server must not reach this one.
-    env = {key: "" for key in os.environ if key.startswith("WELLHEAD_")}
+    env: dict[str, str | None] = {key: None for key in os.environ if key.startswith("WELLHEAD_")}
     env |= {"WELLHEAD_HOME": str(home), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "400"}
     argv = ["-m", "wellhead", "up", f"--data-dir={data}", "--https=127.0.0.1:0", "--http=127.0.0.1:0"]
     process = ground.python(f"{name}-edge", *argv, f"--config={config}", env=env)
