@@ -26,11 +26,10 @@ from wellhead.net.acceptor import Acceptor
 from wellhead.net.loop import file_limit
 from wellhead.net.sockets import address_group, is_loopback, tune
 from wellhead.net.tls import accept_tls
-from wellhead.wire.sni import ClientHello, alert, read_client_hello
+from wellhead.wire.sni import DECODE_ERROR, INTERNAL_ERROR, ClientHello, Need, alert, read_client_hello
 
-MAX_HELLO_BYTES: Final = 64 * 1024 + 1024  # the longest hello and the record headers it comes in
-DECODE_ERROR: Final = 50  # alerts, RFC 8446 section 6
-INTERNAL_ERROR: Final = 80
+MAX_HELLO_BYTES: Final = 80 * 1024  # the longest hello and the headers of many small records
+MAX_LOOKED_BYTES: Final = 384 * 1024  # read in all looks at one hello: a drip of tiny records costs no more
 LINGER_BYTES: Final = 256 * 1024
 LINGER_SECONDS: Final = 1.0
 MAX_LINGERING: Final = 256  # connections
@@ -73,7 +72,7 @@ class Portal:
     ``choose(hello, ip)`` gives the way or raises ClientHelloError, whose alert the peer is sent.
     ``on_refused(reason)`` is told a constant word for each connection that does not get through:
     ``descriptors``, ``crowded``, ``address-handshakes``, ``hello-timeout``, ``hello-truncated``,
-    ``handshake-timeout``, ``handshake``, ``internal`` and the reasons of ClientHelloErrors.
+    ``hello-fragments``, ``handshake-timeout``, ``handshake``, ``internal`` and the reasons of ClientHelloErrors.
     A peer that merely goes away before its hello is ``hello-closed``.
     """
 
@@ -178,7 +177,18 @@ class Portal:
 class _Arrival:
     """One connection from accept to the end of its handshake."""
 
-    __slots__ = ("_clock", "_portal", "_seen", "_sock", "_watching", "group", "ip", "since", "task")
+    __slots__ = (
+        "_clock",
+        "_looked",
+        "_portal",
+        "_seen",
+        "_sock",
+        "_watching",
+        "group",
+        "ip",
+        "since",
+        "task",
+    )
 
     def __init__(self, portal: Portal, sock: socket.socket, ip: str, group: str) -> None:
         self._portal = portal
@@ -190,6 +200,7 @@ class _Arrival:
         self._clock: asyncio.TimerHandle | None = None
         self._watching = False
         self._seen = 0  # bytes of the hello that were there at the last look
+        self._looked = 0  # bytes read in all looks
 
     def peek(self) -> None:
         """Look at what has arrived; most hellos are whole at the first look."""
@@ -209,12 +220,16 @@ class _Arrival:
             # Woken below the low-water mark: the peer has ended its half, and no more will come.
             self.refuse("hello-truncated", DECODE_ERROR)
             return
+        self._seen = count
+        self._looked += count
         hello = bytes(view[:count])
         try:
             found = read_client_hello(hello)
-            if not isinstance(found, ClientHello):
-                self._seen = count
-                self._wait(count + found.count)
+            if isinstance(found, Need):
+                if count + found.count > MAX_HELLO_BYTES or self._looked > MAX_LOOKED_BYTES:
+                    self.refuse("hello-fragments", DECODE_ERROR)
+                else:
+                    self._wait(count + found.count)
                 return
             way = self._portal._choose(found, self.ip)
         except ClientHelloError as error:
