@@ -70,18 +70,23 @@ def read(path: Path) -> str | None:
     except OSError as error:
         why = "it is a symbolic link" if path.is_symlink() else _why(error)
         raise LocalStateError(f"cannot read {path}: {why}") from error
-    with open(number, encoding="utf-8") as file:
-        facts = os.fstat(number)
-        if not stat.S_ISREG(facts.st_mode):
-            raise LocalStateError(f"{path} is not a file")
-        if facts.st_uid != os.geteuid():
-            raise LocalStateError(f"{path} belongs to user {facts.st_uid}, expected {os.geteuid()}")
-        if facts.st_mode & 0o077:
-            raise LocalStateError(f"{path} has mode {_mode(facts)}, expected 600; run: chmod 600 {path}")
-        try:
+    try:
+        _check_file(path, os.fstat(number))
+        with open(number, encoding="utf-8", closefd=False) as file:
             return file.read()
-        except (OSError, UnicodeDecodeError) as error:
-            raise LocalStateError(f"cannot read {path}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalStateError(f"cannot read {path}: {error}") from error
+    finally:
+        os.close(number)
+
+
+def _check_file(path: Path, facts: os.stat_result) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise LocalStateError(f"{path} is not a file")
+    if facts.st_uid != os.geteuid():
+        raise LocalStateError(f"{path} belongs to user {facts.st_uid}, expected {os.geteuid()}")
+    if facts.st_mode & 0o077:
+        raise LocalStateError(f"{path} has mode {_mode(facts)}, expected 600; run: chmod 600 {path}")
 
 
 def write(path: Path, text: str) -> None:

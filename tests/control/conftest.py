@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from wellhead.control.app import build
+from wellhead.control.store import Store
+from wellhead.model.access import Secret
+from wellhead.model.names import Public
+from wellhead.model.records import OrganizationId
+from wellhead.settings import ServerSettings
+
+PUBLIC = Public("example.org", "zone.example.org", 8443, 8080)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "wellhead.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    store = await Store.open(path)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def admin(store: Store) -> Secret:
+    """The key of the first organization."""
+    key = await store.bootstrap()
+    assert key is not None
+    return key
+
+
+@pytest.fixture
+def organization(store: Store, admin: Secret) -> OrganizationId:
+    record = store.directory.key(admin)
+    assert record is not None
+    return record.organization_id
+
+
+@pytest.fixture
+def app(store: Store) -> FastAPI:
+    return build(store, PUBLIC, ServerSettings(reserved_names=("acme-corp",)))
+
+
+@pytest.fixture
+async def stranger(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller without a key."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
+        yield client
+
+
+@pytest.fixture
+async def api(app: FastAPI, admin: Secret) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller with the admin key, at ``/api/v1``."""
+    transport = httpx.ASGITransport(app)
+    headers = {"X-API-Key": admin.reveal()}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://control/api/v1", headers=headers
+    ) as client:
+        yield client

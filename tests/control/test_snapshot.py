@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from wellhead.control.store.snapshot import Snapshot
+from wellhead.edge.directory import Directory
+from wellhead.errors import Retry, SecretRejected, TunnelRemoved
+from wellhead.model import access
+from wellhead.model.access import ADMIN, Scope, ScopeKind, Secret
+from wellhead.model.records import (
+    ApiKey,
+    KeyId,
+    OrganizationId,
+    TlsMode,
+    TunnelId,
+    TunnelStatus,
+    TunnelView,
+)
+
+OURS, THEIRS = OrganizationId("ours"), OrganizationId("theirs")
+TUNNEL = TunnelId("0b0c")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Records:
+    """A snapshot with one tunnel."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.noted: list[TunnelId] = []
+        self.snapshot = Snapshot(self.noted.append, self.clock)
+        self.secret = access.mint(access.CONNECT_SECRET)
+        self.put()
+
+    def put(self, status: TunnelStatus = TunnelStatus.ACTIVE) -> TunnelView:
+        view = TunnelView(TUNNEL, "my-agent", OURS, status, TlsMode.EDGE)
+        self.snapshot.put_tunnel(view, access.digest(self.secret))
+        return view
+
+    def key(
+        self,
+        *scopes: Scope,
+        organization: OrganizationId = OURS,
+        expires_at: datetime | None = None,
+        revoked_at: datetime | None = None,
+    ) -> Secret:
+        key = access.mint(access.API_KEY)
+        record = ApiKey(
+            KeyId("k"),
+            organization,
+            access.last4(key),
+            scopes,
+            self.clock(),
+            expires_at,
+            revoked_at,
+        )
+        self.snapshot.put_key(record, access.handle_of(key), access.digest(key))
+        return key
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+def test_the_snapshot_is_what_the_edge_asks_for(records: Records) -> None:
+    directory: Directory = records.snapshot
+    assert directory.tunnel("my-agent") == records.put()
+    assert directory.tunnel("My-Agent") is None
+    assert directory.tunnel("other") is None
+
+
+@pytest.mark.parametrize(
+    "status", [TunnelStatus.AWAITING_CERT, TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED]
+)
+def test_only_an_active_tunnel_is_routed_to(records: Records, status: TunnelStatus) -> None:
+    records.put(status)
+    assert records.snapshot.tunnel("my-agent") is None
+    records.put()
+    assert records.snapshot.tunnel("my-agent") is not None
+
+
+@pytest.mark.parametrize("tunnel", ["my-agent", TUNNEL])
+async def test_the_connect_secret_admits_by_name_and_by_id(records: Records, tunnel: str) -> None:
+    view = await records.snapshot.admit(tunnel, records.secret, "192.0.2.7", "test")
+    assert view.id == TUNNEL
+
+
+async def test_keys_of_the_organization_admit_by_their_scopes(records: Records) -> None:
+    for key in (records.key(ADMIN), records.key(Scope(ScopeKind.TUNNEL, TUNNEL))):
+        assert (await records.snapshot.admit("my-agent", key, "", "")).id == TUNNEL
+
+
+async def test_every_refusal_is_the_same(records: Records) -> None:
+    past = records.clock.now - timedelta(seconds=1)
+    refused = [
+        ("my-agent", access.mint(access.CONNECT_SECRET)),
+        ("other", records.secret),
+        ("", records.secret),
+        ("my-agent", Secret("")),
+        ("my-agent", Secret("pass\u00e9\ud800")),
+        ("my-agent", Secret(records.secret.reveal() + "x")),
+        ("my-agent", Secret(records.secret.reveal()[:-1] + "\u00e9")),
+        ("my-agent", records.key()),
+        ("my-agent", records.key(Scope(ScopeKind.TUNNEL, "another"))),
+        ("my-agent", records.key(ADMIN, organization=THEIRS)),
+        ("my-agent", records.key(ADMIN, expires_at=past)),
+        ("my-agent", records.key(ADMIN, revoked_at=past)),
+        ("other", records.key(ADMIN)),
+    ]
+    said = set()
+    for tunnel, secret in refused:
+        with pytest.raises(SecretRejected) as caught:
+            await records.snapshot.admit(tunnel, secret, "", "")
+        said.add(str(caught.value))
+        assert caught.value.retry is Retry.NEVER
+    assert len(said) == 1
+
+
+async def test_who_has_the_secret_of_a_removed_tunnel_is_told_so_and_nobody_else(records: Records) -> None:
+    records.put(TunnelStatus.PENDING_REMOVAL)
+    with pytest.raises(TunnelRemoved, match="my-agent is delete_pending"):
+        await records.snapshot.admit("my-agent", records.secret, "", "")
+    with pytest.raises(SecretRejected):
+        await records.snapshot.admit("my-agent", access.mint(access.CONNECT_SECRET), "", "")
+
+
+async def test_a_key_works_until_it_expires(records: Records) -> None:
+    key = records.key(ADMIN, expires_at=records.clock.now + timedelta(hours=1))
+    assert await records.snapshot.is_admin(key)
+    records.clock.now += timedelta(hours=1)
+    assert not await records.snapshot.is_admin(key)
+
+
+async def test_only_a_live_admin_key_is_admin(records: Records) -> None:
+    assert await records.snapshot.is_admin(records.key(ADMIN))
+    for other in (
+        records.key(Scope(ScopeKind.TUNNEL, TUNNEL)),
+        records.secret,
+        Secret(""),
+        access.mint("wh"),
+    ):
+        assert not await records.snapshot.is_admin(other)
+
+
+def test_a_tunnel_is_connected_while_any_of_its_sessions_lives(records: Records) -> None:
+    snapshot, opened = records.snapshot, records.clock.now
+    snapshot.session_opened(TUNNEL, "s_1", "192.0.2.7", "test")
+    snapshot.session_opened(TUNNEL, "s_2", "192.0.2.8", "test")
+    records.clock.now += timedelta(seconds=1)
+    snapshot.session_closed(TUNNEL, "s_1")
+    presence = snapshot.presence(TUNNEL)
+    assert (presence.connected, presence.last_ip) == (True, "192.0.2.8")
+    assert (presence.last_connected_at, presence.last_disconnected_at) == (opened, None)
+    snapshot.session_closed(TUNNEL, "s_2")
+    presence = snapshot.presence(TUNNEL)
+    assert (presence.connected, presence.last_disconnected_at) == (False, records.clock.now)
+    assert set(records.noted) == {TUNNEL}
+
+
+def test_sessions_that_nobody_knows_change_nothing(records: Records) -> None:
+    records.snapshot.session_opened(TunnelId("gone"), "s_1", "", "")
+    records.snapshot.session_closed(TunnelId("gone"), "s_1")
+    records.snapshot.session_closed(TUNNEL, "s_1")
+    assert records.noted == []
+
+
+def test_a_change_of_the_record_keeps_its_sessions(records: Records) -> None:
+    records.snapshot.session_opened(TUNNEL, "s_1", "192.0.2.7", "test")
+    records.put(TunnelStatus.PENDING_REMOVAL)
+    assert records.snapshot.presence(TUNNEL).connected
