@@ -141,7 +141,7 @@ class Edge:
         name = hello.server_name
         agents = name is None or self._router.is_zone(name)
         if hello.alpn and ALPN_MUX.encode() in hello.alpn and agents:
-            return TlsWay(self._context(name, ALPN_MUX), self.gate.session)
+            return TlsWay(self._context(name, ALPN_MUX), self.gate.session, privileged=True)
         if hello.alpn and ALPN_HTTP.encode() not in hello.alpn:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
         if name is not None and self._router.destination(name).place is Place.NOWHERE:

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wellhead import private
 from wellhead.errors import InputError, LocalStateError
-from wellhead.net.files import private_directory, read_private, write_private
 from wellhead.net.tls import ALPN_HTTP, server_context
 
 CA_DAYS: Final = 3650
@@ -36,7 +37,7 @@ _ADDRESSES: Final = ""  # the cache's name for the certificate of the server's a
 
 
 class LocalAuthority:
-    """Makes or loads ``ca.pem`` (0644) and ``ca.key`` (0600) and hands out server contexts.
+    """Makes or loads ``ca.pem`` and ``ca.key`` (0600) in a private directory and hands out server contexts.
 
     Contexts are kept, the least recently used dropped beyond ``contexts``. Every leaf has the same P-256 key,
     which lives as long as this object and is never stored.
@@ -59,11 +60,7 @@ class LocalAuthority:
         self._clock = clock
         self._key, self._certificate = _load_or_make(directory, clock())
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
-        self._leaf_key_pem = self._leaf_key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        self._leaf_key_pem = _key_pem(self._leaf_key)
         own = [ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", *addresses)]
         self._addresses: tuple[x509.GeneralName, ...] = (
             x509.DNSName("localhost"),
@@ -136,33 +133,50 @@ class _Minted(NamedTuple):
 
 
 def _load_or_make(directory: Path, now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    private_directory(directory)
+    private.make_directory(directory)
     key_file, certificate_file = directory / "ca.key", directory / "ca.pem"
-    key_pem = read_private(key_file)
-    certificate_pem = read_private(certificate_file, secret=False)
+    key_pem, certificate_pem = private.read(key_file), _read_public(certificate_file)
     if key_pem is None:
         if certificate_pem is not None:
             raise LocalStateError(
                 f"{key_file} is missing beside {certificate_file}: "
                 "restore it, or move ca.pem away to begin anew"
             )
-        # Two servers that start at once agree: the first name stands, and both read it back.
-        write_private(key_file, _new_key(), replace=False)
-        key_pem = read_private(key_file) or b""
+        # The key first: a crash between the two leaves a key that nobody trusts yet, and which is used then.
+        key_pem = _new_key()
+        private.write(key_file, key_pem)
     key = _read_key(key_file, key_pem)
     if certificate_pem is None:
-        write_private(certificate_file, _self_signed(key, now), mode=0o644, replace=False)
-        certificate_pem = read_private(certificate_file, secret=False) or b""
+        certificate_pem = _self_signed(key, now)
+        private.write(certificate_file, certificate_pem)
     return key, _read_certificate(certificate_file, certificate_pem, key, now)
 
 
-def _new_key() -> bytes:
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+def _read_public(path: Path) -> str | None:
+    """A file that others may read, and that is believed only as far as the key beside it agrees."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, encoding="ascii", errors="replace") as file:
+            return file.read(64 * 1024)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = "it is a symbolic link" if path.is_symlink() else (error.strerror or str(error)).lower()
+        raise LocalStateError(f"cannot read {path}: {reason}") from error
+
+
+def _new_key() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return _key_pem(key).decode()
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _self_signed(key: ec.EllipticCurvePrivateKey, now: dt.datetime) -> bytes:
+def _self_signed(key: ec.EllipticCurvePrivateKey, now: dt.datetime) -> str:
     public = key.public_key()
     identifier = x509.SubjectKeyIdentifier.from_public_key(public)
     # Its own words in the name: OpenSSL looks issuers up by name, and two servers' may be in one store.
@@ -181,13 +195,13 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, now: dt.datetime) -> bytes:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return certificate.public_bytes(serialization.Encoding.PEM)
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _read_key(path: Path, pem: bytes) -> ec.EllipticCurvePrivateKey:
+def _read_key(path: Path, pem: str) -> ec.EllipticCurvePrivateKey:
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
+        key = serialization.load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise LocalStateError(f"{path} holds no readable private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise LocalStateError(f"{path} holds a key of another kind, not an elliptic curve key")
@@ -195,13 +209,13 @@ def _read_key(path: Path, pem: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def _read_certificate(
-    path: Path, pem: bytes, key: ec.EllipticCurvePrivateKey, now: dt.datetime
+    path: Path, pem: str, key: ec.EllipticCurvePrivateKey, now: dt.datetime
 ) -> x509.Certificate:
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
+        certificate = x509.load_pem_x509_certificate(pem.encode())
         public = certificate.public_key()
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except (ValueError, x509.ExtensionNotFound, UnsupportedAlgorithm) as error:
         raise LocalStateError(f"{path} holds no readable CA certificate") from error
     if not constraints.ca:
         raise LocalStateError(f"{path} is not the certificate of an authority")

@@ -24,7 +24,7 @@ from typing import Final
 from wellhead.errors import ClientHelloError
 from wellhead.net.acceptor import Acceptor
 from wellhead.net.loop import file_limit
-from wellhead.net.sockets import address_group, is_loopback, tune
+from wellhead.net.sockets import USER_TIMEOUT_SECONDS, address_group, is_loopback, tune
 from wellhead.net.tls import accept_tls
 from wellhead.wire.sni import DECODE_ERROR, INTERNAL_ERROR, ClientHello, Need, alert, read_client_hello
 
@@ -55,7 +55,8 @@ class PortalTerms:
 class Way:
     """How a connection goes on: its TLS context, and the protocol that gets the transport after TLS.
 
-    ``privileged`` connections (agents') may use the descriptors that visitors may not.
+    ``privileged`` connections (agents') may use the descriptors that visitors may not, and are given up
+    after 15 s without acknowledgement: their readers never wait, as visitors' may.
     """
 
     context: ssl.SSLContext
@@ -72,7 +73,8 @@ class Portal:
     ``choose(hello, ip)`` gives the way or raises ClientHelloError, whose alert the peer is sent.
     ``on_refused(reason)`` is told a constant word for each connection that does not get through:
     ``descriptors``, ``crowded``, ``address-handshakes``, ``hello-timeout``, ``hello-truncated``,
-    ``hello-fragments``, ``handshake-timeout``, ``handshake``, ``internal`` and the reasons of ClientHelloErrors.
+    ``hello-fragments``, ``handshake-timeout``, ``handshake``, ``internal`` and the reasons of
+    ClientHelloErrors.
     A peer that merely goes away before its hello is ``hello-closed``.
     """
 
@@ -259,7 +261,8 @@ class _Arrival:
         self._leave_loop()
         portal = self._portal
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        tune(self._sock, user_timeout_seconds=portal.terms.write_idle_seconds + 5)
+        patience = USER_TIMEOUT_SECONDS if way.privileged else portal.terms.write_idle_seconds + 5
+        tune(self._sock, user_timeout_seconds=patience)
         self.task = portal._loop.create_task(self._shake(way, hello))
         self.task.add_done_callback(self._shaken)
 
