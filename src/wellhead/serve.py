@@ -44,7 +44,6 @@ from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
 
 _log = Log("wellhead.serve")
-TUNNEL_HELD_BYTES = 32 * 1024 * 1024  # received from a tunnel's agents, not yet taken by its visitors
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,7 @@ class Ready:
     ca_file: Path
 
 
-async def serve(
-    settings: ServerSettings, *, ready: Callable[[Ready], None], stop: asyncio.Event
-) -> None:
+async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
     """Run until ``stop`` is set, then drain.
 
     Raises:
@@ -117,12 +114,8 @@ async def _run(
         await edge.close()
 
 
-def _edge(
-    settings: ServerSettings, store: Store, local: LocalAuthority, public: Public, path: str
-) -> Edge:
-    liveness = Liveness(
-        ping_seconds=settings.ping_seconds, pong_seconds=settings.ping_timeout_seconds
-    )
+def _edge(settings: ServerSettings, store: Store, local: LocalAuthority, public: Public, path: str) -> Edge:
+    liveness = Liveness(ping_seconds=settings.ping_seconds, pong_seconds=settings.ping_timeout_seconds)
     limit = net_loop.file_limit()
     terms = EdgeTerms(
         domain=settings.domain,
@@ -132,7 +125,6 @@ def _edge(
             connections_per_address=settings.connections_per_address,
             connections_per_tunnel=settings.connections_per_tunnel,
             max_connections=settings.max_connections or limit * 4 // 5,
-            tunnel_held_bytes=TUNNEL_HELD_BYTES,
             loopback_exempt=settings.loopback_exempt,
         ),
         gate=GateTerms(
@@ -149,7 +141,6 @@ def _edge(
             max_handshakes=settings.max_handshakes,
             max_handshakes_per_address=settings.handshakes_per_address,
             loopback_exempt=settings.loopback_exempt,
-            max_connections=settings.max_connections,
         ),
         drain_seconds=settings.drain_seconds,
     )

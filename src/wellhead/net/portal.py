@@ -47,8 +47,8 @@ class PortalTerms:
     max_handshakes: int = 500  # connections between accept and the end of the handshake
     max_handshakes_per_address: int = 20
     loopback_exempt: bool = True  # from the limit per address
-    max_connections: int = 0  # visitors' open connections by descriptor number; 0: 80 % of RLIMIT_NOFILE
-    max_descriptor: int = 0  # privileged ones too; 0: 90 % of RLIMIT_NOFILE
+    visitors_descriptor: int = 0  # highest for connections without privilege; 0: 85 % of RLIMIT_NOFILE
+    max_descriptor: int = 0  # highest for any; 0: 95 % of RLIMIT_NOFILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,11 @@ class Portal:
         self._by_address: dict[str, int] = {}
         self._lingering: set[_Farewell] = set()
         self._crowd_timer: asyncio.TimerHandle | None = None
-        self._visitors_end = terms.max_connections or file_limit() * 8 // 10
+        self._visitors_descriptor = terms.visitors_descriptor or file_limit() * 85 // 100
         self._acceptor = Acceptor(
             sockets,
             self._accepted,
-            max_descriptor=terms.max_descriptor or file_limit() * 9 // 10,
+            max_descriptor=terms.max_descriptor or file_limit() * 95 // 100,
             on_refused=on_refused,
         )
         # Peeked into by one connection after the other: what is kept is copied out.
@@ -240,7 +240,7 @@ class _Arrival:
         except Exception:
             self.refuse("internal", INTERNAL_ERROR)
             raise
-        if not way.privileged and self._sock.fileno() > self._portal._visitors_end:
+        if not way.privileged and self._sock.fileno() > self._portal._visitors_descriptor:
             self.refuse("descriptors", INTERNAL_ERROR)
             return
         self._enter(way, hello)
@@ -397,52 +397,3 @@ def _what_openssl_says(context: ssl.SSLContext, hello: bytes) -> bytes:
     except ssl.SSLError:
         return outgoing.read()
     return b""
-
-
-class PlainPortal:
-    """Listening sockets whose connections speak without TLS: the same care, the same face."""
-
-    def __init__(
-        self,
-        sockets: Sequence[socket.socket],
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        terms: PortalTerms | None = None,
-        on_refused: Callable[[str], None] = lambda reason: None,
-    ) -> None:
-        self.terms = terms = terms or PortalTerms()
-        self._protocol_factory = protocol_factory
-        self._loop = asyncio.get_running_loop()
-        self._tasks: dict[asyncio.Task[None], socket.socket] = {}
-        self._acceptor = Acceptor(
-            sockets,
-            self._accepted,
-            max_descriptor=terms.max_connections or file_limit() * 8 // 10,
-            on_refused=on_refused,
-        )
-
-    def start(self) -> None:
-        self._acceptor.start()
-
-    def stop(self) -> None:
-        self._acceptor.close()
-
-    async def aclose(self) -> None:
-        self.stop()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _accepted(self, sock: socket.socket, ip: str) -> None:
-        tune(sock, user_timeout_seconds=self.terms.write_idle_seconds + 5)
-        task = self._loop.create_task(self._connect(sock))
-        self._tasks[task] = sock
-        task.add_done_callback(self._connected)
-
-    async def _connect(self, sock: socket.socket) -> None:
-        await self._loop.connect_accepted_socket(self._protocol_factory, sock)
-
-    def _connected(self, task: asyncio.Task[None]) -> None:
-        sock = self._tasks.pop(task)
-        if task.cancelled() or isinstance(task.exception(), OSError):
-            sock.close()
