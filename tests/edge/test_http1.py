@@ -29,7 +29,7 @@ TERMS = VisitorTerms(
 )  # fmt: skip
 COUNTS = CountTerms(
     connections_per_address=256, connections_per_tunnel=1000, max_connections=1000,
-    tunnel_held_bytes=1 << 25, loopback_exempt=True,
+    loopback_exempt=True,
 )  # fmt: skip
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -61,7 +61,7 @@ class House:
         self.lines: list[Line] = []
         metrics = Metrics()
         log = AccessLog(metrics, None, asyncio.get_running_loop())
-        log.add = self.lines.append
+        log.add = lambda fields: self.lines.append(Line(*fields))
         self.log = log
         self.ingress = Ingress(
             Router("localhost", "localhost"), NoTunnels(), Registry(), lambda target, peer: self.door,
@@ -111,7 +111,9 @@ def status(reply: bytes) -> int:
 
 async def test_a_request_becomes_a_canonical_envelope(house: House) -> None:
     visit = house.visit()
-    visit.says(b"GET /a%2Fb?c HTTP/1.1\r\nhost: LocalHost\r\nX: 1\r\nConnection: x\r\nX-Forwarded-For: me\r\n\r\n")
+    visit.says(
+        b"GET /a%2Fb?c HTTP/1.1\r\nhost: LocalHost\r\nX: 1\r\nConnection: x\r\nX-Forwarded-For: me\r\n\r\n"
+    )
     line, host, *rest = visit.stream.envelope.split(b"\r\n")
     assert (line, host) == (b"GET /a%2Fb?c HTTP/1.1", b"Host: LocalHost")
     assert b"X-Forwarded-For: 192.0.2.7" in rest and b"X-Forwarded-For: me" not in rest
@@ -135,7 +137,10 @@ async def test_a_reply_of_unknown_length_is_chunked_for_11_and_closes_for_10(hou
     visit.stream.reply(head, b"hi", end=False)
     visit.stream.sink.on_data(b"ho", False)
     visit.stream.sink.on_data(b"", True)
-    assert visit.transport.take() == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n2\r\nho\r\n0\r\n\r\n"
+    assert (
+        visit.transport.take()
+        == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n2\r\nho\r\n0\r\n\r\n"
+    )
     old = house.visit()
     old.says(GET.replace(b"1.1", b"1.0"))
     old.stream.reply(head, b"hi", end=False)
@@ -194,7 +199,9 @@ async def test_pipelining_without_end_stops_the_reading(house: House) -> None:
         (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\n", 400),
     ],
 )
-async def test_what_is_malformed_is_answered_at_once_and_closed(house: House, raw: bytes, expected: int) -> None:
+async def test_what_is_malformed_is_answered_at_once_and_closed(
+    house: House, raw: bytes, expected: int
+) -> None:
     visit = house.visit()
     reply = visit.says(raw)
     assert status(reply) == expected and b"Connection: close\r\n" in reply
@@ -253,7 +260,9 @@ async def test_a_reset_after_the_head_is_never_a_clean_end(house: House) -> None
     ("head", "data"),
     [(b"HTTP/1.1 200 OK\r\nX: a\nb\r\n\r\n", b""), (b"HTTP/1.1 99 No\r\n\r\n", b""), (OK, b"far too long")],
 )
-async def test_a_malicious_reply_is_a_page_and_its_stream_is_given_up(house: House, head: bytes, data: bytes) -> None:
+async def test_a_malicious_reply_is_a_page_and_its_stream_is_given_up(
+    house: House, head: bytes, data: bytes
+) -> None:
     visit = house.visit()
     visit.says(GET)
     visit.stream.reply(head, data)

@@ -37,7 +37,9 @@ def test_a_program_gets_the_reason_as_json() -> None:
 
 
 def test_the_answer_to_head_has_no_body_but_its_length() -> None:
-    _, fields, body = split(pages.render(pages.UNKNOWN, html=True, request_id="r1", close=False, bodyless=True))
+    _, fields, body = split(
+        pages.render(pages.UNKNOWN, html=True, request_id="r1", close=False, bodyless=True)
+    )
     assert body == b"" and int(fields["Content-Length"]) > 0
 
 

@@ -17,7 +17,8 @@ def test_a_label_under_the_domain_is_a_tunnel() -> None:
 
 
 @pytest.mark.parametrize(
-    "hostname", ["", ".example.com", "a.b.example.com", "example.org", "notexample.com", "example.com.evil", "10.0.0.1"]
+    "hostname",
+    ["", ".example.com", "a.b.example.com", "example.org", "notexample.com", "example.com.evil", "10.0.0.1"],
 )
 def test_everything_else_is_nowhere(hostname: str) -> None:
     assert Router("example.com", "example.com").destination(hostname) == NOWHERE

@@ -95,9 +95,7 @@ class Edge:
             portal.start()
         for sock in http:
             local = _is_loopback(sock)
-            self._plain.append(
-                await loop.create_server(self._visitor(local), sock=sock, backlog=BACKLOG)
-            )
+            self._plain.append(await loop.create_server(self._visitor(local), sock=sock, backlog=BACKLOG))
 
     async def drain(self) -> None:
         """Accept nothing new, let what is open finish, tell agents to go elsewhere; then close."""

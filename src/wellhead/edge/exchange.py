@@ -70,13 +70,24 @@ class Visitor(Protocol):
 
 
 class Exchange:
-    """See the module. ``clock`` gives loop seconds; ``log`` takes the access line."""
+    """See the module. ``clock`` gives loop seconds; ``log`` takes the access line's fields."""
 
-    __slots__ = (
-        "_clock", "_door", "_envelope", "_interims", "_left", "_line", "_log", "_owed", "_retry", "_websocket_key",
-        "began", "bytes_in", "bytes_out", "ended", "first_byte", "method", "name", "over", "place",
-        "progress", "reason", "request_id", "status", "stream", "target", "uploaded", "visitor",
-    )  # fmt: skip
+    # Defaults of the class, not of each object: most exchanges never touch most of them.
+    stream: Stream | None = None
+    status = 0  # of the reply that went to the visitor
+    bytes_in = 0
+    bytes_out = 0
+    first_byte = 0.0
+    uploaded = False  # the request is complete
+    over = False
+    reason = ""
+    _line: Line | None = None
+    _retry: Callable[[str], Door | None] | None = None
+    _envelope = b""
+    _left = -1  # body bytes still to come by Content-Length, -1 if not told
+    _owed = 0  # bytes handed to a choked visitor, not yet credited
+    _interims = 0
+    _websocket_key = b""  # there where the visitor asked for a WebSocket: 101 is an answer
 
     def __init__(
         self,
@@ -87,7 +98,7 @@ class Exchange:
         place: str,
         name: str,
         clock: Callable[[], float],
-        log: Callable[[accesslog.Line], None],
+        log: Callable[[accesslog.Fields], None],
     ) -> None:
         self.visitor = visitor
         self.method = method
@@ -97,23 +108,7 @@ class Exchange:
         self.name = name
         self._clock = clock
         self._log = log
-        self._line: Line | None = None
-        self._retry: Callable[[], Door | None] | None = None
-        self._envelope = b""
         self.began = self.progress = clock()
-        self.first_byte = 0.0
-        self.ended = 0.0
-        self.stream: Stream | None = None
-        self.status = 0  # of the reply that went to the visitor
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self._left = -1  # body bytes still to come by Content-Length, -1 if not told
-        self._owed = 0  # bytes handed to a choked visitor, not yet credited
-        self._interims = 0
-        self._websocket_key = b""  # there where the visitor asked for a WebSocket: 101 is an answer
-        self.uploaded = False  # the request is complete
-        self.over = False
-        self.reason = ""
 
     def open(
         self,
@@ -122,24 +117,26 @@ class Exchange:
         kind: StreamKind,
         envelope: bytes,
         end: bool,
-        retry: Callable[[], Door | None] | None = None,
+        retry: Callable[[str], Door | None] | None = None,
         websocket_key: bytes = b"",
     ) -> None:
         """Send the request on its way; ``end`` says that it has no body.
 
-        ``retry`` finds another door where the first refuses a request without a body.
+        ``retry`` finds another door for a tunnel's name where the first refuses a request without a body.
         """
         if line is not None:
             line.exchanges += 1
             self._line = line
-        self.uploaded = end
-        self._websocket_key = websocket_key
         if end:
+            self.uploaded = True
             self._retry = retry
             self._envelope = envelope
-        self.stream = door.open(
-            kind, envelope, self, b"", end, interactive=kind is StreamKind.WEBSOCKET
-        )
+            self.stream = door.open(kind, envelope, self, b"", True)
+        elif websocket_key:
+            self._websocket_key = websocket_key
+            self.stream = door.open(kind, envelope, self, interactive=True)
+        else:
+            self.stream = door.open(kind, envelope, self)
 
     # From the visitor
 
@@ -295,7 +292,7 @@ class Exchange:
     def _try_again(self) -> bool:
         """The request was never handed to an application: it may go to another session, once."""
         retry, self._retry = self._retry, None
-        door = retry() if retry is not None and not self.status else None
+        door = retry(self.name) if retry is not None and not self.status else None
         if door is None:
             return False
         self.stream = door.open(StreamKind.HTTP, self._envelope, self, b"", True)
@@ -334,7 +331,7 @@ class Exchange:
             elif self._owed:
                 stream.consumed(self._owed)
         self._log(
-            accesslog.Line(
+            (
                 self.place, self.name, self.visitor.peer, self.method, self.target, self.status, whole,
                 self.bytes_in, self.bytes_out, self.began, self.first_byte, self._clock(),
                 self.request_id, self.reason,

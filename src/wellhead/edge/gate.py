@@ -53,9 +53,7 @@ class GateTerms:
 class Gate:
     """Makes a session of each agent's connection, and lets it in."""
 
-    def __init__(
-        self, directory: Directory, registry: Registry, metrics: Metrics, terms: GateTerms
-    ) -> None:
+    def __init__(self, directory: Directory, registry: Registry, metrics: Metrics, terms: GateTerms) -> None:
         self._directory = directory
         self._registry = registry
         self._metrics = metrics
@@ -155,9 +153,7 @@ class Gate:
             raise VersionRefused(f"protocol {hello.protocol} is not spoken here, only {PROTOCOL}")
         self._check_failures(session.peer)
         try:
-            return await self._directory.admit(
-                hello.tunnel, Secret(hello.secret), session.peer, hello.agent
-            )
+            return await self._directory.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
         except SecretRejected:
             self._failures.setdefault(session.peer, []).append(self._loop.time())
             raise
@@ -215,8 +211,6 @@ class Gate:
         session.close()
 
 
-def _refuse_stream(
-    stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool
-) -> None:
+def _refuse_stream(stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
     """The edge answers no streams of an agent: it only opens them."""
     stream.reset(Reason.REFUSED)

@@ -21,9 +21,11 @@ from typing import cast
 
 from wellhead.edge import pages
 from wellhead.edge.conversation import Conversation
-from wellhead.edge.exchange import Exchange
+from wellhead.edge.exchange import Door, Exchange
 from wellhead.edge.ingress import Ingress
 from wellhead.edge.pages import Page
+from wellhead.edge.registry import Line
+from wellhead.edge.router import Destination, Place
 from wellhead.errors import HttpError
 from wellhead.wire import h1, headers
 from wellhead.wire.body import Body, ChunkedBody, LengthBody, chunk, last_chunk
@@ -52,26 +54,36 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+# Bound once: an enum's member costs two look-ups, on the path of every request.
+_IDLE, _HEAD, _BODY, _BUSY = State.IDLE, State.HEAD, State.BODY, State.BUSY
+_TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL
+_HTTP = StreamKind.HTTP
+
+
 class Http1Visitor(asyncio.Protocol):
     """One connection. ``sni`` is the name its TLS was made for; ``secure`` whether there is TLS at all."""
 
     __slots__ = (
-        "_block", "_body", "_body_began", "_body_bytes", "_buffer", "_chunked_out", "_conversation",
-        "_deadline", "_edge_fields", "_eof", "_exchange", "_expecting", "_fields", "_http11", "_ingress",
-        "_keep", "_local", "_method", "_reading", "_refusal", "_reply_facts", "_reply_out", "_scheme", "_sent_at", "_sni", "_state",
-        "_terms", "_transport", "_unsent", "choked", "peer",
+        "_another", "_block", "_body", "_body_began", "_body_bytes", "_buffer", "_chunked_out", "_clock",
+        "_conversation", "_deadline", "_destination", "_edge_fields", "_eof", "_exchange", "_expecting",
+        "_fields", "_http11", "_ingress", "_keep", "_local", "_log", "_method", "_reading", "_refusal",
+        "_reply_facts", "_reply_out", "_scheme", "_sent_at", "_sni", "_state", "_terms", "_transport",
+        "_unsent", "choked", "peer",
     )  # fmt: skip
 
     def __init__(self, ingress: Ingress, *, secure: bool, local: bool, sni: str | None = None) -> None:
         self._ingress = ingress
         self._terms = ingress.terms
+        self._clock = ingress.loop.time
+        self._log = ingress.log.add
+        self._another = ingress.another
         self._scheme = "https" if secure else "http"
         self._local = local
         self._sni = sni
         self._transport: asyncio.Transport | None = None
         self.peer = ""
         self.choked = False
-        self._state = State.IDLE
+        self._state = _IDLE
         self._buffer = b""
         self._deadline = 0.0  # loop time at which the state's clock runs out, 0: none
         self._reading = True
@@ -81,6 +93,7 @@ class Http1Visitor(asyncio.Protocol):
         self._block = b""
         self._fields: RequestFields | None = None
         self._edge_fields = b""
+        self._destination: Destination | Page = pages.UNKNOWN
         # and of its last reply
         self._reply_facts: ReplyFacts | None = None
         self._reply_out = _NO_HEAD
@@ -107,21 +120,21 @@ class Http1Visitor(asyncio.Protocol):
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
-        self._deadline = self._ingress.loop.time() + self._terms.head_seconds
+        self._deadline = self._clock() + self._terms.head_seconds
         self._refusal = self._ingress.admit(self)
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is State.IDLE or state is State.HEAD:
+        if state is _IDLE or state is _HEAD:
             self._take_head(self._buffer + data if self._buffer else data)
-        elif state is State.BODY:
+        elif state is _BODY:
             self._take_body(data)
         elif state is State.UPGRADED:
             assert self._conversation is not None
             self._conversation.from_visitor(data)
         elif state is State.UNREAD:
             self._skip_body(data)
-        elif state is State.BUSY:
+        elif state is _BUSY:
             self._buffer = self._buffer + data if self._buffer else data
             if len(self._buffer) > self._terms.head.head:
                 self._pause()
@@ -133,9 +146,9 @@ class Http1Visitor(asyncio.Protocol):
         if self._state is State.UPGRADED:
             assert self._conversation is not None
             return self._conversation.visitor_ended()
-        if self._state is State.BUSY and transport is not None and transport.can_write_eof():
+        if self._state is _BUSY and transport is not None and transport.can_write_eof():
             if not self._exchange or not self._exchange.status:
-                self._deadline = self._ingress.loop.time() + self._terms.half_close_seconds
+                self._deadline = self._clock() + self._terms.half_close_seconds
             return True
         return False
 
@@ -153,7 +166,7 @@ class Http1Visitor(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.choked = True
         self._unsent = HIGH_WATER
-        self._sent_at = self._ingress.loop.time()
+        self._sent_at = self._clock()
 
     def resume_writing(self) -> None:
         self.choked = False
@@ -177,13 +190,13 @@ class Http1Visitor(asyncio.Protocol):
 
     def _wait_for_head(self, data: bytes) -> None:
         self._buffer = data
-        if self._state is State.IDLE and data:
-            self._state = State.HEAD
-            self._deadline = self._ingress.loop.time() + self._terms.head_seconds
+        if self._state is _IDLE and data:
+            self._state = _HEAD
+            self._deadline = self._clock() + self._terms.head_seconds
 
     def _begin(self, head: Head, rest: bytes) -> None:
         """A whole head is here, and ``rest`` behind it."""
-        self._state = State.BUSY
+        self._state = _BUSY
         line = h1.parse_request_line(head.line)
         self._method, self._http11 = line.method, line.http11
         if head.block == self._block and line.http11:  # fast path: the same fields as last time
@@ -208,6 +221,9 @@ class Http1Visitor(asyncio.Protocol):
     def _read_fields(self, block: bytes, http11: bool) -> RequestFields:
         fields = headers.read_request_fields(block, http11, self._terms.head)
         self._edge_fields = headers.edge_fields(self.peer, self._scheme, fields.host)
+        self._destination = self._ingress.destination(
+            fields.hostname, self._sni, secure=self._scheme == "https", local=self._local
+        )
         if http11 and len(block) <= MEMO_MAX:
             self._block, self._fields = block, fields
         else:
@@ -216,46 +232,53 @@ class Http1Visitor(asyncio.Protocol):
 
     def _start(self, target: bytes, fields: RequestFields, rest: bytes) -> None:
         ingress = self._ingress
+        destination = self._refusal or self._destination
+        found: tuple[Door, Line | None] | Page
+        place = "none"
+        name = ""
+        if isinstance(destination, Page):
+            found = destination
+        elif destination.place is _TUNNEL:
+            found = ingress.tunnel(destination.name)
+            place, name = "tunnel", destination.name
+        elif destination.place is _CONTROL:
+            found = ingress.control(target, self.peer), None
+            place = "control"
+        else:
+            found = pages.UNKNOWN
         request_id = ingress.request_id()
-        way = self._refusal or ingress.way(
-            fields.hostname, target, self.peer, self._sni,
-            secure=self._scheme == "https", local=self._local,
-        )  # fmt: skip
-        if isinstance(way, Page):
-            self._exchange = Exchange(
-                self, self._method, target, request_id, "none", "", ingress.loop.time, ingress.log.add
-            )
-            if self._body is None:
-                self._buffer = rest
-            else:
-                self._state = State.BODY
-            self._refuse(way, last=way.status in (421, 429))
-            if rest and self._state is State.UNREAD:
-                self._skip_body(rest)
+        self._exchange = exchange = Exchange(
+            self, self._method, target, request_id, place, name, self._clock, self._log
+        )
+        if isinstance(found, Page):
+            self._turn_away(found, rest)
             return
-        exchange = self._exchange = Exchange(
-            self, self._method, target, request_id, way.place, way.name, ingress.loop.time, ingress.log.add
-        )
-        envelope = headers.request_envelope(
-            self._method, target, fields, self._edge_fields, request_id
-        )
-        kind = StreamKind.WEBSOCKET if fields.websocket else StreamKind.HTTP
+        door, line = found
+        envelope = headers.request_envelope(self._method, target, fields, self._edge_fields, request_id)
         self._deadline = exchange.began + self._terms.reply_seconds
+        if self._body is not None:
+            self._state = _BODY
+            self._body_began = exchange.began
+            self._body_bytes = 0
+            exchange.open(door, line, _HTTP, envelope, False)
+            if rest and self._state is _BODY:
+                self._take_body(rest)
+            return
+        self._buffer = rest
+        if fields.websocket:  # its stream stays open our way
+            exchange.open(door, line, StreamKind.WEBSOCKET, envelope, False, None, fields.websocket_key)
+        else:
+            exchange.open(door, line, _HTTP, envelope, True, self._another if name else None)
+
+    def _turn_away(self, page: Page, rest: bytes) -> None:
+        """Answer with a page; the body, if there is one, is read away behind it."""
         if self._body is None:
             self._buffer = rest
-            name = way.name
-            retry = (lambda: ingress.reopen(name)) if name and kind is StreamKind.HTTP else None
-            # An upgrade's stream stays open our way; every other request without a body is complete.
-            exchange.open(
-                way.door, way.line, kind, envelope, kind is StreamKind.HTTP, retry, fields.websocket_key
-            )
-            return
-        self._state = State.BODY
-        self._body_began = exchange.began
-        self._body_bytes = 0
-        exchange.open(way.door, way.line, kind, envelope, False)
-        if rest and self._state is State.BODY:
-            self._take_body(rest)
+        else:
+            self._state = _BODY
+        self._refuse(page, last=page.status in (421, 429))
+        if rest and self._state is State.UNREAD:
+            self._skip_body(rest)
 
     def _take_body(self, data: bytes) -> None:
         body, exchange = self._body, self._exchange
@@ -270,13 +293,13 @@ class Http1Visitor(asyncio.Protocol):
             for piece in fed.pieces:
                 self._body_bytes += len(piece)
                 flowing = exchange.upload(piece, False)
-            if not flowing and self._state is State.BODY:
+            if not flowing and self._state is _BODY:
                 self._pause()
             return
         self._body = None
-        self._state = State.BUSY
+        self._state = _BUSY
         self._buffer = fed.rest
-        self._deadline = self._ingress.loop.time() + self._terms.reply_seconds
+        self._deadline = self._clock() + self._terms.reply_seconds
         self._upload_last(exchange, fed.pieces, body.trailers)
 
     def _upload_last(self, exchange: Exchange, pieces: list[Buffer], trailers: bytes) -> None:
@@ -373,15 +396,13 @@ class Http1Visitor(asyncio.Protocol):
         self._state = State.UPGRADED
         self._deadline = 0.0
         early, self._buffer = self._buffer, b""
-        self._conversation = Conversation(
-            self, exchange, transport, self._terms, extensions=facts.extensions
-        )
+        self._conversation = Conversation(self, exchange, transport, self._terms, extensions=facts.extensions)
         self._conversation.start(data, early)
 
     def resume_upload(self) -> None:
         if self._conversation is not None:
             self._resume()
-        elif self._state is State.BODY:
+        elif self._state is _BODY:
             self._resume()
 
     def pause_upload(self) -> None:
@@ -396,7 +417,7 @@ class Http1Visitor(asyncio.Protocol):
             return
         if not self._keep or self._transport is None:
             self._linger()
-        elif self._state is State.BODY:
+        elif self._state is _BODY:
             self._read_away()
         else:
             self._settle()
@@ -408,7 +429,7 @@ class Http1Visitor(asyncio.Protocol):
             return
         self._state = State.UNREAD
         self._body_bytes = 0
-        self._deadline = self._ingress.loop.time() + self._terms.unread_seconds
+        self._deadline = self._clock() + self._terms.unread_seconds
         self._resume()
 
     def _skip_body(self, data: bytes) -> None:
@@ -430,18 +451,18 @@ class Http1Visitor(asyncio.Protocol):
     def _settle(self) -> None:
         """Ready for the next request."""
         assert self._transport is not None
-        self._state = State.IDLE
+        self._state = _IDLE
         if self._eof:
             self._close()
             return
-        self._deadline = self._ingress.loop.time() + self._terms.idle_seconds
+        self._deadline = self._clock() + self._terms.idle_seconds
         if not self._reading:
             self._resume()
         if self._buffer:  # pipelined: not from here, replies of ours would nest
             self._ingress.loop.call_soon(self._next)
 
     def _next(self) -> None:
-        if self._state is State.IDLE and self._buffer:
+        if self._state is _IDLE and self._buffer:
             data, self._buffer = self._buffer, b""
             self._take_head(data)
 
@@ -453,7 +474,7 @@ class Http1Visitor(asyncio.Protocol):
         if exchange is None:
             exchange = self._exchange = Exchange(
                 self, self._method or b"-", b"-", self._ingress.request_id(), "none", "",
-                self._ingress.loop.time, self._ingress.log.add,
+                self._clock, self._log,
             )  # fmt: skip
         if last:
             self._keep = False
@@ -470,7 +491,7 @@ class Http1Visitor(asyncio.Protocol):
             self._close()
             return
         transport.write_eof()
-        self._deadline = self._ingress.loop.time() + self._terms.linger_seconds
+        self._deadline = self._clock() + self._terms.linger_seconds
         if not self._reading:
             self._resume()
 
@@ -490,7 +511,7 @@ class Http1Visitor(asyncio.Protocol):
     def _resume(self) -> None:
         if not self._reading and self._transport is not None:
             self._reading = True
-            self._body_began = self._ingress.loop.time()  # the wait was ours, not the visitor's
+            self._body_began = self._clock()  # the wait was ours, not the visitor's
             self._body_bytes = 0
             self._transport.resume_reading()
 
@@ -505,7 +526,7 @@ class Http1Visitor(asyncio.Protocol):
             self.abort("slow-reader")
             return
         state = self._state
-        if state is State.BODY:
+        if state is _BODY:
             self._tick_body(now)
         elif state is State.UPGRADED:
             assert self._conversation is not None
@@ -515,10 +536,10 @@ class Http1Visitor(asyncio.Protocol):
 
     def _expired(self, state: State) -> None:
         assert self._transport is not None
-        if state is State.HEAD:
+        if state is _HEAD:
             self._buffer = b""
             self._refuse(pages.SLOW, last=True)
-        elif state is State.BUSY:
+        elif state is _BUSY:
             self._busy_expired()
         elif state is State.UNREAD:
             self._linger()
@@ -558,7 +579,7 @@ class Http1Visitor(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close when the running exchange is done; at once where there is none."""
-        if self._state is State.IDLE:
+        if self._state is _IDLE:
             self._close()
         elif self._conversation is not None:
             self._conversation.drain()

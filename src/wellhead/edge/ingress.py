@@ -11,7 +11,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from wellhead.edge import pages
 from wellhead.edge.accesslog import AccessLog
@@ -20,12 +20,13 @@ from wellhead.edge.exchange import Door
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.pages import Page
 from wellhead.edge.registry import Line, Registry
-from wellhead.edge.router import Place, Router
+from wellhead.edge.router import Destination, Place, Router
 from wellhead.model.records import TunnelStatus
 from wellhead.wire.h1 import HeadLimits
 
 SWEEP_SECONDS = 0.25
 LOOPBACK = ("127.0.0.1", "::1")
+_ACTIVE = TunnelStatus.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +57,7 @@ class CountTerms:
     connections_per_address: int
     connections_per_tunnel: int
     max_connections: int
-    tunnel_held_bytes: int
     loopback_exempt: bool
-
-
-class Way(NamedTuple):
-    """Where one request goes."""
-
-    door: Door
-    line: Line | None
-    place: str
-    name: str
 
 
 class Swept(Protocol):
@@ -99,7 +90,7 @@ class Ingress:
         self.draining = False
         self.loop = asyncio.get_running_loop()
         self._router = router
-        self._directory = directory
+        self._tunnel = directory.tunnel
         self._registry = registry
         self._control = control  # of a request's target and the visitor's address
         self._counts = counts
@@ -107,7 +98,7 @@ class Ingress:
         self._by_address: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._ids = secrets.token_hex(6)
+        self._ids = secrets.token_hex(6).encode()
         self._next_id = 0
         self._timer = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -122,50 +113,45 @@ class Ingress:
     def request_id(self) -> bytes:
         """Unique for this process and not guessable across restarts."""
         self._next_id += 1
-        return b"%s%08x" % (self._ids.encode(), self._next_id)
+        return b"%b%08x" % (self._ids, self._next_id)
 
-    def way(
-        self, hostname: str, target: bytes, peer: str, sni: str | None, *, secure: bool, local: bool
-    ) -> Way | Page:
-        """Where a request for ``hostname`` goes, or the page that says why it goes nowhere.
+    def destination(self, hostname: str, sni: str | None, *, secure: bool, local: bool) -> Destination | Page:
+        """Where requests for ``hostname`` lead, or the page that says why they may not.
 
-        ``peer`` is the visitor's address, ``sni`` the name its TLS was made for (None: none), ``local``
-        whether the listener is a loopback one.
+        ``sni`` is the name that the visitor's TLS was made for (None: none), ``local`` whether the
+        listener is a loopback one. Pure: a connection may remember it for a name.
         """
         destination = self._router.destination(hostname)
-        if secure and sni != hostname and not self._same_place(sni, hostname):
+        if secure and sni != hostname and not self._same_place(sni, destination):
             return pages.MISDIRECTED
-        if destination.place is Place.TUNNEL:
-            return self._tunnel_way(destination.name)
-        if destination.place is Place.CONTROL:
-            if not (secure or local):
-                return pages.PLAIN_CONTROL
-            return Way(self._control(target, peer), None, "control", "")
-        return pages.UNKNOWN
+        if destination.place is Place.CONTROL and not (secure or local):
+            return pages.PLAIN_CONTROL
+        return destination
 
-    def reopen(self, name: str) -> Door | None:
-        """Another session of a tunnel, for a request that the first one refused."""
-        way = self._tunnel_way(name)
-        return None if isinstance(way, Page) else way.door
-
-    def _tunnel_way(self, name: str) -> Way | Page:
-        view = self._directory.tunnel(name)
-        if view is None or view.status is not TunnelStatus.ACTIVE:
+    def tunnel(self, name: str) -> tuple[Door, Line] | Page:
+        """A session of the tunnel, now; decided from the directory and the registry, never remembered."""
+        view = self._tunnel(name)
+        if view is None or view.status is not _ACTIVE:
             return pages.UNKNOWN
         line = self._registry.line(view.id)
-        if line is None:
+        session = line.pick() if line is not None else None
+        if line is None or session is None:
             return pages.NO_AGENT
-        counts = self._counts
-        if line.exchanges >= counts.connections_per_tunnel or line.held > counts.tunnel_held_bytes:
+        if line.exchanges >= self._counts.connections_per_tunnel:
             return pages.BUSY
-        session = line.pick()
-        if session is None:
-            return pages.NO_AGENT
-        return Way(session, line, "tunnel", name)
+        return session, line
 
-    def _same_place(self, sni: str | None, hostname: str) -> bool:
+    def control(self, target: bytes, peer: str) -> Door:
+        """The control plane's door for a request target and a visitor's address."""
+        return self._control(target, peer)
+
+    def another(self, name: str) -> Door | None:
+        """Another session of a tunnel, for a request that the first one refused."""
+        found = self.tunnel(name)
+        return None if isinstance(found, Page) else found[0]
+
+    def _same_place(self, sni: str | None, there: Destination) -> bool:
         """Names of the control plane may share a connection; without SNI only they are served."""
-        there = self._router.destination(hostname)
         here = self._router.destination(sni or "localhost")
         return here.place is Place.CONTROL and there.place is Place.CONTROL
 

@@ -39,9 +39,7 @@ NO_AGENT = Page(
     "If it is yours, start the agent again. Everybody else: try again in a moment.",
 )
 BUSY = Page(503, "overloaded", "Too busy right now", "A limit is reached.", "Try again in a moment.")
-DRAINING = Page(
-    503, "draining", "Restarting", "This server is being restarted.", "Try again in a moment."
-)
+DRAINING = Page(503, "draining", "Restarting", "This server is being restarted.", "Try again in a moment.")
 UNREACHABLE = Page(
     502,
     "upstream-unreachable",

@@ -8,7 +8,6 @@ from wellhead.model.records import TunnelId
 from wellhead.net.session import Session
 from wellhead.wire.headers import ReplyFacts
 
-
 MEMO_MAX = 4 * 1024  # longest reply head that is remembered, bytes
 _NO_REPLY = ReplyFacts(0, None, True, False, b"", b"")
 
@@ -42,11 +41,6 @@ class Line:
             if session.usable and (best is None or session.load < best.load):
                 best = session
         return best
-
-    @property
-    def held(self) -> int:
-        """Bytes that the tunnel's agents sent and its visitors have not yet taken."""
-        return sum(session.mux.held for session in self.sessions)
 
 
 class Registry:

@@ -19,7 +19,7 @@ from typing import cast
 
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
 from wellhead.wire.mux import Mux, MuxStream, Role
-from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind
+from wellhead.wire.streams import Buffer, Reason, StreamKind
 
 HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is taken from the mux
 LOW_WATER = 64 * 1024
@@ -67,6 +67,8 @@ class Session(asyncio.Protocol):
     ) -> None:
         self.mux = Mux(role, on_open, self._wake, window=window) if window else Mux(role, on_open, self._wake)
         self.mux.on_control = self._control
+        self.open = self.mux.open  # bound once: every exchange begins here
+        self.usable = False  # new streams may be opened
         self.id = ""
         self.peer = ""
         self.peer_draining = False  # the peer asked for no new streams
@@ -95,24 +97,6 @@ class Session(asyncio.Protocol):
         """Open streams."""
         return len(self.mux.streams)
 
-    @property
-    def usable(self) -> bool:
-        """Whether new streams may be opened."""
-        return self._transport is not None and not (self.peer_draining or self.draining)
-
-    def open(
-        self,
-        kind: StreamKind,
-        envelope: bytes,
-        sink: Sink,
-        data: Buffer = b"",
-        end: bool = False,
-        *,
-        interactive: bool = False,
-    ) -> MuxStream:
-        """Open a stream; see ``Mux.open``."""
-        return self.mux.open(kind, envelope, sink, data, end, interactive=interactive)
-
     def on_peer_draining(self, call: Callable[[Session, int], None]) -> None:
         """Have ``call(session, retry_after_ms)`` told when the peer sends GOAWAY."""
         self._on_peer_draining = call
@@ -121,6 +105,7 @@ class Session(asyncio.Protocol):
         """Ask the peer for no new streams; what is open goes on. Idempotent."""
         if not self.draining and self._transport is not None:
             self.draining = True
+            self.usable = False
             self.mux.goaway(reason, retry_after_ms, text)
 
     def close(self) -> None:
@@ -152,6 +137,7 @@ class Session(asyncio.Protocol):
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
+        self.usable = True
         self._heard = self._loop.time()
         self._booted = boot_time()
         self._arm()
@@ -183,6 +169,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.usable = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -274,13 +261,14 @@ class Session(asyncio.Protocol):
 
     def _goaway(self, reason: int, retry_after_ms: int, text: str) -> None:
         self.peer_draining = True
+        self.usable = False
         if self._on_peer_draining is not None:
             self._on_peer_draining(self, retry_after_ms)
 
     def _fail(self, error: ProtocolError) -> None:
         if self._transport is not None:
             self._error = error
-            self._scheduled = False
+            self._scheduled = self.usable = False
             self.mux.goaway(Reason.PROTOCOL, 0, str(error)[:200])
             self._flush()
             self._transport.close()
