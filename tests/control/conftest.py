@@ -18,13 +18,13 @@ PUBLIC = Public("example.org", "zone.example.org", 8443, 8080)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def file(tmp_path: Path) -> Path:
     return tmp_path / "wellhead.db"
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[Store]:
-    store = await Store.open(path)
+async def store(file: Path) -> AsyncIterator[Store]:
+    store = await Store.open(file)
     yield store
     await store.close()
 

@@ -16,14 +16,14 @@ from wellhead.model.records import RESTORE_GRACE, OrganizationId, TlsMode, Tunne
 STRANGER = OrganizationId("00000000-0000-4000-8000-000000000000")
 
 
-async def test_the_first_start_makes_an_admin_key_and_the_second_none(path: Path) -> None:
-    store = await Store.open(path)
+async def test_the_first_start_makes_an_admin_key_and_the_second_none(file: Path) -> None:
+    store = await Store.open(file)
     key = await store.bootstrap()
     assert key is not None and access.well_formed(key, access.API_KEY)
     assert await store.directory.is_admin(key)
     assert await store.bootstrap() is None
     await store.close()
-    store = await Store.open(path)
+    store = await Store.open(file)
     assert await store.bootstrap() is None
     assert await store.directory.is_admin(key)
     await store.close()
@@ -43,8 +43,8 @@ async def test_a_first_key_that_could_not_be_kept_is_none(store: Store) -> None:
     assert await store.directory.is_admin(kept[1])
 
 
-async def test_a_created_tunnel_outlives_the_process(path: Path) -> None:
-    store = await Store.open(path)
+async def test_a_created_tunnel_outlives_the_process(file: Path) -> None:
+    store = await Store.open(file)
     key = await store.bootstrap()
     assert key is not None
     record = store.directory.key(key)
@@ -54,7 +54,7 @@ async def test_a_created_tunnel_outlives_the_process(path: Path) -> None:
     )
     await store.close()
 
-    store = await Store.open(path)
+    store = await Store.open(file)
     view = store.directory.tunnel("my-agent")
     assert view is not None and view.id == row.id
     assert (await store.directory.admit("my-agent", secret, "", "")) == view
@@ -135,9 +135,9 @@ async def test_restoring_is_for_what_is_pending_removal(store: Store, organizati
         await store.restore_tunnel(organization, row.id)
 
 
-async def test_after_its_deadline_a_tunnel_is_not_restored(path: Path) -> None:
+async def test_after_its_deadline_a_tunnel_is_not_restored(file: Path) -> None:
     now = datetime(2030, 1, 1, tzinfo=UTC)
-    store = await Store.open(path, lambda: now)
+    store = await Store.open(file, lambda: now)
     key = await store.bootstrap()
     record = store.directory.key(key) if key is not None else None
     assert record is not None
@@ -172,8 +172,8 @@ async def test_a_scoped_key_connects_to_its_tunnel_alone(store: Store, organizat
         await store.directory.admit("second", key, "", "")
 
 
-async def test_presence_is_written_and_a_restart_disconnects_everybody(path: Path) -> None:
-    store = await Store.open(path)
+async def test_presence_is_written_and_a_restart_disconnects_everybody(file: Path) -> None:
+    store = await Store.open(file)
     key = await store.bootstrap()
     record = store.directory.key(key) if key is not None else None
     assert record is not None
@@ -181,7 +181,7 @@ async def test_presence_is_written_and_a_restart_disconnects_everybody(path: Pat
     store.directory.session_opened(TunnelId(row.id), "s_1", "192.0.2.7", "test")
     await store.close()  # with the session still open, as after a crash
 
-    store = await Store.open(path)
+    store = await Store.open(file)
     row = await store.tunnel(record.organization_id, row.id)
     assert not row.currently_connected and row.last_connected_ip_addr == "192.0.2.7"
     assert row.last_connected_at is not None and row.last_disconnected_at is not None
@@ -190,9 +190,9 @@ async def test_presence_is_written_and_a_restart_disconnects_everybody(path: Pat
     await store.close()
 
 
-async def test_an_expired_key_stays_expired_after_a_restart(path: Path) -> None:
+async def test_an_expired_key_stays_expired_after_a_restart(file: Path) -> None:
     now = datetime(2030, 1, 1, tzinfo=UTC)
-    store = await Store.open(path, lambda: now)
+    store = await Store.open(file, lambda: now)
     admin = await store.bootstrap()
     record = store.directory.key(admin) if admin is not None else None
     assert record is not None
@@ -200,6 +200,6 @@ async def test_an_expired_key_stays_expired_after_a_restart(path: Path) -> None:
     assert store.directory.key(key) is not None
     await store.close()
     now += timedelta(hours=2)
-    store = await Store.open(path, lambda: now)
+    store = await Store.open(file, lambda: now)
     assert store.directory.key(key) is None
     await store.close()

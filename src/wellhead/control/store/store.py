@@ -79,19 +79,29 @@ class Store:
         ``keep`` is given the key before it becomes valid: if it fails, nothing was made, and a crash after it
         leaves a key that the next start replaces. So there is never a server whose only key nobody has.
         """
-        secret, now = access.mint(access.API_KEY), self._clock()
         async with self._database.writing() as session:
             if (await session.scalar(select(OrganizationRow.id).limit(1))) is not None:
                 return None
-            organization = OrganizationRow(id=str(uuid.uuid4()), name="default", created_at=now)
-            session.add(organization)
-            await session.flush()
-            row = _key_row(organization.id, secret, (access.ADMIN,), now)
-            session.add(row)
+            row, secret = await self._add_organization(session, "default")
             if keep is not None:
                 keep(secret)
         self._put_key(row)
         return secret
+
+    async def create_organization(self, name: str) -> tuple[OrganizationId, Secret]:
+        """A new organization and its first admin key, which is nowhere but in the answer."""
+        async with self._database.writing() as session:
+            row, secret = await self._add_organization(session, name)
+        return self._put_key(row).organization_id, secret
+
+    async def _add_organization(self, session: AsyncSession, name: str) -> tuple[ApiKeyRow, Secret]:
+        secret, now = access.mint(access.API_KEY), self._clock()
+        organization = OrganizationRow(id=str(uuid.uuid4()), name=name, created_at=now)
+        session.add(organization)
+        await session.flush()  # the key refers to it
+        row = _key_row(organization.id, secret, (access.ADMIN,), now)
+        session.add(row)
+        return row, secret
 
     async def create_key(
         self,
