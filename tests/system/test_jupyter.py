@@ -1,0 +1,141 @@
+"""JupyterLab behind the agent, opened at its public name by a real browser; a cell is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from websockets import Origin
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from tests.kit.browser import browsing
+from tests.kit.programs import Agent, Edge, Program, environment, quiet_port
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.slow,
+    pytest.mark.timeout(150),
+    pytest.mark.needs("chromium"),
+]
+
+TOKEN = "a-token-of-this-test"
+NOTEBOOK = {
+    "cells": [
+        {
+            "cell_type": "code",
+            "id": "a",
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+            "source": "21*2",
+        }
+    ],
+    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+RUN_IN_PAGE = """
+async ([token, code]) => {
+  const auth = {headers: {Authorization: `token ${token}`}};
+  const made = await fetch('/api/kernels', {...auth, method: 'POST', body: '{"name": "python3"}'});
+  const kernel = await made.json();
+  const url = `wss://${location.host}/api/kernels/${kernel.id}/channels?token=${token}`;
+  const socket = new WebSocket(url);
+  const result = await new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error('no result in time')), 30000);
+    socket.onerror = () => reject(new Error('the socket failed'));
+    socket.onopen = () => socket.send(JSON.stringify({
+      channel: 'shell', parent_header: {}, metadata: {}, buffers: [],
+      header: {msg_id: 'm1', msg_type: 'execute_request', session: 's1', username: '', version: '5.3',
+               date: new Date().toISOString()},
+      content: {code, silent: false, store_history: true, user_expressions: {}, allow_stdin: false},
+    }));
+    socket.onmessage = event => {
+      const message = JSON.parse(event.data);
+      if (message.msg_type === 'execute_result') resolve(message.content.data['text/plain']);
+      if (message.msg_type === 'error') reject(new Error(message.content.evalue));
+    };
+  });
+  socket.close();
+  await fetch(`/api/kernels/${kernel.id}`, {...auth, method: 'DELETE'});
+  return result;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Lab:
+    edge: Edge
+    agent: Agent
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    home, port = tmp_path_factory.mktemp("lab"), quiet_port()
+    notebooks = home / "notebooks"
+    notebooks.mkdir()
+    (notebooks / "answer.ipynb").write_text(json.dumps(NOTEBOOK))
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "HOME")
+    dirs = {name: str(home / name.lower()) for name in names}
+    for path in dirs.values():
+        Path(path).mkdir()
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={notebooks}",
+        "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]  # fmt: skip
+    if os.geteuid() == 0:
+        command.append("--allow-root")
+    with (
+        Program(command, environment(home, **dirs)) as server,
+        Edge(home / "wellhead") as edge,
+        edge.agent(port) as agent,
+    ):
+        server.line(r"is running at", 60)
+        yield Lab(edge, agent)
+
+
+def test_a_cell_is_run_in_the_browser(lab: Lab, tmp_path: Path) -> None:
+    with browsing(lab.edge, tmp_path, lab.agent.hostname) as browser:
+        page = browser.pages[0]
+        page.goto(f"{lab.agent.url}/lab/tree/answer.ipynb?token={TOKEN}&reset", timeout=60_000)
+        _run_the_cell(page)
+        assert "42" in page.locator(".jp-Notebook .jp-OutputArea-output").first.inner_text()
+        page.screenshot(path=tmp_path / "lab.png")
+        # The same once more, in the page's own words: a kernel's WebSocket at the public name.
+        assert page.evaluate(RUN_IN_PAGE, [TOKEN, "6*7"]) == "42"
+
+
+def _run_the_cell(page: Page) -> None:
+    cell = page.locator(".jp-Notebook .jp-CodeCell").first
+    cell.wait_for(timeout=60_000)
+    # Until the kernel is connected the button for "run" would only queue the cell.
+    expect(page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator")).to_have_attribute(
+        "data-status", "idle", timeout=60_000
+    )
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".jp-Notebook .jp-OutputArea-output").first).to_have_text(
+        re.compile(r"\b42\b"), timeout=30_000
+    )
+
+
+def test_a_forged_origin_does_not_get_a_kernels_socket(lab: Lab) -> None:
+    url = f"{lab.agent.url.replace('https', 'wss')}/api/events/subscribe?token={TOKEN}"
+    options: dict[str, Any] = {"ssl": lab.edge.trust(), "proxy": None, "open_timeout": 10}
+    for origin, accepted in ((lab.agent.url, True), ("https://evil.example", False)):
+        try:
+            with connect(url, origin=Origin(origin), **options):
+                assert accepted, f"{origin} was let in"
+        except InvalidStatus as error:
+            assert not accepted and error.response.status_code == 403
