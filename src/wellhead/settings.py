@@ -56,6 +56,8 @@ def home() -> Path:
 
 
 def _address(text: str) -> str:
+    if text.isascii() and text.isdigit():
+        raise InputError(f"{shown(text)} has no host, expected HOST:PORT, as in 127.0.0.1:8443")
     hostname, port = split_authority(text)
     if port is None:
         raise InputError(f"{shown(text)} has no port, expected HOST:PORT (port 0: any free one)")

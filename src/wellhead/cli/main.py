@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from wellhead.cli.exit import ExitCode, exit_code, report
+from wellhead.cli.output import hush, tell
 from wellhead.version import VERSION
 
 app = typer.Typer(
@@ -26,7 +28,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"wellhead {VERSION}")
+        tell(f"wellhead {VERSION}")
         raise typer.Exit
 
 
@@ -132,6 +134,8 @@ def demo(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit the process with its code; never shows a traceback."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -143,8 +147,8 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.OK
     except BrokenPipeError:
-        sys.stdout = None  # nobody reads: the flush at exit must not complain
-        return ExitCode.FAILED
+        hush()
+        return ExitCode.OK
     except TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())

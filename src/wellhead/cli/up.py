@@ -7,12 +7,14 @@ with ``ready``, for scripts that wait for it. Logs go to stderr.
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from wellhead import logs
+from wellhead.cli.output import tell
 from wellhead.errors import WellheadError
 from wellhead.net import loop
 from wellhead.profile import Profile
@@ -26,7 +28,7 @@ def run_up(flags: Mapping[str, object], *, config: Path | None, check: bool) -> 
     """Serve until a signal; with ``check`` only say whether the settings are good."""
     settings = ServerSettings.load(config, flags)
     if check:
-        print(
+        tell(
             f"settings are valid: data_dir={settings.data_dir} domain={settings.domain}"
             f" zone={settings.agent_zone} https={settings.https} http={settings.http or 'off'}"
         )
@@ -37,16 +39,21 @@ def run_up(flags: Mapping[str, object], *, config: Path | None, check: bool) -> 
 
 async def _up(settings: ServerSettings) -> None:
     stop = loop.stop_event(asyncio.get_running_loop())
-    await serve(settings, ready=_announce, stop=stop)
+    try:
+        await serve(settings, ready=_announce, stop=stop)
+    except WellheadError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+            error.add_note("another program has this port, perhaps a server; port 0 takes any free one")
+        raise
 
 
 def _announce(ready: Ready) -> None:
     if ready.key is not None:
-        print(f"admin key    {ready.key.reveal()}")
-        print(f"             shown once; kept in {ready.data_dir / ADMIN_KEY_FILE}")
-        print(f"local CA     {ready.ca_file}")
+        tell(f"admin key    {ready.key.reveal()}")
+        tell(f"             shown once; kept in {ready.data_dir / ADMIN_KEY_FILE}")
+        tell(f"local CA     {ready.ca_file}")
     _leave_profile(ready)
-    print(ready_line(ready), flush=True)
+    tell(ready_line(ready))
 
 
 def ready_line(ready: Ready) -> str:
@@ -60,7 +67,7 @@ def _leave_profile(ready: Ready) -> None:
     try:
         profile = Profile.load()
         if profile.url is not None and not _written_by_up(profile):
-            print(f"profile      {profile.path} was written by hand and left as it is")
+            tell(f"profile      {profile.path} was written by hand and left as it is")
             return
         ours = replace(
             profile,

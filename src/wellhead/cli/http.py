@@ -1,0 +1,170 @@
+"""``wellhead http``: a local app on a public hostname, and a line per request."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from wellhead import logs
+from wellhead.agent import Exchange, Status, TunnelListener, connect_async
+from wellhead.cli.exchange_lines import ExchangeLines
+from wellhead.cli.lines import LineWriter
+from wellhead.cli.output import wants_colour
+from wellhead.errors import (
+    DialError,
+    Forbidden,
+    LinkError,
+    SecretRejected,
+    TrustError,
+    Unauthorized,
+    WellheadError,
+)
+from wellhead.net import loop
+from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
+from wellhead.net.upstream_dial import connect as dial
+
+PROBE_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """The command line of ``wellhead http``, not yet checked."""
+
+    upstream: str
+    name: str | None
+    host_header: str
+    url: str | None
+    api_key: str | None
+    ca_file: Path | None
+
+
+def run_http(options: HttpOptions) -> None:
+    """Forward until a signal."""
+    upstream = parse_upstream(options.upstream)
+    logs.configure("error")  # what an agent has to say is told here in other words
+    try:
+        loop.run(_forward(options, upstream))
+    except WellheadError as error:
+        if hint := _hint(error):
+            error.add_note(hint)
+        raise
+
+
+async def _forward(options: HttpOptions, upstream: UpstreamAddress) -> None:
+    stop = loop.stop_event(asyncio.get_running_loop())
+    lines = LineWriter(sys.stdout)
+    exchanges = ExchangeLines(lines.put, colour=wants_colour())
+
+    def say(text: str) -> None:
+        exchanges.flush()  # what happened before is told before
+        lines.put(text + "\n")
+
+    state = StateLines(say)
+    try:
+        opening = asyncio.gather(_connect(options, state, exchanges.add), probe(upstream))
+        if (opened := await _unless(stop, opening)) is None:
+            return
+        listener, complaint = opened
+        state.opened(listener, upstream, complaint)
+        try:
+            await _unless(stop, listener.serve_forever())
+        finally:
+            await listener.aclose()
+    finally:
+        exchanges.flush()
+        lines.close()
+
+
+async def _connect(
+    options: HttpOptions, state: StateLines, on_request: Callable[[Exchange], None]
+) -> TunnelListener:
+    return await connect_async(
+        options.upstream,
+        name=options.name,
+        url=options.url,
+        api_key=options.api_key,
+        ca_file=options.ca_file,
+        host_header=options.host_header,
+        on_status=state.changed,
+        on_request=on_request,
+    )
+
+
+class StateLines:
+    """Tells where the tunnel is and how its connection does, in a person's words."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._early: list[tuple[Status, WellheadError | None]] = []
+        self._open = False
+
+    def opened(self, listener: TunnelListener, upstream: UpstreamAddress, complaint: str | None) -> None:
+        """The public URLs, then what was heard before they were known."""
+        self._say("\n".join(f"{url} -> {upstream}" for url in listener.public_urls))
+        if complaint is not None:
+            self._say(f"the upstream does not answer yet ({complaint}); visitors get 502 until it does")
+        self._open = True
+        for status, error in self._early:
+            self.changed(status, error)
+
+    def changed(self, status: Status, error: WellheadError | None) -> None:
+        if not self._open:
+            self._early.append((status, error))
+        elif line := state_line(status, error):
+            self._say(line)
+
+
+def state_line(status: Status, error: WellheadError | None) -> str | None:
+    """A line for a change of the connection; None where there is nothing that a person must know."""
+    why = f": {error}" if error is not None else ""
+    match status:
+        case Status.CONNECTED:
+            return "connected"
+        case Status.RECONNECTING:
+            return f"no connection{why}; dialling again"
+        case Status.DRAINING:
+            return f"the server is leaving{why}; moving to a new connection"
+        case Status.CONNECTING | Status.CLOSED:
+            return None
+
+
+async def probe(upstream: UpstreamAddress) -> str | None:
+    """Why nobody accepts connections at the upstream; None where somebody does."""
+    try:
+        transport = await dial(asyncio.Protocol, upstream, None, PROBE_SECONDS)
+    except LinkError as error:
+        return str(error)
+    transport.close()
+    return None
+
+
+async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """What ``work`` gives; None where ``stop`` came first, and then ``work`` is cancelled."""
+    doing = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return await doing if doing.done() else None
+    finally:
+        for task in (doing, stopping):
+            task.cancel()
+        await asyncio.gather(doing, stopping, return_exceptions=True)
+
+
+def _hint(error: WellheadError) -> str | None:
+    """What may help someone who typed a command; None where the message says it all."""
+    match error:
+        case Unauthorized() | Forbidden() | SecretRejected():
+            return "give --api-key; a server keeps its first key in {data-dir}/admin-key"
+        case TrustError():
+            return "give --ca-file; a server's own authority is {data-dir}/ca.pem"
+        case DialError():
+            return "is the server running there? `wellhead up` starts one on this machine"
+        case _:
+            return None
