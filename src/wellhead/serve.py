@@ -39,7 +39,7 @@ from wellhead.net.portal import PortalTerms
 from wellhead.net.session import Liveness
 from wellhead.net.sockets import authority, listen, parse_address
 from wellhead.net.upstream import UpstreamLimits, UpstreamPool
-from wellhead.net.upstream_address import UpstreamAddress
+from wellhead.net.upstream_address import parse_upstream
 from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
 
@@ -145,7 +145,7 @@ def _edge(settings: ServerSettings, store: Store, local: LocalAuthority, public:
         drain_seconds=settings.drain_seconds,
     )
     pool = UpstreamPool(
-        UpstreamAddress.parse(f"unix:{path}"),
+        parse_upstream(f"unix:{path}"),
         host_header="preserve",
         limits=UpstreamLimits(reply_seconds=settings.reply_seconds),
     )

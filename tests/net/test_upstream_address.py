@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from wellhead.errors import InputError
-from wellhead.net.upstream_address import UpstreamAddress
+from wellhead.net.upstream_address import parse_upstream
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ from wellhead.net.upstream_address import UpstreamAddress
 def test_an_address_says_what_host_and_origin_an_upstream_expects(
     written: str | int, authority: bytes, origin: bytes
 ) -> None:
-    address = UpstreamAddress.parse(written)
+    address = parse_upstream(written)
     assert (address.authority, address.origin) == (authority, origin)
 
 
 def test_an_address_is_printed_so_that_it_reads_back() -> None:
     for written in ("8000", "https://example.org", "[::1]:1234", "unix:/run/app.sock"):
-        address = UpstreamAddress.parse(written)
-        assert UpstreamAddress.parse(str(address)) == address
+        address = parse_upstream(written)
+        assert parse_upstream(str(address)) == address
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_an_address_is_printed_so_that_it_reads_back() -> None:
 )  # fmt: skip
 def test_what_is_no_address_is_refused_with_its_reason(written: str) -> None:
     with pytest.raises(InputError):
-        UpstreamAddress.parse(written)
+        parse_upstream(written)
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(InputError) as caught:
-        UpstreamAddress.parse("http://user:hunter2@host:80")
+        parse_upstream("http://user:hunter2@host:80")
     assert "hunter2" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.kit.upstreams import PATIENCE, Peer, Server, Visitor, envelope, serving, visit
 from wellhead.net.upstream import Exchange, UpstreamLimits, UpstreamPool
-from wellhead.net.upstream_address import UpstreamAddress
+from wellhead.net.upstream_address import parse_upstream
 from wellhead.wire.streams import HeadKind, Reason
 
 BOTH_LOOPS = True
@@ -32,7 +32,7 @@ async def pool_of() -> AsyncIterator[PoolOf]:
         host_header = str(options.pop("host_header", "rewrite"))
         on_exchange = options.pop("on_exchange", None)
         pool = UpstreamPool(
-            UpstreamAddress.parse(f"127.0.0.1:{port}"),
+            parse_upstream(f"127.0.0.1:{port}"),
             host_header=host_header,
             limits=UpstreamLimits(**options),  # type: ignore[arg-type]  # a test names them
             on_exchange=on_exchange,  # type: ignore[arg-type]
@@ -763,7 +763,7 @@ async def test_every_exchange_is_told_once_with_its_figures(pool_of: PoolOf) -> 
 async def test_a_unix_socket_is_an_upstream(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = str(tmp_path_factory.mktemp("s") / "app.sock")
     async with serving(answering, path=path):
-        pool = UpstreamPool(UpstreamAddress.parse(f"unix:{path}"))
+        pool = UpstreamPool(parse_upstream(f"unix:{path}"))
         visitor: Visitor = await visit(pool, envelope()).over()
         assert b"\r\nHost: localhost\r\n" in visitor.body
         await pool.aclose()

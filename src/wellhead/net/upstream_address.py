@@ -33,26 +33,6 @@ class UpstreamAddress:
     port: int  # 0 for a unix socket
     path: str  # empty unless a unix socket
 
-    @classmethod
-    def parse(cls, text: str | int) -> UpstreamAddress:
-        """Raises:
-        InputError: not an address of one of the five forms above.
-        """
-        written = str(text).strip()
-        if written.startswith("unix:"):
-            return _unix(written)
-        if written.isascii() and written.isdigit():
-            return cls(tls=False, host="localhost", port=_port(written, written), path="")
-        scheme, separator, rest = written.partition("://")
-        if not separator:
-            scheme, rest = "http", written
-            if ":" not in rest:
-                raise InputError(f"upstream {_shown(written)} has no port: write HOST:PORT, PORT or a URL")
-        scheme = scheme.lower()
-        if scheme not in DEFAULT_PORTS:
-            raise InputError(f"upstream scheme must be http, https or unix, not {_shown(scheme)}")
-        return _network(scheme, rest, written)
-
     @property
     def authority(self) -> bytes:
         """What ``Host`` says under the policy ``rewrite``: without a default port."""
@@ -69,6 +49,28 @@ class UpstreamAddress:
 
     def __str__(self) -> str:
         return f"unix:{self.path}" if self.path else self.origin.decode()
+
+
+def parse_upstream(text: str | int) -> UpstreamAddress:
+    """Read an address.
+
+    Raises:
+        InputError: not one of the five forms above.
+    """
+    written = str(text).strip()
+    if written.startswith("unix:"):
+        return _unix(written)
+    if written.isascii() and written.isdigit():
+        return UpstreamAddress(tls=False, host="localhost", port=_port(written, written), path="")
+    scheme, separator, rest = written.partition("://")
+    if not separator:
+        scheme, rest = "http", written
+        if ":" not in rest:
+            raise InputError(f"upstream {_shown(written)} has no port: write HOST:PORT, PORT or a URL")
+    scheme = scheme.lower()
+    if scheme not in DEFAULT_PORTS:
+        raise InputError(f"upstream scheme must be http, https or unix, not {_shown(scheme)}")
+    return _network(scheme, rest, written)
 
 
 def _unix(written: str) -> UpstreamAddress:

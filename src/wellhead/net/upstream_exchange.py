@@ -22,7 +22,7 @@ class Exchange(NamedTuple):
 
 
 class Draft:
-    """An exchange in the making. Times are ``time.monotonic()``: uvloop's clock stands still within a turn."""
+    """An exchange in the making. Times are ``time.monotonic()``: uvloop's own clock counts milliseconds."""
 
     __slots__ = ("bytes_in", "bytes_out", "first_byte", "kind", "method", "started", "status", "target")
 

@@ -1,0 +1,266 @@
+"""``connect`` and ``connect_async``: from an upstream and a name to a tunnel that is answered for.
+
+::
+
+    the upstream -> which server (profile) -> find, restore or create the tunnel's record
+                 -> keep a new secret at once (state file) -> dial the edge
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Unpack
+from urllib.parse import urlsplit
+
+from wellhead.agent.listener import Plan, TunnelListener
+from wellhead.agent.options import ConnectOptions, Options, as_path, as_secret
+from wellhead.agent.state import Kept, TunnelState
+from wellhead.client import AsyncClient
+from wellhead.errors import InputError, SecretRejected, SettingsError, TunnelRemoved
+from wellhead.model.access import Secret
+from wellhead.model.names import suggest
+from wellhead.model.records import TlsMode, Tunnel, TunnelStatus
+from wellhead.net import loop as net_loop
+from wellhead.net.tls import ALPN_HTTP, ALPN_MUX, client_context
+from wellhead.net.uplink import EdgeAddress
+from wellhead.net.upstream import UpstreamPool
+from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
+from wellhead.profile import Connection, Profile
+from wellhead.version import VERSION
+from wellhead.wire.messages import Hello
+
+_PROCESS = secrets.token_hex(8)  # by which the edge recognises the sessions of one process
+
+
+def connect(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelListener:
+    """Put an upstream on a public hostname; returns when the edge has let us in.
+
+    The tunnel is answered for in a thread of its own, until ``close`` or the end of the process.
+
+    Args:
+        forward_to: the upstream: a port, ``HOST:PORT``, ``http://…``, ``https://…`` or ``unix:/…``.
+        name: the tunnel's name; without it one is made up, and remembered for this upstream.
+        url, api_key, ca_file: the server, a key for its API, and the authorities (PEM) to trust in place
+            of the system's. By default ``WELLHEAD_*`` variables, then the profile.
+        secret: the tunnel's connect secret, where the state file has none. With it no key is needed.
+        host_header: what the upstream sees as its Host: ``rewrite`` (its own), ``preserve`` or a value.
+        verify_upstream, upstream_ca_file: how an ``https`` upstream is trusted.
+        state_dir: in place of ``$WELLHEAD_HOME``.
+        on_status: called with ``(status, error)`` at every change.
+        on_request: called with an ``Exchange`` at the end of every request. Both are called in the
+            listener's loop and must not block.
+        on_pending_removal: what to do with a tunnel that is being removed: ``restore`` it, or ``error``.
+        print_secret: show a new tunnel's connect secret once, on stderr.
+        drain_seconds: how long running requests may finish at ``close``.
+        limits, times: deadlines and limits towards the upstream and the edge.
+
+    Raises:
+        InputError, SettingsError, LocalStateError: something on this machine has to be put right.
+        ApiError: the control plane says no.
+        RefusedError: the edge says no, for good.
+        DialError, TrustError: the server cannot be reached, or is not who it should be.
+    """
+    return _in_thread(Options(forward_to, **options))
+
+
+async def connect_async(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelListener:
+    """As ``connect``, in the running loop: driven by ``serve_forever`` and ``aclose``."""
+    return await _open(Options(forward_to, **options))
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Whom to dial, for which tunnel, and what to show there: the best credential first."""
+
+    server: Connection
+    name: str
+    tunnel: Tunnel | None
+    state: TunnelState
+    credentials: list[Secret]
+
+
+async def _open(options: Options) -> TunnelListener:
+    upstream = parse_upstream(options.forward_to)
+    upstream_context = None
+    if upstream.tls:
+        upstream_context = client_context(
+            ca_file=as_path(options.upstream_ca_file), verify=options.verify_upstream, alpn=[ALPN_HTTP]
+        )
+    target = await _find(options, upstream)
+    pool = UpstreamPool(
+        upstream,
+        ssl_context=upstream_context,
+        host_header=options.host_header,
+        limits=options.limits,
+        on_exchange=options.on_request,
+    )
+    for number, credential in enumerate(target.credentials, 1):
+        listener = TunnelListener(_plan(options, target, credential), pool, options.on_status)
+        try:
+            await listener.settled()
+        except SecretRejected:
+            if number == len(target.credentials):
+                raise
+            continue  # a secret that was rotated meanwhile: the key still opens the door
+        except BaseException:
+            await listener.abandon()
+            raise
+        if number > 1 and target.tunnel is not None:
+            await asyncio.to_thread(target.state.save, target.server.url, Kept(target.tunnel.id))
+        return listener
+    raise SettingsError(f"no connect secret and no API key is known for tunnel {target.name}")
+
+
+def _plan(options: Options, target: _Target, credential: Secret) -> Plan:
+    server, tunnel = target.server, target.tunnel
+    base = urlsplit(server.url)
+    host, port = base.hostname or "", base.port or 443
+    urls = [f"https://{host}"]
+    if tunnel is not None:
+        host = tunnel.zone or host
+        urls = tunnel.public_urls or [f"https://{tunnel.public_host}"]
+    if base.scheme == "http":  # the plain door of this machine: agents use the other one
+        port = urlsplit(urls[0]).port or 443
+    return Plan(
+        tunnel=tunnel,
+        edge=EdgeAddress(host, port, client_context(ca_file=server.ca_file, alpn=[ALPN_MUX])),
+        hello=Hello(
+            tunnel=str(tunnel.id) if tunnel is not None else target.name,
+            secret=credential.reveal(),
+            agent=f"wellhead-python/{VERSION}",
+            session_hint=_PROCESS,
+        ),
+        public_urls=tuple(urls),
+        times=options.times,
+        drain_seconds=options.drain_seconds,
+    )
+
+
+# The record
+
+
+async def _find(options: Options, upstream: UpstreamAddress) -> _Target:
+    """Everything that has to be known before the edge is dialled; creates what is missing."""
+    profile = await asyncio.to_thread(Profile.load, as_path(options.state_dir))
+    given = as_secret(options.secret) or as_secret(os.environ.get("WELLHEAD_TUNNEL_SECRET"))
+    server, has_key = _server(options, profile, given)
+    remembered = profile.names.get(str(upstream))
+    name = options.name or remembered or suggest()
+    state = TunnelState(profile.home, name)
+    kept = await asyncio.to_thread(state.load, server.url)
+    if not has_key:
+        assert given is not None
+        return _Target(server, name, None, state, [given])
+
+    tunnel, fresh = await _record(options, server, name, state)
+    if fresh is not None and options.print_secret:
+        _show(name, fresh)
+    if options.name is None and remembered is None:
+        await asyncio.to_thread(profile.with_name(str(upstream), name).save)
+    stored = kept.connect_secret if kept is not None and kept.tunnel_id == tunnel.id else None
+    candidates = [given or fresh or stored, server.api_key]
+    return _Target(server, name, tunnel, state, [secret for secret in candidates if secret])
+
+
+def _server(options: Options, profile: Profile, given: Secret | None) -> tuple[Connection, bool]:
+    """The server, and whether there is a key for its API; a connect secret alone is enough to dial."""
+    key, ca_file = as_secret(options.api_key), as_path(options.ca_file)
+    try:
+        return profile.resolve(options.url, key, ca_file), True
+    except SettingsError:
+        if given is None or key is not None:
+            raise
+        return profile.resolve(options.url, Secret(""), ca_file), False
+
+
+async def _record(
+    options: Options, server: Connection, name: str, state: TunnelState
+) -> tuple[Tunnel, Secret | None]:
+    """The tunnel's record, and its connect secret where it was created just now."""
+    client = AsyncClient(server.url, server.api_key, ca_file=server.ca_file)
+    try:
+        tunnel = await client.tunnels.find(name)
+        if tunnel is None:
+            created = await client.tunnels.create(name)
+            # At once: the server does not show this secret a second time.
+            kept = Kept(created.tunnel.id, created.connect_secret)
+            await asyncio.to_thread(state.save, server.url, kept)
+            return created.tunnel, created.connect_secret
+        if tunnel.tls_mode is not TlsMode.EDGE:
+            raise InputError(f"tunnel {name} is a {tunnel.tls_mode.value} tunnel, an edge tunnel is needed")
+        if tunnel.status is TunnelStatus.PENDING_REMOVAL:
+            if options.on_pending_removal == "error":
+                raise TunnelRemoved(
+                    f"tunnel {name} is being removed; on_pending_removal=restore takes it back"
+                )
+            tunnel = await client.tunnels.restore(tunnel.id)
+        return tunnel, None
+    finally:
+        await client.aclose()
+
+
+def _show(name: str, secret: Secret) -> None:
+    text = f"connect secret of tunnel {name}, shown this once: {secret.reveal()}"
+    print(text, file=sys.stderr, flush=True)
+
+
+# The thread of ``connect``
+
+
+def _in_thread(options: Options) -> TunnelListener:
+    opened: Future[TunnelListener] = Future()
+    work = _ThreadedListener(options, opened)
+    thread = threading.Thread(target=work.run, name="wellhead", daemon=True)
+    work.thread = thread
+    thread.start()
+    try:
+        return opened.result()
+    except BaseException:
+        work.cancel()  # Ctrl-C while we connect
+        thread.join()
+        raise
+
+
+class _ThreadedListener:
+    """Runs a listener's loop from its making to its end."""
+
+    def __init__(self, options: Options, opened: Future[TunnelListener]) -> None:
+        self.thread: threading.Thread | None = None
+        self._options = options
+        self._opened = opened
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def run(self) -> None:
+        with asyncio.Runner(loop_factory=net_loop.loop_factory()) as runner:
+            try:
+                runner.run(self._main())
+            except asyncio.CancelledError:
+                pass
+            finally:
+                if not self._opened.done():
+                    self._opened.set_exception(InputError("connect was cancelled"))
+
+    def cancel(self) -> None:
+        loop, task = self._loop, self._task
+        if loop is not None and task is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(task.cancel)
+
+    async def _main(self) -> None:
+        assert self.thread is not None
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        try:
+            listener = await _open(self._options)
+        except Exception as error:
+            self._opened.set_exception(error)
+            return
+        listener.in_thread(self.thread)
+        self._opened.set_result(listener)
+        await listener.ended()

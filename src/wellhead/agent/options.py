@@ -1,0 +1,81 @@
+"""The arguments of ``connect``: their types, defaults and first checks, in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from wellhead.errors import InputError
+from wellhead.model.access import Secret
+from wellhead.model.names import check_name
+from wellhead.net.uplink import OnStatus, UplinkTimes
+from wellhead.net.upstream import OnExchange, UpstreamLimits
+
+AnyPath = str | os.PathLike[str]
+OnPendingRemoval = Literal["restore", "error"]
+
+
+class ConnectOptions(TypedDict, total=False):
+    """Keyword arguments of ``connect`` and ``connect_async``; explained there."""
+
+    name: str | None
+    url: str | None
+    api_key: str | Secret | None
+    ca_file: AnyPath | None
+    secret: str | Secret | None
+    host_header: str
+    verify_upstream: bool
+    upstream_ca_file: AnyPath | None
+    state_dir: AnyPath | None
+    on_status: OnStatus | None
+    on_request: OnExchange | None
+    on_pending_removal: OnPendingRemoval
+    print_secret: bool
+    drain_seconds: float
+    limits: UpstreamLimits
+    times: UplinkTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One call's arguments.
+
+    Raises:
+        InputError: a name or a choice that is none.
+    """
+
+    forward_to: str | int
+    name: str | None = None
+    url: str | None = None
+    api_key: str | Secret | None = None
+    ca_file: AnyPath | None = None
+    secret: str | Secret | None = None
+    host_header: str = "rewrite"
+    verify_upstream: bool = True
+    upstream_ca_file: AnyPath | None = None
+    state_dir: AnyPath | None = None
+    on_status: OnStatus | None = None
+    on_request: OnExchange | None = None
+    on_pending_removal: OnPendingRemoval = "restore"
+    print_secret: bool = True
+    drain_seconds: float = 5.0
+    limits: UpstreamLimits = field(default_factory=UpstreamLimits)
+    times: UplinkTimes = field(default_factory=UplinkTimes)
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_name(self.name)
+        if self.on_pending_removal not in ("restore", "error"):
+            raise InputError(f"on_pending_removal must be restore or error, not {self.on_pending_removal!r}")
+
+
+def as_secret(given: str | Secret | None) -> Secret | None:
+    """None for nothing and for an empty text."""
+    secret = Secret(given) if isinstance(given, str) else given
+    return secret or None
+
+
+def as_path(given: AnyPath | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,301 @@
+"""An agent's way to its edge: dial, hello, and again for as long as it makes sense.
+
+::
+
+    dial -> TLS verified -> HELLO -> WELCOME -> streams ... lost ------> pause, dial again
+                                  -> REFUSED (says itself whether it is final)
+                                             ... asked to drain -> dial a new one, then the old one ends
+
+Whether to try again is ``error.retry`` and nothing else. One coroutine, ``run``, owns it all.
+
+Source: docs/reference/wire.md, "Hello" and "Drain".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wellhead.errors import (
+    DialError,
+    HelloError,
+    RefusedError,
+    Retry,
+    SessionLost,
+    WellheadError,
+)
+from wellhead.logs import Log
+from wellhead.net import sockets
+from wellhead.net.backoff import Backoff
+from wellhead.net.session import Liveness, OnOpen, Session, boot_time
+from wellhead.net.tls import ALPN_MUX
+from wellhead.wire.frames import Kind
+from wellhead.wire.messages import Hello, Refused, Welcome
+from wellhead.wire.mux import Role
+from wellhead.wire.streams import Reason
+
+_log = Log("wellhead.agent")
+_REFUSALS = {kind.code: kind for kind in RefusedError.__subclasses__()}
+_DRAIN_POLL_SECONDS = 0.05
+_OVERDUE_SECONDS = 5.0  # how much longer than it said a draining edge may take
+SOON_SECONDS = 0.25  # a drained session is replaced within it, or within what the edge said
+_GLANCE_SECONDS = 1.0  # how often a pause looks whether the machine slept
+
+
+class Status(enum.Enum):
+    """How an uplink, and the listener on it, is doing."""
+
+    CONNECTING = "connecting"  # for the first time
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"  # no session: visitors get 503
+    DRAINING = "draining"  # the session takes no new streams; a new one is being dialled, or we are leaving
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeAddress:
+    """Where to dial. ``context`` verifies the edge's certificate for ``host``."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkTimes:
+    dial_seconds: float = 10.0  # connection and TLS handshake
+    hello_seconds: float = 10.0  # until WELCOME or REFUSED
+    settled_seconds: float = 10.0  # a session that lived so long makes the next pause short again
+    close_seconds: float = 2.0  # for the peer to answer our close
+
+
+OnWelcome = Callable[[Welcome], None]
+OnStatus = Callable[[Status, WellheadError | None], None]
+
+
+class Uplink:
+    """Keeps one session with the edge alive.
+
+    ``on_open`` gets every stream that the edge opens. ``on_status`` is told of each change, with the error
+    that caused it, and ``on_welcome`` what the edge said; both inside the loop: they must not block.
+    """
+
+    def __init__(
+        self,
+        edge: EdgeAddress,
+        hello: Hello,
+        *,
+        on_open: OnOpen,
+        on_status: OnStatus,
+        on_welcome: OnWelcome,
+        times: UplinkTimes | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.status = Status.CONNECTING
+        self._edge = edge
+        self._hello = hello
+        self._on_open = on_open
+        self._on_status = on_status
+        self._on_welcome = on_welcome
+        self._times = times or UplinkTimes()
+        self._backoff = backoff or Backoff()
+        self._loop = asyncio.get_running_loop()
+        self._live: set[Session] = set()  # welcomed and not lost
+        self._current: Session | None = None  # the youngest of them
+        self._answers: dict[Session, asyncio.Future[Welcome]] = {}
+        self._stirred = asyncio.Event()  # the current session needs a successor, or we are closing
+        self._lost: WellheadError | None = None
+        self._ask_again_after = 0.0  # seconds, as the draining edge said
+        self._drain_seconds = 0.0  # how long the edge lets streams finish
+        self._closing = False
+
+    async def run(self) -> None:
+        """Until ``aclose``, or until an error that trying again does not mend.
+
+        Raises:
+            WellheadError: one whose ``retry`` is NEVER.
+        """
+        error: WellheadError | None = None
+        try:
+            while not self._closing:
+                try:
+                    session = await self._establish()
+                except WellheadError as failure:
+                    if failure.retry is Retry.NEVER or self._closing:
+                        raise
+                    await self._rest(self._backoff.pause(failure), failure)
+                    continue
+                await self._keep(session)
+        except WellheadError as failure:
+            if not self._closing:
+                error = failure
+                raise
+        finally:
+            for session in list(self._live):
+                session.abort()
+            self._change(Status.CLOSED, error)
+
+    async def aclose(self, drain_seconds: float = 0.0) -> None:
+        """Ask the edge for no new streams, let the open ones finish, and hang up; then ``run`` returns."""
+        self._closing = True
+        if self._live:
+            self._change(Status.DRAINING, None)
+        for session in self._live:
+            session.drain(Reason.CANCELLED, 0, "the agent is leaving")
+        until = self._loop.time() + drain_seconds
+        while any(session.load for session in self._live) and self._loop.time() < until:
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)  # streams tell nobody of their end
+        closed = [session.closed for session in self._live]
+        for session in list(self._live):
+            session.close()
+        if closed:
+            await asyncio.wait(closed, timeout=self._times.close_seconds)
+        for session in list(self._live):
+            session.abort()
+        self._stirred.set()
+
+    def probe(self) -> None:
+        """Ask now whether the edge is still there: something outside suggests that it may not be."""
+        for session in self._live:
+            session.probe()
+
+    # One session
+
+    async def _establish(self) -> Session:
+        """A welcomed session.
+
+        Raises:
+            DialError, TrustError: see ``sockets.dial_tls``.
+            RefusedError: the edge said no.
+            HelloError: it said something else, or nothing.
+        """
+        edge, times = self._edge, self._times
+        _, session = await sockets.dial_tls(
+            edge.host,
+            edge.port,
+            context=edge.context,
+            protocol_factory=self._session,
+            alpn=ALPN_MUX,
+            timeout_seconds=times.dial_seconds,
+        )
+        answer = self._answers[session]
+        try:
+            # The secret travels only here, behind a verified handshake.
+            session.mux.control(Kind.HELLO, self._hello.encode())
+            async with asyncio.timeout(times.hello_seconds):
+                welcome = await answer
+        except TimeoutError as error:
+            raise HelloError(f"the edge did not answer the hello within {times.hello_seconds:g} s") from error
+        finally:
+            self._answers.pop(session, None)
+            if session not in self._live:
+                session.abort()
+        session.set_liveness(Liveness(ping_seconds=welcome.ping_seconds))
+        session.on_peer_draining(self._asked_to_drain)
+        self._drain_seconds = welcome.drain_seconds
+        self._on_welcome(welcome)
+        return session
+
+    def _session(self) -> Session:
+        session = Session(
+            Role.DIALLER,
+            on_open=self._on_open,
+            on_control=self._control,
+            on_lost=self._session_lost,
+            window=self._hello.window,
+        )
+        self._answers[session] = self._loop.create_future()
+        return session
+
+    async def _keep(self, session: Session) -> None:
+        """Watch a session until it needs a successor, and wait as long as that one should."""
+        began = self._loop.time()
+        self._current = session
+        self._lost = None
+        self._stirred.clear()
+        if session not in self._live or session.peer_draining or self._closing:
+            self._stirred.set()
+        else:
+            self._change(Status.CONNECTED, None)
+        await self._stirred.wait()
+        if self._closing:
+            return
+        if self._loop.time() - began >= self._times.settled_seconds:
+            self._backoff.reset()
+        if session in self._live:
+            # Make before break: the old session goes on with its streams until the edge closes it.
+            self._current = None
+            self._loop.call_later(self._drain_seconds + _OVERDUE_SECONDS, session.abort)
+            await self._rest(self._backoff.spread(max(self._ask_again_after, SOON_SECONDS)), None)
+        else:
+            await self._rest(self._backoff.pause(self._lost), self._lost)
+
+    async def _rest(self, seconds: float, error: WellheadError | None) -> None:
+        """Wait before the next dial, but not longer than it takes to notice that the machine slept."""
+        self._change(Status.DRAINING if self._live else Status.RECONNECTING, error)
+        _log.info("dialling again", edge=self._edge.host, seconds=round(seconds, 3), error=error or "-")
+        self._stirred.clear()
+        until = self._loop.time() + seconds
+        while (left := until - self._loop.time()) > 0 and not self._closing:
+            looked = boot_time()
+            glance = min(left, _GLANCE_SECONDS)
+            try:
+                async with asyncio.timeout(glance):
+                    await self._stirred.wait()
+                self._stirred.clear()
+            except TimeoutError:
+                pass
+            if boot_time() - looked > glance + 2 * _GLANCE_SECONDS:
+                return
+
+    def _change(self, status: Status, error: WellheadError | None) -> None:
+        if self.status is status and error is None:
+            return
+        self.status = status
+        self._on_status(status, error)
+
+    # From the sessions
+
+    def _control(self, session: Session, kind: int, payload: bytes) -> None:
+        answer = self._answers.get(session)
+        if answer is None or answer.done():
+            raise HelloError(f"control frame of kind {kind} after the hello was answered")
+        if kind == Kind.WELCOME:
+            welcome = Welcome.decode(payload)
+            session.id = welcome.session
+            session.mux.start(welcome.window)
+            self._live.add(session)
+            answer.set_result(welcome)
+        elif kind == Kind.REFUSED:
+            answer.set_exception(_refusal(Refused.decode(payload)))
+        else:
+            raise HelloError(f"control frame of kind {kind} where an answer to the hello was expected")
+
+    def _session_lost(self, session: Session, error: WellheadError | None) -> None:
+        self._live.discard(session)
+        answer = self._answers.get(session)
+        if answer is not None and not answer.done():
+            answer.set_exception(error or DialError("the edge hung up before it answered the hello"))
+        if self.status is Status.DRAINING and not self._live and not self._closing:
+            self._change(Status.RECONNECTING, error)
+        if session is self._current:
+            self._current = None
+            self._lost = error or SessionLost("the edge closed the session")
+            self._stirred.set()
+
+    def _asked_to_drain(self, session: Session, retry_after_ms: int) -> None:
+        if session is self._current:
+            self._ask_again_after = retry_after_ms / 1000
+            self._stirred.set()
+
+
+def _refusal(refused: Refused) -> RefusedError:
+    kind = _REFUSALS.get(refused.code, RefusedError)
+    return kind(
+        refused.message or refused.code,
+        retry=Retry.NEVER if refused.final else Retry.LATER,
+        retry_after_seconds=refused.retry_after_ms / 1000 if refused.retry_after_ms else None,
+    )
