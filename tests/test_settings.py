@@ -113,7 +113,7 @@ def test_variables_of_agents_and_commands_are_no_errors(
     [
         ("https", "localhost", "no port"),
         ("https", ":8443", "expected HOST:PORT"),
-        ("https", "8443", "not an IPv4 address"),
+        ("https", "8443", "has no host, expected HOST:PORT"),
         ("https", "127.0.0.1:65536", "0 to 65535"),
         ("https", "::1:8443", "[IPv6]:PORT"),
         ("http", "on", "no port"),

@@ -5,7 +5,7 @@
     2030-01-02T03:04:05.678Z INFO wellhead.edge session opened session=s_1 tunnel=my-agent peer=192.0.2.7
 
 Standard ``logging`` underneath. Control characters, bidirectional marks and line breaks are escaped, a line
-is at most ``LINE_MAX`` bytes, and a ``Secret`` shows as ``Secret(***)``.
+is at most ``LINE_MAX`` bytes, a ``Secret`` shows as ``Secret(***)`` and a bare credential as ``wh_***``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ import traceback
 from types import TracebackType
 from typing import TextIO
 
+from wellhead.model.text import escape, mask
+
+__all__ = ["LINE_MAX", "LineFormatter", "Log", "clip", "configure", "escape", "line", "value"]
+
 LINE_MAX = 8192  # bytes of UTF-8, with the line break
 TRACEBACK_MAX = 100  # lines kept of one traceback: its last ones
 
@@ -24,24 +28,6 @@ _CUT = "…"
 _SAFE = frozenset("!#$%&()*+,-./:;<>?@[]^_`{|}~")  # what may stand bare in a value beside letters and digits
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
-
-
-def escape(text: str) -> str:
-    """The text with everything that could forge, hide or reorder a line written as an escape.
-
-    ``\\\\n``, ``\\\\x1b``, ``\\\\u202e``; a backslash doubled. Letters of every script stay as they are.
-    """
-    # fast path: plain ASCII, as nearly all values are
-    if text.isascii() and text.isprintable() and "\\" not in text:
-        return text
-    # isprintable() is False for controls, separators, bidirectional marks, surrogates and unassigned points.
-    return "".join(_escaped(c) for c in text)
-
-
-def _escaped(char: str) -> str:
-    if char == "\\":
-        return "\\\\"
-    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
 def value(item: object) -> str:
@@ -61,6 +47,8 @@ def value(item: object) -> str:
             text = item.decode("latin-1")
         case _:
             text = str(item)
+    if "wh" in text:
+        text = mask(text)
     if text and all(c.isalnum() or c in _SAFE for c in text) and text.isprintable():
         return text
     return '"' + escape(text).replace('"', '\\"') + '"'

@@ -22,7 +22,8 @@ from pathlib import Path
 from wellhead import private
 from wellhead.errors import SettingsError
 from wellhead.model.access import Secret
-from wellhead.model.names import base_url, shown
+from wellhead.model.names import base_url
+from wellhead.model.text import shown
 from wellhead.settings import home as default_home
 
 _KEYS = ("url", "api_key", "api_key_file", "ca_file")

@@ -34,7 +34,8 @@ from pydantic_settings import (
 )
 
 from wellhead.errors import InputError, SettingsError
-from wellhead.model.names import is_reserved, join_authority, shown, split_authority
+from wellhead.model.names import is_reserved, join_authority, split_authority
+from wellhead.model.text import shown
 
 PREFIX = "WELLHEAD_"
 

@@ -49,7 +49,7 @@ async def test_closing_writes_what_is_waiting() -> None:
 
 async def test_a_refused_write_is_tried_again() -> None:
     database = Database(refuses=1)
-    writer = PresenceWriter(database.write)
+    writer = PresenceWriter(database.write, join_seconds=0, retry_seconds=0)
     writer.note(A)
     async with asyncio.timeout(5):
         await database.wrote.wait()

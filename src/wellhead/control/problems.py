@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wellhead.errors import ApiError
 from wellhead.logs import Log
-from wellhead.model.names import shown
+from wellhead.model.text import shown
 
 _log = Log("wellhead.control")
 

@@ -16,7 +16,7 @@ from wellhead.control.store.store import UNCHANGED, Store
 from wellhead.control.store.tables import TunnelRow
 from wellhead.errors import Conflict, InputError, Invalid
 from wellhead.model import access
-from wellhead.model.names import Public, check_name, shown
+from wellhead.model.names import Public, check_name
 from wellhead.model.records import (
     DESCRIPTION_MAX,
     METADATA_MAX,
@@ -25,6 +25,7 @@ from wellhead.model.records import (
     Tunnel,
     TunnelId,
 )
+from wellhead.model.text import shown
 
 
 def _small(metadata: dict[str, object]) -> dict[str, object]:

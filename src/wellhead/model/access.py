@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Never
 
 from wellhead.errors import InputError
-from wellhead.model.names import shown
+from wellhead.model.text import shown
 
 API_KEY = "wh"
 CONNECT_SECRET = "whs"

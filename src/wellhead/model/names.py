@@ -13,13 +13,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from wellhead.errors import InputError
+from wellhead.model.text import shown
 
 NAME_MIN = 3  # characters
 NAME_MAX = 63  # characters: one DNS label
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SANDBOX_PORT = re.compile(r"[0-9]+-cl-.*")  # {port}-{sandbox id}: the hostname pattern of sandbox ports
-_SHOWN = 80  # characters of a refused value that a message repeats
 
 RESERVED = frozenset(
     """
@@ -50,18 +50,6 @@ _SECOND = """
     willow wind wren
 """.split()
 _SUFFIX = "23456789abcdefghjkmnpqrstuvwxyz"  # no characters that are taken for one another
-
-
-def shown(value: str) -> str:
-    """A refused value as a message repeats it: quoted, escaped, cut."""
-    cut = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
-    return '"' + "".join(map(_escaped, cut)) + '"'
-
-
-def _escaped(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
 def name_fault(name: str) -> str | None:

@@ -18,8 +18,15 @@ _log = Log("wellhead.control")
 class PresenceWriter:
     """One task. Its queue is a set of tunnel ids: at most one entry a tunnel, however its agents flap."""
 
-    def __init__(self, write: Callable[[Collection[TunnelId]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        write: Callable[[Collection[TunnelId]], Awaitable[None]],
+        join_seconds: float = JOIN_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
         self._write = write
+        self._join_seconds = join_seconds
+        self._retry_seconds = retry_seconds
         self._changed: dict[TunnelId, None] = {}  # a set that keeps its order
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
@@ -38,9 +45,9 @@ class PresenceWriter:
     async def _run(self) -> None:
         while not self._closing.is_set():
             await self._wake.wait()
-            await self._pause(JOIN_SECONDS)
+            await self._pause(self._join_seconds)
             if not await self._flush():
-                await self._pause(RETRY_SECONDS)
+                await self._pause(self._retry_seconds)
         await self._flush()
 
     async def _pause(self, seconds: float) -> None:

@@ -20,7 +20,6 @@ from wellhead.errors import Conflict, NotFound
 from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Scope, Secret
-from wellhead.model.names import shown
 from wellhead.model.records import (
     RESTORE_GRACE,
     ApiKey,
@@ -32,6 +31,7 @@ from wellhead.model.records import (
     TunnelView,
     may_become,
 )
+from wellhead.model.text import shown
 
 _log = Log("wellhead.control")
 

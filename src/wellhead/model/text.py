@@ -1,0 +1,43 @@
+"""How a stranger's text is repeated in a line or a message: escaped, cut, and without our credentials."""
+
+from __future__ import annotations
+
+import re
+
+SHOWN_MAX = 80  # characters of a refused value that a message repeats
+
+_CREDENTIAL = re.compile(r"(whs?_)[0-9A-Za-z]{8,}")
+_MASK = r"\1***"
+
+
+def escape(text: str) -> str:
+    """The text with everything that could forge, hide or reorder a line written as an escape.
+
+    ``\\n``, ``\\x1b``, ``\\u202e``; a backslash doubled. Letters of every script stay as they are. What
+    looks like one of our credentials is masked: people paste keys into wrong places.
+    """
+    if "wh" in text:
+        text = mask(text)
+    # fast path: plain ASCII, as nearly all values are
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    # isprintable() is False for controls, separators, bidirectional marks, surrogates and unassigned points.
+    return "".join(map(_escaped, text))
+
+
+def mask(text: str) -> str:
+    """The text with every API key and connect secret in it shown as ``wh_***``."""
+    return _CREDENTIAL.sub(_MASK, text)
+
+
+def shown(value: str) -> str:
+    """A refused value as a message repeats it: quoted, escaped, cut."""
+    masked = mask(value)
+    cut = masked if len(masked) <= SHOWN_MAX else masked[:SHOWN_MAX] + "…"
+    return '"' + escape(cut).replace('"', '\\"') + '"'
+
+
+def _escaped(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
