@@ -10,7 +10,8 @@ from wellhead.edge.metrics import Metrics
 def line(**changes: object) -> Line:
     usual = Line(
         place="tunnel", name="my-agent", peer="192.0.2.7", method=b"GET", target=b"/a?b=c", status=200,
-        whole=True, bytes_in=3, bytes_out=5, began=1.0, first_byte=1.25, ended=1.5, request_id=b"r1", reason="",
+        whole=True, bytes_in=3, bytes_out=5, began=1.0, first_byte=1.25, ended=1.5, request_id=b"r1",
+        reason="",
     )  # fmt: skip
     return usual._replace(**changes)  # type: ignore[arg-type]  # a test's own field values
 

@@ -160,7 +160,8 @@ async def test_trailers_follow_a_chunked_reply(house: House) -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_a_body_arrives_however_it_was_cut(house: House, size: int) -> None:
     visit = house.visit()
-    raw = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-A: 1\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    raw = head + b"3\r\nabc\r\n2\r\nde\r\n0\r\nX-A: 1\r\n\r\n"
     for start in range(0, len(raw), size):
         visit.says(raw[start : start + size])
     assert visit.stream.sent == b"abcde" and visit.stream.ended

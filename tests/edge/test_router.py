@@ -26,6 +26,5 @@ def test_everything_else_is_nowhere(hostname: str) -> None:
 
 def test_agents_may_dial_the_zone_and_this_machines_own_names() -> None:
     router = Router("example.com", "zone.example.com")
-    assert [router.is_zone(name) for name in ("zone.example.com", "localhost", "::1", "my-agent.example.com")] == [
-        True, True, True, False,
-    ]  # fmt: skip
+    names = ("zone.example.com", "localhost", "::1", "my-agent.example.com")
+    assert [router.is_zone(name) for name in names] == [True, True, True, False]
