@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from wellhead.errors import FrameError, HelloError
 from wellhead.wire.frames import MAX_ANSWER, MAX_HELLO, MAX_TEXT
@@ -20,6 +20,7 @@ PROTOCOL = 1
 ALPN = "wellhead/1"
 _GOAWAY = struct.Struct("!II")
 _MAX_WORD = 256  # characters of a short text
+_MAX_MESSAGE = 4096  # characters of a refusal's message
 _MAX_LIST = 32  # entries of a list
 
 
@@ -103,8 +104,9 @@ class Refused:
     retry_after_ms: int = 0  # wait at least this long, where not final
 
     def encode(self) -> bytes:
-        """The payload of REFUSED."""
-        return _encode(asdict(self), MAX_ANSWER)
+        """The payload of REFUSED; of the message, what the peer may not read is left out."""
+        message = "".join(c for c in self.message if c.isprintable())[:_MAX_MESSAGE]
+        return _encode(asdict(replace(self, message=message)), MAX_ANSWER)
 
     @classmethod
     def decode(cls, payload: bytes) -> Refused:
@@ -112,7 +114,7 @@ class Refused:
         members = _Members(payload, MAX_ANSWER)
         return cls(
             code=members.text("code"),
-            message=members.text("message", 4096, default=""),
+            message=members.text("message", _MAX_MESSAGE, default=""),
             final=members.flag("final", True),
             retry_after_ms=members.integer("retry_after_ms", 0, 2**32 - 1, 0),
         )
