@@ -33,8 +33,6 @@ RENEW_DAYS: Final = 60  # a context in use is made anew at this age
 SKEW: Final = dt.timedelta(hours=1)  # how far a client's clock may be behind ours
 CONTEXTS: Final = 256  # 21 KiB each
 
-_ADDRESSES: Final = ""  # the cache's name for the certificate of the server's addresses
-
 
 class LocalAuthority:
     """Makes or loads ``ca.pem`` and ``ca.key`` (0600) in a private directory and hands out server contexts.
@@ -66,7 +64,7 @@ class LocalAuthority:
             x509.DNSName("localhost"),
             *(x509.IPAddress(ip) for ip in dict.fromkeys(own)),
         )
-        self._cache: OrderedDict[tuple[str, tuple[str, ...]], _Minted] = OrderedDict()
+        self._cache: OrderedDict[tuple[str | None, tuple[str, ...]], _Minted] = OrderedDict()
 
     def leaf_context(self, hostname: str, alpn: Sequence[str] = (ALPN_HTTP,)) -> ssl.SSLContext:
         """The context for one hostname (lower case, A-labels, no dot at its end).
@@ -80,16 +78,16 @@ class LocalAuthority:
 
     def address_context(self, alpn: Sequence[str] = (ALPN_HTTP,)) -> ssl.SSLContext:
         """The context for those who dial an address and so send no name: 127.0.0.1, ::1, localhost."""
-        return self._context(_ADDRESSES, tuple(alpn))
+        return self._context(None, tuple(alpn))
 
-    def _context(self, hostname: str, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    def _context(self, hostname: str | None, alpn: tuple[str, ...]) -> ssl.SSLContext:
         key = (hostname, alpn)
         now = self._clock()
         minted = self._cache.get(key)
         if minted is not None and minted.begins <= now < minted.renew:
             self._cache.move_to_end(key)
             return minted.context
-        names = self._addresses if hostname == _ADDRESSES else (x509.DNSName(_checked(hostname)),)
+        names = self._addresses if hostname is None else (x509.DNSName(_checked(hostname)),)
         minted = self._mint(names, alpn, now)
         self._cache[key] = minted
         self._cache.move_to_end(key)

@@ -215,7 +215,7 @@ async def dial(host: str, port: int, *, timeout_seconds: float) -> socket.socket
     try:
         async with asyncio.timeout(timeout_seconds):
             addresses = await resolve(host, port)
-            sock = await _connect_first(addresses)
+            sock = await connect_first(addresses)
     except TimeoutError as error:
         raise DialError(f"{where}: no connection within {timeout_seconds:g} s") from error
     except OSError as error:
@@ -348,7 +348,7 @@ async def resolve(host: str, port: int) -> list[Address]:
     return [queue[n] for n in range(max(map(len, turns), default=0)) for queue in turns if n < len(queue)]
 
 
-async def _connect_first(addresses: Sequence[Address]) -> socket.socket:
+async def connect_first(addresses: Sequence[Address]) -> socket.socket:
     """Race connections, each starting when the one before failed or 250 ms passed."""
     waiting = list(reversed(addresses))
     running: set[asyncio.Task[socket.socket]] = set()
