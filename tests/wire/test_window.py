@@ -1,0 +1,68 @@
+"""Window arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wellhead.errors import FlowError
+from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, MAX_CREDIT, MIN_WINDOW, granted, grown, is_due
+
+sizes = st.integers(MIN_WINDOW, LARGEST_GROWN)
+
+
+@given(sizes, st.lists(st.integers(1, 100_000)))
+def test_credit_is_announced_in_pieces_of_at_least_half_a_window_and_none_is_forgotten(
+    size: int, consumed: list[int]
+) -> None:
+    owed = announced = 0
+    for count in consumed:
+        owed += count
+        if is_due(owed, size):
+            assert owed * 2 >= size
+            announced += owed
+            owed = 0
+    assert announced + owed == sum(consumed)
+    assert owed * 2 < size
+
+
+@given(st.integers(0, MAX_CREDIT), st.integers(1, 2**32 - 1))
+def test_granted_credit_adds_up_or_is_refused(credit: int, added: int) -> None:
+    if credit + added <= MAX_CREDIT:
+        assert granted(credit, added) == credit + added
+    else:
+        with pytest.raises(FlowError, match="at most"):
+            granted(credit, added)
+
+
+def test_credit_of_nothing_is_an_error() -> None:
+    with pytest.raises(FlowError, match="0 bytes"):
+        granted(5, 0)
+
+
+@given(
+    sizes,
+    st.integers(0, 2**40),
+    st.floats(0, 1e6, allow_nan=False),
+    st.floats(0, 100, allow_nan=False),
+)
+def test_a_window_never_shrinks_and_at_most_doubles(
+    size: int, count: int, seconds: float, rtt_min: float
+) -> None:
+    after = grown(size, count, seconds, rtt_min, LARGEST_GROWN)
+    assert size <= after <= min(2 * size, LARGEST_GROWN)
+
+
+def test_a_fast_and_distant_stream_gets_twice_its_bandwidth_delay_product() -> None:
+    # 4 MB/s over 50 ms: 200 kB on the way
+    assert grown(INITIAL_WINDOW, 4_000_000, 1.0, 0.050, LARGEST_GROWN) == 400_000
+
+
+def test_a_near_stream_keeps_a_small_window_however_fast_it_is() -> None:
+    # 1 GB/s over 100 us: 100 kB on the way
+    assert grown(INITIAL_WINDOW, 1_000_000_000, 1.0, 0.0001, LARGEST_GROWN) == INITIAL_WINDOW
+
+
+def test_no_time_gives_no_growth() -> None:
+    assert grown(INITIAL_WINDOW, 10**9, 0.0, 1.0, LARGEST_GROWN) == INITIAL_WINDOW
