@@ -1,4 +1,4 @@
-"""Bodies: the same payload whatever the network chopped, and no byte that two parsers could read in two ways."""
+"""Bodies: the same payload whatever the network chopped, and no byte that can be read in two ways."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from wellhead.wire.h1 import (
     Framing,
     Head,
     HeadLimits,
+    RequestLine,
     check_authority,
     find_head_end,
     parse_request_line,
@@ -59,7 +60,7 @@ def test_an_absolute_target_becomes_origin_form(
     line: bytes, method: bytes, target: bytes, authority: bytes
 ) -> None:
     read = parse_request_line(line)
-    assert read == (method, target, True, authority)
+    assert read == RequestLine(method, target, True, authority)
     check_authority(read, authority)
     with pytest.raises(HttpError) as caught:
         check_authority(read, b"other.example")
@@ -328,7 +329,7 @@ def test_a_switch_needs_the_question_and_both_fields_of_the_answer() -> None:
 def test_fields_of_one_hop_and_of_ours_stop_at_the_agent() -> None:
     head = parse_response(
         b"HTTP/1.1 200 OK\r\nServer: x\r\nConnection: close, X-Mine\r\nx-mine: 1\r\nKeep-Alive: timeout=5\r\n"
-        b"Proxy-Authenticate: Basic\r\nAlt-Svc: h3\r\nTrailer: A\r\nWellhead-Session: 1\r\nContent-Length: 2\r\n"
+        b"Proxy-Authenticate: B\r\nAlt-Svc: h3\r\nTrailer: A\r\nWellhead-Session: 1\r\nContent-Length: 2\r\n"
         b"Set-Cookie: a=1\r\nUpgrade: h2c\r\nSet-Cookie: b=2\r\n\r\n",
         b"GET",
     )
