@@ -29,7 +29,7 @@ from wellhead.edge.router import Destination, Place
 from wellhead.errors import HttpError
 from wellhead.wire import h1, headers
 from wellhead.wire.body import Body, ChunkedBody, LengthBody, chunk, last_chunk
-from wellhead.wire.h1 import Head
+from wellhead.wire.h1 import RequestLine
 from wellhead.wire.headers import ReplyFacts, RequestFields, VisitorHead
 from wellhead.wire.streams import Buffer, StreamKind
 from wellhead.wire.ws import check_handshake
@@ -39,6 +39,7 @@ LOW_WATER = 32 * 1024
 MEMO_MAX = 4 * 1024  # longest field block that a connection remembers
 JOIN_BELOW = 16 * 1024  # smaller body pieces are copied behind their head or chunk size
 
+_NEVER = b"\n"  # begins no field block
 _NO_HEAD = VisitorHead(b"", False, False)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -66,7 +67,7 @@ class Http1Visitor(asyncio.Protocol):
     __slots__ = (
         "_another", "_block", "_body", "_body_began", "_body_bytes", "_buffer", "_chunked_out", "_clock",
         "_conversation", "_deadline", "_destination", "_edge_fields", "_eof", "_exchange", "_expecting",
-        "_fields", "_http11", "_ingress", "_keep", "_local", "_log", "_method", "_reading", "_refusal",
+        "_fields", "_http11", "_ingress", "_keep", "_local", "_log", "_method", "_reading", "_refusal", "_repeat",
         "_reply_facts", "_reply_out", "_scheme", "_sent_at", "_sni", "_state", "_terms", "_transport",
         "_unsent", "choked", "peer",
     )  # fmt: skip
@@ -90,6 +91,7 @@ class Http1Visitor(asyncio.Protocol):
         self._eof = False  # the visitor ended its half
         self._refusal: Page | None = None  # over a limit: what the first request is answered with
         # of the connection's last request: a repeated field block costs one comparison
+        self._repeat = _NEVER  # the block with its blank line, if it may be recognised
         self._block = b""
         self._fields: RequestFields | None = None
         self._edge_fields = b""
@@ -179,11 +181,22 @@ class Http1Visitor(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         try:
+            end = data.find(b"\r\n")
+            if end > 0 and data.startswith(self._repeat, end + 2) and end <= self._terms.head.request_line:
+                # fast path: the same fields as last time, found without cutting the head up
+                line = h1.parse_request_line(data[:end])
+                if line.http11:
+                    end += 2 + len(self._repeat)
+                    assert self._fields is not None
+                    self._begin(line, self._fields, data[end:])
+                    return
             head = h1.read_head(data, h1.skip_empty_line(data), self._terms.head)
             if head is None:
                 self._wait_for_head(data)
             else:
-                self._begin(head, data[head.end :] if len(data) > head.end else b"")
+                line = h1.parse_request_line(head.line)
+                fields = self._read_fields(head.block, line.http11)
+                self._begin(line, fields, data[head.end :])
         except HttpError as error:
             self._buffer = b""
             self._refuse(pages.for_status(error.status, error.reason), last=True)
@@ -194,16 +207,10 @@ class Http1Visitor(asyncio.Protocol):
             self._state = _HEAD
             self._deadline = self._clock() + self._terms.head_seconds
 
-    def _begin(self, head: Head, rest: bytes) -> None:
+    def _begin(self, line: RequestLine, fields: RequestFields, rest: bytes) -> None:
         """A whole head is here, and ``rest`` behind it."""
         self._state = _BUSY
-        line = h1.parse_request_line(head.line)
         self._method, self._http11 = line.method, line.http11
-        if head.block == self._block and line.http11:  # fast path: the same fields as last time
-            fields = self._fields
-            assert fields is not None
-        else:
-            fields = self._read_fields(head.block, line.http11)
         if line.authority is not None:
             h1.check_authority(line, fields.host)
         self._keep = fields.keep_alive
@@ -224,10 +231,8 @@ class Http1Visitor(asyncio.Protocol):
         self._destination = self._ingress.destination(
             fields.hostname, self._sni, secure=self._scheme == "https", local=self._local
         )
-        if http11 and len(block) <= MEMO_MAX:
-            self._block, self._fields = block, fields
-        else:
-            self._block, self._fields = b"", None
+        self._block, self._fields = block, fields
+        self._repeat = block + b"\r\n" if http11 and len(block) <= MEMO_MAX else _NEVER
         return fields
 
     def _start(self, target: bytes, fields: RequestFields, rest: bytes) -> None:
@@ -283,6 +288,7 @@ class Http1Visitor(asyncio.Protocol):
     def _take_body(self, data: bytes) -> None:
         body, exchange = self._body, self._exchange
         assert body is not None and exchange is not None
+        self._expecting = False  # it did not wait any longer
         try:
             fed = body.feed(data)
         except HttpError as error:
@@ -324,7 +330,7 @@ class Http1Visitor(asyncio.Protocol):
             return
         if end and facts.content_length is None and not facts.bodyless:
             facts = facts._replace(content_length=len(data))
-        if self._ingress.draining or self._eof:
+        if self._ingress.draining or self._eof or self._expecting:
             self._keep = False
         if facts is self._reply_facts and self._keep and self._http11:
             out = self._reply_out  # fast path: servers repeat their heads

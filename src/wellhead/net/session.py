@@ -184,8 +184,11 @@ class Session(asyncio.Protocol):
     # Writing
 
     def _wake(self) -> None:
-        """The mux has something to write."""
+        """The mux has something to write, or enough for a write of its own."""
         if self._scheduled:
+            # One write at the end of the turn would keep this and the other side from working at once.
+            if not self._receiving and not self._paused:
+                self._flush()
             return
         if len(self.mux.streams) <= EAGER_STREAMS and not self._receiving and not self._paused:
             self._flush()

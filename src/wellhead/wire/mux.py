@@ -51,6 +51,7 @@ SHORT_QUANTUM = 16 * 1024  # the same while an interactive stream is open
 READY_MAX = 64 * 1024  # body bytes made ready before streams have to queue
 HIGH_WATER = 64 * 1024  # queued bytes of a stream above which its writer is asked to stop
 LOW_WATER = 16 * 1024  # queued bytes at which it is asked to go on
+EAGER_PIECES = 40  # ready pieces that are worth a write: the peer starts on them while we make more
 MAX_STREAMS = 65536  # live streams, opened by either side
 HELD_MAX = 32 * 1024 * 1024  # bytes received and not consumed, all streams together
 MAX_PONGS = 1000  # answers to PING that wait to be written
@@ -84,7 +85,7 @@ _REPLY = int(HeadKind.REPLY)
 _TRAILERS = int(HeadKind.TRAILERS)
 
 _ID_MASK = 0xFFFFFFFF
-_AHEAD = 0x80000000  # an id less than this ahead of another was given later (serial number arithmetic)
+_AHEAD = 0x80000000  # an id less than this ahead of another is later
 
 # Flags of a stream.
 _ENDING = 1  # our side called end
@@ -210,7 +211,7 @@ class MuxStream:
             ready.append(data)
             self._credit -= size
             mux._ready_size += size
-        if not mux._woken:
+        if not mux._woken or len(ready) > EAGER_PIECES:
             mux._woken = True
             mux._on_wake()
         return True
@@ -249,7 +250,7 @@ class MuxStream:
             ready.append(data)
             self._credit -= size
             mux._ready_size += size
-        if not mux._woken:
+        if not mux._woken or len(ready) > EAGER_PIECES:
             mux._woken = True
             mux._on_wake()
         return True
@@ -378,7 +379,8 @@ class Mux:
 
     ``on_open(stream, kind, envelope, data, end)`` hears of every stream the peer opens, and sets its
     ``sink`` or resets it before it returns. ``on_wake()`` is called when there is something to write
-    and nothing was announced since the last ``take``; it may call ``take`` at once, unless it is called
+    and nothing was announced since the last ``take``, and again when enough is ready to be worth a
+    write of its own; it may call ``take`` at once, unless it is called
     inside ``receive`` and the driver rather writes when the read is used up.
 
     ``window`` is what we let the peer send on a new stream (announced in our hello or welcome),
@@ -561,7 +563,7 @@ class Mux:
         ready.append(envelope)
         if size:
             ready.append(data)
-        if not self._woken:
+        if not self._woken or len(ready) > EAGER_PIECES:
             self._woken = True
             self._on_wake()
         return stream
@@ -980,7 +982,7 @@ class Mux:
             raise FrameError(f"OPEN of stream {stream_id}, which is not the peer's to open")
         if stream_id in self.streams:
             raise FrameError(f"OPEN of stream {stream_id}, which is open")
-        if (stream_id - self._next_peer_id) & _ID_MASK >= _AHEAD:
+        if not _is_later(stream_id, self._next_peer_id - 2):
             raise FrameError(f"OPEN of stream {stream_id} after {self._next_peer_id - 2}")
         return len(self.streams) < self._limit
 
@@ -997,7 +999,7 @@ class Mux:
         if stream_id == 0:
             raise FrameError("a stream's frame on stream 0")
         next_id = self._next_peer_id if (stream_id ^ self._next_id) & 1 else self._next_id
-        if (stream_id - next_id) & _ID_MASK < _AHEAD:
+        if _is_later(stream_id, next_id - 2):
             raise FrameError(f"a frame of stream {stream_id}, which was never opened")
 
     def _other_frame(self, kind: Kind, stream_id: int, payload: bytes) -> None:
@@ -1080,6 +1082,11 @@ def _held(stream: MuxStream) -> int:
 
 def _id_after(stream_id: int) -> int:
     return (stream_id + 2) & _ID_MASK or 2
+
+
+def _is_later(stream_id: int, other: int) -> bool:
+    """Whether an id is given after another (serial number arithmetic, RFC 1982)."""
+    return 0 < (stream_id - other) & _ID_MASK < _AHEAD
 
 
 def _too_much(stream: MuxStream, count: int) -> FlowError:
