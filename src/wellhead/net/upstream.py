@@ -12,8 +12,7 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import cast
 
 from wellhead.errors import InputError, LinkError, TrustError
 from wellhead.logs import Log
@@ -21,12 +20,13 @@ from wellhead.net.upstream_address import UpstreamAddress
 from wellhead.net.upstream_dial import connect
 from wellhead.net.upstream_exchange import Draft, Exchange
 from wellhead.net.upstream_http import HttpConnection
+from wellhead.net.upstream_owner import Connection, OnExchange, Reusable, UpstreamLimits
 from wellhead.net.upstream_raw import RawConnection
 from wellhead.net.upstream_reply import NO_REPLY, Reply
 from wellhead.wire.headers import HostPolicy
 from wellhead.wire.streams import Buffer, Reason, Stream, StreamKind
 
-__all__ = ["Exchange", "UpstreamAddress", "UpstreamLimits", "UpstreamPool"]
+__all__ = ["Exchange", "OnExchange", "UpstreamAddress", "UpstreamLimits", "UpstreamPool"]
 
 _log = Log("wellhead.agent")
 SWEEP_SECONDS = 0.25  # how exact deadlines are
@@ -34,20 +34,6 @@ FIRST_PAUSE_SECONDS = 0.05  # between two dials of an upstream that refuses
 LONGEST_PAUSE_SECONDS = 0.4
 
 _host_value = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}").fullmatch
-Connection = HttpConnection | RawConnection
-OnExchange = Callable[[Exchange], None]
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamLimits:
-    reply_seconds: float = 120.0  # until a reply's head; none once it has begun
-    dial_seconds: float = 10.0  # one attempt to connect
-    dial_retry_seconds: float = 3.0  # how long a refused dial is repeated
-    idle_seconds: float = 30.0  # how long an unused connection is kept
-    max_idle: int = 256  # unused connections kept
-    max_connections: int = 4096
-    max_head_bytes: int = 64 * 1024  # of a reply
-    max_interim: int = 16  # 1xx heads before a reply
 
 
 class UpstreamPool:
@@ -78,7 +64,7 @@ class UpstreamPool:
         self.last_reply: Reply = NO_REPLY  # servers repeat their heads byte for byte
         self.loop = asyncio.get_running_loop()
         self._ssl_context = ssl_context
-        self._idle: list[HttpConnection] = []
+        self._idle: list[Reusable] = []
         self._open: set[Connection] = set()
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -135,10 +121,14 @@ class UpstreamPool:
     # For the connections
 
     def tell(self, draft: Draft, failure: str = "") -> None:
-        if self.on_exchange is not None:
+        if self.on_exchange is None:
+            return
+        try:
             self.on_exchange(draft.finished(time.monotonic(), failure))
+        except Exception as error:  # of whoever listens: the traffic goes on
+            _log.error("on_exchange failed", error=error)
 
-    def release(self, connection: HttpConnection) -> None:
+    def release(self, connection: Reusable) -> None:
         """Keep a connection whose exchange is over, if there is room for it."""
         if len(self._idle) < self.limits.max_idle and not self._closed:
             connection.since = self.now
@@ -149,11 +139,10 @@ class UpstreamPool:
     def forget(self, connection: Connection, *, was_idle: bool = False) -> None:
         """The connection is over."""
         self._open.discard(connection)
-        if was_idle and connection in self._idle:
-            assert isinstance(connection, HttpConnection)
-            self._idle.remove(connection)
+        if was_idle:
+            self._idle = [other for other in self._idle if other is not connection]
 
-    def replace(self, old: HttpConnection, new: RawConnection) -> None:
+    def replace(self, old: Connection, new: Connection) -> None:
         """An upgraded connection goes on as a raw one."""
         self._open.discard(old)
         self._open.add(new)
@@ -178,12 +167,13 @@ class UpstreamPool:
 
     async def _dial(self, connection: Connection) -> None:
         loop, limits = self.loop, self.limits
+        protocol = cast(asyncio.Protocol, connection)
         give_up = loop.time() + limits.dial_retry_seconds
         pause = FIRST_PAUSE_SECONDS
         try:
             while True:
                 try:
-                    await connect(lambda: connection, self.address, self._ssl_context, limits.dial_seconds)
+                    await connect(lambda: protocol, self.address, self._ssl_context, limits.dial_seconds)
                     return
                 except LinkError as error:
                     if isinstance(error, TrustError) or loop.time() + pause > give_up:
@@ -191,6 +181,8 @@ class UpstreamPool:
                         break
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        except Exception as error:
+            _log.error("dial failed", error=error, upstream=str(self.address))
         finally:
             self._dials.pop(connection, None)
         self._open.discard(connection)

@@ -17,22 +17,20 @@ acted on it or acting twice is the same as once (RFC 9110 section 9.2.2).
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 import time
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from wellhead.errors import HttpError
 from wellhead.net.upstream_exchange import Draft
+from wellhead.net.upstream_lifeline import Lifeline
+from wellhead.net.upstream_owner import Owner
 from wellhead.net.upstream_raw import RawConnection, reason_word
 from wellhead.net.upstream_reply import HEAD, UPGRADE, Reply, read_reply
 from wellhead.wire.body import LAST_CHUNK, ChunkedBody, chunk, last_chunk, piece_of
 from wellhead.wire.h1 import find_head_end
 from wellhead.wire.headers import Envelope, read_envelope, read_trailers
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream, StreamKind
-
-if TYPE_CHECKING:
-    from wellhead.net.upstream import UpstreamPool
 
 JOIN_BELOW = 16 * 1024  # bytes: smaller pieces are copied together, larger ones go as they are
 IDEMPOTENT = (b"GET ", b"HEAD ", b"OPTIONS ", b"PUT ", b"DELETE ", b"TRACE ")
@@ -64,7 +62,7 @@ class HttpConnection(asyncio.Protocol):
         "_stream", "_transport", "_upload", "_upload_left", "since",
     )  # fmt: skip
 
-    def __init__(self, pool: UpstreamPool) -> None:
+    def __init__(self, pool: Owner) -> None:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._stream: Stream | None = None
@@ -86,7 +84,7 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False  # the upstream does not read
         self._held_up = False  # the stream does not take more: we do not read
         self._reused = False  # an exchange was completed on this connection
-        self._lifeline = -1  # a second descriptor of the socket during an upload, or -1
+        self._lifeline: Lifeline | None = None  # during an upload
         self.since = 0.0  # loop time: when it became idle, or when waiting for the reply began
 
     def carry(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
@@ -110,7 +108,7 @@ class HttpConnection(asyncio.Protocol):
             if data:
                 self._acknowledge(len(data))
             if self._upload:
-                self._hold_lifeline(transport)
+                self._lifeline = Lifeline.of(transport)
         else:
             self._pending = [request]
             self._owed = len(data)
@@ -129,6 +127,8 @@ class HttpConnection(asyncio.Protocol):
         """Hang up; for an idle connection."""
         self._state = _CLOSED
         if self._transport is not None:
+            if self._held_up:  # a paused TLS transport would not see the answer to its close
+                self._transport.resume_reading()
             self._transport.close()
 
     # The stream's sink: the request
@@ -198,7 +198,7 @@ class HttpConnection(asyncio.Protocol):
         owed, self._owed = self._owed, 0
         self._acknowledge(owed)
         if self._upload:
-            self._hold_lifeline(transport)
+            self._lifeline = Lifeline.of(transport)
 
     def data_received(self, data: bytes) -> None:
         state = self._state
@@ -249,8 +249,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._paused = False
-        if self._lifeline >= 0:
-            self._read_last_words()
+        if self._lifeline is not None:
+            self._read_last_words(self._lifeline)
             self._drop_lifeline()
         state = self._state
         if state == _HEAD and self._may_repeat():
@@ -513,7 +513,7 @@ class HttpConnection(asyncio.Protocol):
             self._state = _IDLE
             self._reused = True
             self._owed = 0
-            if self._lifeline >= 0:
+            if self._lifeline is not None:
                 self._drop_lifeline()
             if self._held_up:
                 self._held_up = False
@@ -571,30 +571,20 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._pool.cancel_dial(self)
 
-    # Last words: an upstream that refuses an upload answers and hangs up. If our next write fails before
-    # the loop has read that answer, the transport is torn down with the answer unread in the socket. A
-    # second descriptor keeps it readable.
-
-    def _hold_lifeline(self, transport: asyncio.Transport) -> None:
-        sock = transport.get_extra_info("socket")
-        if sock is not None and transport.get_extra_info("ssl_object") is None:
-            self._lifeline = os.dup(sock.fileno())
-
     def _drop_lifeline(self) -> None:
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        if self._lifeline is not None:
+            self._lifeline.drop()
+            self._lifeline = None
 
-    def _read_last_words(self) -> None:
-        try:
-            while self._state in (_HEAD, _LENGTH, _CHUNKS, _TO_CLOSE) and self._lifeline >= 0:
-                data = os.read(self._lifeline, 65536)
-                if not data:
-                    self.eof_received()
-                    return
-                self.data_received(data)
-        except OSError:
-            return  # nothing more was said
+    def _read_last_words(self, lifeline: Lifeline) -> None:
+        while self._state in (_HEAD, _LENGTH, _CHUNKS, _TO_CLOSE):
+            data = lifeline.read()
+            if data is None:
+                return
+            if not data:
+                self.eof_received()
+                return
+            self.data_received(data)
 
 
 def joined(pieces: list[Buffer]) -> list[Buffer]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from wellhead.net.upstream_exchange import Draft
+from wellhead.net.upstream_owner import Owner
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream
-
-if TYPE_CHECKING:
-    from wellhead.net.upstream import UpstreamPool
 
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 
@@ -28,7 +26,7 @@ class RawConnection(asyncio.Protocol):
         "_visitor_end", "since",
     )  # fmt: skip
 
-    def __init__(self, pool: UpstreamPool, stream: Stream, draft: Draft | None) -> None:
+    def __init__(self, pool: Owner, stream: Stream, draft: Draft | None) -> None:
         self._pool = pool
         self._stream: Stream | None = stream
         self._draft = draft
@@ -107,10 +105,11 @@ class RawConnection(asyncio.Protocol):
         self._their_end = True
         if self._stream is not None:
             self._stream.send(b"", True)
-        transport = self._transport
-        if self._visitor_end or transport is None or not transport.can_write_eof():
-            return False  # nothing left to say, or TLS, which ends both ways at once
-        return True
+        if self._visitor_end:
+            self._over(None)
+            return False
+        # TLS has no half-close: both ways end at once.
+        return self._transport is not None and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -170,6 +169,8 @@ class RawConnection(asyncio.Protocol):
     def _end_ours(self, transport: asyncio.Transport) -> None:
         if self._their_end or not transport.can_write_eof():
             transport.close()  # after what is still to be written
+            if self._their_end:
+                self._over(None)
         else:
             transport.write_eof()
 

@@ -1,0 +1,79 @@
+"""What a connection to an upstream and the pool that owns it ask of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from wellhead.net.upstream_exchange import Draft, Exchange
+from wellhead.net.upstream_reply import Reply
+from wellhead.wire.headers import HostPolicy
+from wellhead.wire.streams import Buffer, Stream, StreamKind
+
+OnExchange = Callable[[Exchange], None]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamLimits:
+    reply_seconds: float = 120.0  # until a reply's head; none once it has begun
+    dial_seconds: float = 10.0  # one attempt to connect
+    dial_retry_seconds: float = 3.0  # how long a refused dial is repeated
+    idle_seconds: float = 30.0  # how long an unused connection is kept
+    max_idle: int = 256  # unused connections kept
+    max_connections: int = 4096
+    max_head_bytes: int = 64 * 1024  # of a reply
+    max_interim: int = 16  # 1xx heads before a reply
+
+
+class Connection(Protocol):
+    """A connection, as the pool sees it; it is an ``asyncio.Protocol`` besides."""
+
+    since: float  # loop time: when it became idle, or when waiting for the reply began
+
+    def on_dial_failed(self) -> None:
+        """Nobody answered, for as long as it was worth trying."""
+
+    def on_sweep(self, now: float) -> None:
+        """A few times a second: is anything too old or too late?"""
+
+    def on_pool_closed(self) -> None:
+        """Give up at once."""
+
+
+class Reusable(Connection, Protocol):
+    """One that serves exchange after exchange."""
+
+    def carry(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None: ...
+
+    def is_quiet(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class Owner(Protocol):
+    """The pool, as a connection sees it."""
+
+    limits: UpstreamLimits
+    host_policy: HostPolicy
+    on_exchange: OnExchange | None
+    now: float  # loop time of the last sweep: exact enough for deadlines, and free
+    last_reply: Reply  # servers repeat their heads byte for byte
+
+    def tell(self, draft: Draft, failure: str = "") -> None:
+        """An exchange is over."""
+
+    def dial(self, connection: Connection) -> None:
+        """Connect it, and call its ``connection_made`` or its ``on_dial_failed``."""
+
+    def cancel_dial(self, connection: Connection) -> None:
+        """Nobody waits for it any more."""
+
+    def release(self, connection: Reusable) -> None:
+        """Its exchange is over and it may serve another."""
+
+    def replace(self, old: Connection, new: Connection) -> None:
+        """An upgraded connection goes on as a raw one."""
+
+    def forget(self, connection: Connection, *, was_idle: bool = False) -> None:
+        """It is over."""
