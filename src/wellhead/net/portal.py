@@ -141,15 +141,15 @@ class Portal:
         self._arrivals[arrival] = None
         self._by_address[group] = self._by_address.get(group, 0) + 1
         arrival.peek()
-        if len(self._arrivals) >= terms.max_handshakes:
+        if len(self._arrivals) > terms.max_handshakes:
             self._crowd()
 
     def _crowd(self) -> None:
-        """At the limit: whoever owes its hello longest makes room, else newcomers wait in the backlog."""
+        """Beyond the limit: whoever owes its hello longest makes room, else newcomers wait in the backlog."""
         if self._crowd_timer is not None:
             self._crowd_timer.cancel()
             self._crowd_timer = None
-        while len(self._arrivals) >= self.terms.max_handshakes:
+        while len(self._arrivals) > self.terms.max_handshakes:
             waiting = next((arrival for arrival in self._arrivals if arrival.task is None), None)
             age = 0.0 if waiting is None else self._loop.time() - waiting.since
             if waiting is None or age < CROWD_SECONDS:
@@ -168,7 +168,7 @@ class Portal:
             self._by_address[arrival.group] = left
         else:
             del self._by_address[arrival.group]
-        if len(self._arrivals) < self.terms.max_handshakes:
+        if len(self._arrivals) <= self.terms.max_handshakes:
             self._acceptor.release()
 
     def _farewell(self, sock: socket.socket, last_words: bytes) -> None:

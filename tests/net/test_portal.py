@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.certs import authority, client_hello, in_records, trusting
+from tests.kit.talk import Talk
+from wellhead.errors import ClientHelloError, TrustError
+from wellhead.net.authority import LocalAuthority
+from wellhead.net.portal import Portal, PortalTerms, Way
+from wellhead.net.sockets import dial_tls, listen
+from wellhead.wire.sni import ClientHello
+
+BOTH_LOOPS = True
+
+DECODE_ERROR, PROTOCOL_VERSION, UNEXPECTED_MESSAGE, INTERNAL_ERROR = 50, 70, 10, 80
+UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL, HANDSHAKE_FAILURE = 112, 120, 40
+
+
+class House:
+    """A portal on loopback whose visitors meet an echo that greets them with their hostname."""
+
+    def __init__(self, ca: LocalAuthority, terms: PortalTerms) -> None:
+        self.ca = ca
+        self.refused: Counter[str] = Counter()
+        self.hellos: list[ClientHello] = []
+        self.talks: list[Talk] = []
+        self.factory: Callable[[], asyncio.Protocol] | None = None
+        listeners = listen("127.0.0.1", 0)
+        self.port: int = listeners[0].getsockname()[1]
+        self.portal = Portal(listeners, self._choose, terms, self._on_refused)
+        self._changed = asyncio.Event()
+        self.portal.start()
+
+    def _choose(self, hello: ClientHello, ip: str) -> Way:
+        assert ip in ("127.0.0.1", "::1")
+        self.hellos.append(hello)
+        name = hello.server_name
+        if name == "bug.localhost":
+            raise ValueError("a bug")
+        if name == "gone.localhost":
+            raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
+        if hello.alpn and b"http/1.1" not in hello.alpn and b"wellhead/1" not in hello.alpn:
+            raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
+        context = self.ca.address_context() if name is None else self.ca.leaf_context(name)
+        return Way(context, self.factory or self._talk, privileged=b"wellhead/1" in hello.alpn)
+
+    def _talk(self) -> Talk:
+        name = self.hellos[-1].server_name or "nobody"
+        self.talks.append(Talk(name.encode() + b"\n", echo=True))
+        return self.talks[-1]
+
+    def _on_refused(self, reason: str) -> None:
+        self.refused[reason] += 1
+        self._changed.set()
+
+    async def until_refused(self, reason: str, count: int = 1) -> None:
+        async with asyncio.timeout(5):
+            while self.refused[reason] < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def visit(self, name: str = "a.localhost", host: str = "localhost", **options: str) -> Talk:
+        _, talk = await dial_tls(
+            host, self.port, server_hostname=name, context=trusting(self.ca), protocol_factory=Talk,
+            timeout_seconds=5,
+        )  # fmt: skip
+        return talk
+
+
+@contextlib.asynccontextmanager
+async def house(tmp_path: Path, terms: PortalTerms | None = None) -> AsyncIterator[House]:
+    found = House(authority(tmp_path), terms or PortalTerms())
+    try:
+        yield found
+    finally:
+        await found.portal.aclose()
+        assert len(found.portal) == 0
+        for talk in found.talks:
+            if talk.connected:
+                talk.transport.abort()
+                await talk.until("lost")
+
+
+class Raw:
+    """A visitor that writes its bytes by hand."""
+
+    def __init__(self, port: int, receive_buffer: int = 0) -> None:
+        self.sock = socket.socket()
+        self.sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self.sock.connect(("127.0.0.1", port))
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, data: bytes) -> None:
+        async with asyncio.timeout(5):
+            await self._loop.sock_sendall(self.sock, data)
+
+    async def rest(self) -> bytes:
+        """All that comes until the end, which must be an orderly one."""
+        got = bytearray()
+        async with asyncio.timeout(5):
+            while piece := await self._loop.sock_recv(self.sock, 65536):
+                got += piece
+        return bytes(got)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@contextlib.contextmanager
+def raw(house: House) -> Iterator[Raw]:
+    visitor = Raw(house.port)
+    try:
+        yield visitor
+    finally:
+        visitor.close()
+
+
+def alert(description: int) -> bytes:
+    return bytes([21, 3, 3, 0, 2, 2, description])
+
+
+@pytest.mark.parametrize("name", ["a.localhost", "b.c.example"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_visitor_is_served_with_the_certificate_of_the_name_it_asks_for(
+    tmp_path: Path, name: str, host: str
+) -> None:
+    async with house(tmp_path) as place:
+        talk = await place.visit(name, host)
+        assert await talk.hear(1) == name.encode() + b"\n"
+        assert place.talks[0].transport.get_extra_info("peername")[0] == host
+        assert len(place.portal) == 0
+        talk.transport.abort()
+        await talk.until("lost")
+
+
+async def test_a_visitor_without_a_name_gets_the_certificate_for_addresses(tmp_path: Path) -> None:
+    async with house(tmp_path) as place:
+        talk = await place.visit("127.0.0.1", "127.0.0.1")
+        assert await talk.hear(1) == b"nobody\n"
+        talk.transport.abort()
+        with pytest.raises(TrustError):
+            await place.visit("192.0.2.1", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("hello", "description", "reason"),
+    [
+        (client_hello("gone.localhost"), UNRECOGNIZED_NAME, "unknown-sni"),
+        (client_hello("a.localhost", ["h2"]), NO_APPLICATION_PROTOCOL, "no-alpn"),
+        (b"GET / HTTP/1.1\r\nHost: a.localhost\r\n\r\n", UNEXPECTED_MESSAGE, "not-tls"),
+        (b"\x16\x03\x01\x00\x36\x01\x00\x00\x32\x03\x03" + bytes(48), DECODE_ERROR, "malformed-hello"),
+    ],
+)
+async def test_a_hello_that_is_not_served_is_told_so_by_its_alert_and_an_orderly_end(
+    tmp_path: Path, hello: bytes, description: int, reason: str
+) -> None:
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            await visitor.send(hello)
+            assert await visitor.rest() == alert(description)
+        assert place.refused == {reason: 1}
+        assert place.talks == []
+
+
+async def test_the_alert_arrives_though_much_more_was_sent_than_read(tmp_path: Path) -> None:
+    """A reset, which a plain close would send here, overtakes the alert."""
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            await visitor.send(client_hello("gone.localhost") + bytes(100_000))
+            await asyncio.sleep(0.02)
+            await visitor.send(bytes(50_000))
+            assert await visitor.rest() == alert(UNRECOGNIZED_NAME)
+
+
+async def test_a_peer_that_never_stops_sending_is_not_read_for_ever(tmp_path: Path) -> None:
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            with pytest.raises(OSError):
+                async with asyncio.timeout(5):
+                    while True:
+                        await visitor.send(b"x" * 65536)
+
+
+async def test_what_openssl_refuses_is_told_by_openssls_alert(tmp_path: Path) -> None:
+    hello = bytearray(client_hello(only=ssl.TLSVersion.TLSv1_2))
+    hello[9:11] = b"\x03\x01"  # TLS 1.0 in the handshake's version field
+    none_shared = bytearray(client_hello(only=ssl.TLSVersion.TLSv1_2))
+    ciphers = 9 + 2 + 32 + 1 + none_shared[43]
+    length = int.from_bytes(none_shared[ciphers : ciphers + 2], "big")
+    none_shared[ciphers + 2 : ciphers + 2 + length] = b"\x00\x2f" * (length // 2)
+    async with house(tmp_path) as place:
+        with raw(place) as old, raw(place) as weak:
+            await old.send(bytes(hello))
+            await weak.send(bytes(none_shared))
+            # OpenSSL writes the record's version that the client wrote.
+            assert (await old.rest())[-2:] == bytes([2, PROTOCOL_VERSION])
+            assert (await weak.rest())[-2:] == bytes([2, HANDSHAKE_FAILURE])
+        assert place.refused == {"handshake": 2}
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 4096])
+async def test_a_hello_in_many_records_is_served(tmp_path: Path, size: int) -> None:
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            await visitor.send(in_records(client_hello(), size))
+            async with asyncio.timeout(5):
+                reply = await asyncio.get_running_loop().sock_recv(visitor.sock, 3)
+        assert reply[:1] == b"\x16"
+        assert place.hellos == [ClientHello("a.localhost", ())]
+
+
+async def test_a_hello_in_many_segments_is_served(tmp_path: Path) -> None:
+    hello = client_hello(alpn=["http/1.1"])
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            visitor.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for at in range(0, len(hello), 9):
+                await visitor.send(hello[at : at + 9])
+                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                reply = await asyncio.get_running_loop().sock_recv(visitor.sock, 3)
+        assert reply[:1] == b"\x16"
+        assert place.hellos == [ClientHello("a.localhost", (b"http/1.1",))]
+
+
+async def test_a_hello_of_sixty_kilobytes_is_served(tmp_path: Path) -> None:
+    protocols = [f"p{n:04}" + "x" * 200 for n in range(290)]
+    hello = client_hello(alpn=["http/1.1"])
+    at = hello.index(b"\x00\x09\x08http/1.1") - 4
+    listed = b"\x08http/1.1" + b"".join(bytes([len(p)]) + p.encode() for p in protocols)
+    extension = b"\x00\x10" + (len(listed) + 2).to_bytes(2, "big") + len(listed).to_bytes(2, "big") + listed
+    body = bytearray(hello[5:at] + extension + hello[at + 15 :])
+    extensions = 4 + 2 + 32 + 1 + 32
+    extensions += 2 + int.from_bytes(body[extensions : extensions + 2], "big")
+    extensions += 1 + body[extensions]
+    body[extensions : extensions + 2] = (len(body) - extensions - 2).to_bytes(2, "big")
+    body[1:4] = (len(body) - 4).to_bytes(3, "big")
+    whole = in_records(hello[:5] + bytes(body), 16384)
+    assert len(whole) > 59_000
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            for start in range(0, len(whole), 10_000):
+                await visitor.send(whole[start : start + 10_000])
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(5):
+                reply = await asyncio.get_running_loop().sock_recv(visitor.sock, 3)
+        assert reply[:1] == b"\x16"
+        assert place.hellos[0].server_name == "a.localhost"
+        assert len(place.hellos[0].alpn) == 291
+
+
+async def test_a_hello_that_does_not_come_is_given_up_without_spinning(tmp_path: Path) -> None:
+    async with house(tmp_path, PortalTerms(hello_seconds=0.5)) as place:
+        with raw(place) as silent, raw(place) as partial:
+            await partial.send(client_hello()[:100])
+            before, cpu = time.monotonic(), time.process_time()
+            assert await silent.rest() == alert(DECODE_ERROR)
+            assert await partial.rest() == alert(DECODE_ERROR)
+            assert 0.3 < time.monotonic() - before < 2
+            assert time.process_time() - cpu < 0.25
+        assert place.refused == {"hello-timeout": 2}
+
+
+async def test_a_peer_that_ends_in_the_midst_of_its_hello_is_not_waited_for(tmp_path: Path) -> None:
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            await visitor.send(client_hello()[:100])
+            visitor.sock.shutdown(socket.SHUT_WR)
+            assert await visitor.rest() == alert(DECODE_ERROR)
+        assert place.refused == {"hello-truncated": 1}
+
+
+async def test_a_peer_that_says_nothing_and_leaves_costs_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            await visitor.send(b"")
+        await place.until_refused("hello-closed")
+        assert len(place.portal) == 0
+
+
+async def test_a_drip_of_tiny_records_is_given_up(tmp_path: Path) -> None:
+    hello = bytearray(client_hello())
+    hello += bytes(60_000)
+    hello[6:9] = (len(hello) - 9).to_bytes(3, "big")
+    tiny = in_records(bytes(hello), 6)
+    async with house(tmp_path, PortalTerms(hello_seconds=4)) as place:
+        with raw(place) as visitor, contextlib.suppress(OSError):
+            visitor.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for at in range(0, len(tiny), 1100):
+                await visitor.send(tiny[at : at + 1100])
+                if place.refused:
+                    break
+                await asyncio.sleep(0.001)
+            await visitor.rest()
+        assert place.refused == {"hello-fragments": 1}
+
+
+async def test_a_handshake_that_stalls_is_ended(tmp_path: Path) -> None:
+    async with house(tmp_path, PortalTerms(handshake_seconds=0.3)) as place:
+        with raw(place) as visitor:
+            await visitor.send(client_hello())
+            await visitor.rest()
+        await place.until_refused("handshake-timeout")
+        assert place.talks == []
+
+
+async def test_silent_peers_make_room_for_those_who_speak(tmp_path: Path) -> None:
+    async with house(tmp_path, PortalTerms(max_handshakes=3)) as place:
+        with raw(place), raw(place), raw(place), raw(place):
+            talk = await place.visit()
+            await talk.hear(1)
+            talk.transport.abort()
+            await talk.until("lost")
+        assert place.refused["crowded"] in (1, 2)
+
+
+async def test_a_crowd_of_honest_visitors_all_get_in(tmp_path: Path) -> None:
+    async with house(tmp_path, PortalTerms(max_handshakes=4)) as place:
+        talks = await asyncio.gather(*[place.visit() for _ in range(40)])
+        for talk in talks:
+            assert await talk.hear(1) == b"a.localhost\n"
+            talk.transport.abort()
+            await talk.until("lost")
+        assert place.refused == {}
+
+
+async def test_one_address_may_have_so_many_handshakes_and_loopback_any(tmp_path: Path) -> None:
+    strict = PortalTerms(max_handshakes_per_address=2, loopback_exempt=False, hello_seconds=0.4)
+    async with house(tmp_path, strict) as place:
+        with raw(place) as first, raw(place) as second, raw(place) as third:
+            await place.until_refused("address-handshakes")
+            assert await third.rest() == b""
+            assert await first.rest() == await second.rest() == alert(DECODE_ERROR)
+        with raw(place) as later:
+            await later.send(client_hello("gone.localhost"))
+            assert await later.rest() == alert(UNRECOGNIZED_NAME)
+    async with house(tmp_path, PortalTerms(max_handshakes_per_address=1)) as place:
+        with raw(place), raw(place):
+            (await place.visit()).transport.abort()
+        assert place.refused["address-handshakes"] == 0
+
+
+async def test_the_last_descriptors_are_kept_for_agents(tmp_path: Path) -> None:
+    async with house(tmp_path, PortalTerms(visitors_descriptor=1)) as place:
+        with raw(place) as visitor, raw(place) as agent:
+            await visitor.send(client_hello(alpn=["http/1.1"]))
+            assert await visitor.rest() == alert(INTERNAL_ERROR)
+            await agent.send(client_hello(alpn=["wellhead/1"]))
+            async with asyncio.timeout(5):
+                assert await asyncio.get_running_loop().sock_recv(agent.sock, 1) == b"\x16"
+        assert place.refused["descriptors"] == 1
+
+
+async def test_a_bug_in_choosing_costs_one_connection_only(tmp_path: Path) -> None:
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            await visitor.send(client_hello("bug.localhost"))
+            assert await visitor.rest() == alert(INTERNAL_ERROR)
+        (await place.visit()).transport.abort()
+    assert len(reports) == 1
+
+
+async def test_stopping_refuses_newcomers_and_lets_a_handshake_end(tmp_path: Path) -> None:
+    async with house(tmp_path) as place:
+        hello = client_hello()
+        with raw(place) as visitor:
+            await visitor.send(hello[:50])
+            await asyncio.sleep(0.02)
+            place.portal.stop()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", place.port))
+            await visitor.send(hello[50:])
+            async with asyncio.timeout(5):
+                assert await asyncio.get_running_loop().sock_recv(visitor.sock, 1) == b"\x16"
+
+
+async def test_closing_ends_arrivals_in_every_state_and_leaves_no_task(tmp_path: Path) -> None:
+    async with house(tmp_path) as place:
+        with raw(place) as silent, raw(place) as partial, raw(place) as shaking, raw(place) as lingering:
+            await partial.send(client_hello()[:60])
+            await shaking.send(client_hello())
+            await lingering.send(client_hello("gone.localhost"))
+            await place.until_refused("unknown-sni")
+            async with asyncio.timeout(5):
+                await asyncio.get_running_loop().sock_recv(shaking.sock, 1)
+                while len(place.portal) < 3:  # noqa: ASYNC110  # an arrival tells nobody
+                    await asyncio.sleep(0.01)
+            await place.portal.aclose()
+            await place.portal.aclose()
+            for visitor in (silent, partial, shaking, lingering):
+                with contextlib.suppress(ConnectionResetError):
+                    await visitor.rest()
+        assert len(asyncio.all_tasks()) == 1
