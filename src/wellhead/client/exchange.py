@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,8 +129,8 @@ class Peer:
             if isinstance(cause, ssl.SSLError):
                 why = (cause.reason or "handshake failed").replace("_", " ").lower()
                 return DialError(f"cannot reach {self.url}: no TLS there, {why}")
-            if isinstance(cause, OSError) and cause.strerror:
-                return DialError(f"cannot reach {self.url}: {cause.strerror.lower()}")
+            if isinstance(cause, OSError) and cause.errno:
+                return DialError(f"cannot reach {self.url}: {_why(cause)}")
         return DialError(f"cannot reach {self.url}: {escape(str(error)).lower()}")
 
     def answer(self, call: Call[T], response: httpx.Response) -> T:
@@ -149,6 +151,13 @@ class Peer:
                 response.status_code,
                 f"the answer of {self.url} to {call.method} {call.path} is not of this API",
             ) from None if isinstance(error, ValidationError) else error
+
+
+def _why(error: OSError) -> str:
+    # asyncio puts a sentence of its own into strerror; a resolver's number is none of the system's.
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno).lower()
+    return (error.strerror or str(error)).lower()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

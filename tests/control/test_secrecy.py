@@ -1,0 +1,90 @@
+"""Canaries: secrets put into every input show up in no log line, at any level, and in no answer."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from wellhead.control.store import Store
+from wellhead.logs import LineFormatter
+from wellhead.model import access
+from wellhead.model.access import Secret
+from wellhead.model.records import OrganizationId, TlsMode
+
+
+@pytest.fixture
+def everything() -> Iterator[io.StringIO]:
+    """What all loggers, libraries' too, write at DEBUG."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handler, level = logging.StreamHandler(stream), root.level
+    handler.setFormatter(LineFormatter())
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield stream
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def halves(secret: Secret) -> list[str]:
+    """The whole, and pieces of the secret half that are long enough to be no chance."""
+    body = secret.reveal().partition("_")[2][8:-6]
+    return [secret.reveal(), body[:10], body[-10:]]
+
+
+async def test_secrets_in_wrong_places_are_neither_logged_nor_answered(
+    api: httpx.AsyncClient, stranger: httpx.AsyncClient, everything: io.StringIO
+) -> None:
+    canary = access.mint(access.API_KEY)
+    text = canary.reveal()
+    answers = [
+        await stranger.get("/api/v1/tunnels/", headers={"X-API-Key": text}),
+        await stranger.get("/api/v1/tunnels/", headers={"Authorization": f"Bearer {text}"}),
+        await stranger.get(f"/{text}", headers={text: text}),
+        await api.get(f"/tunnels/{text}"),
+        await api.get("/tunnels/", params={"name": text}),
+        await api.get(f"/{text}", params={text: text}),
+        await api.request("PUT", f"/tunnels/{text}"),
+        await api.post("/tunnels/", content=text, headers={"Content-Type": "application/json"}),
+        await api.post("/tunnels/", content=text, headers={"Content-Type": text}),
+        await api.post("/tunnels/", json={"tunnel_name": text}),
+        await api.post("/tunnels/", json={"tunnel_name": "x" * 30 + text}),
+        await api.post("/tunnels/", json={"tunnel_name": "abc", "tls_mode": text}),
+        await api.post("/tunnels/", json={"tunnel_name": "abc", text: 1}),
+        await api.post("/tunnels/", json={"tunnel_name": "abc", "description": [text]}),
+        await api.post("/tunnels/", json={"tunnel_name": "abc", "metadata": text}),
+    ]
+    assert {answer.status_code for answer in answers} >= {401, 404, 405, 415, 422}
+    for piece in halves(canary):
+        assert piece not in everything.getvalue().replace("\\", "")
+        for answer in answers:
+            assert piece not in answer.text + str(answer.headers)
+
+
+async def test_issued_secrets_are_not_logged_whatever_is_done_with_them(
+    store: Store,
+    api: httpx.AsyncClient,
+    admin: Secret,
+    organization: OrganizationId,
+    everything: io.StringIO,
+) -> None:
+    _, key = await store.create_key(organization, [access.ADMIN])
+    _, other = await store.create_organization("theirs")
+    made = await api.post("/tunnels/", json={"tunnel_name": "my-agent"})
+    secret = Secret(made.json()["connect_secret"])
+    for given in (admin, key, secret):
+        await store.directory.admit("my-agent", given, "192.0.2.7", "test")
+    with pytest.raises(Exception) as caught:  # whatever is raised
+        await store.directory.admit("my-agent", other, "192.0.2.7", "test")
+    with pytest.raises(Exception) as conflict:
+        await store.create_tunnel(organization, "my-agent", TlsMode.EDGE)
+    assert "tunnel created" in everything.getvalue() and "aiosqlite" in everything.getvalue()
+    shown = everything.getvalue()
+    for error in (caught.value, conflict.value, conflict.value.__cause__):
+        shown += f"{error!r} {error}"
+    for issued in (admin, key, other, secret):
+        for piece in halves(issued):
+            assert piece not in shown
