@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from tests.client.conftest import served
+from tests.kit.asgi import served
 from wellhead.client import AsyncClient, Client
 from wellhead.client.client import AsyncTunnels, Tunnels
 from wellhead.errors import (

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from fastapi import FastAPI
 
-from tests.client.conftest import served
+from tests.kit.asgi import served
 from wellhead.control.store import Store
 from wellhead.errors import SecretRejected
 from wellhead.model import access
