@@ -31,7 +31,8 @@ CONTROL = """
 """.split()
 FORWARDED = """
     forwarded x-forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port
-    x-forwarded-anything x-original-forwarded-for x-real-ip true-client-ip cf-connecting-ip x-client-ip x-cluster-client-ip
+    x-forwarded-anything x-original-forwarded-for x-real-ip true-client-ip cf-connecting-ip
+    x-client-ip x-cluster-client-ip
     fastly-client-ip x-request-id
 """.split()
 
