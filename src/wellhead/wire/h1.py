@@ -234,7 +234,11 @@ def _response_fault(head: bytes) -> HttpError:
     if head.count(b"\n") > REPLY_LIMITS.fields + 2:
         return HttpError(502, "too-many-fields", f"more than {REPLY_LIMITS.fields}")
     line = _status_line(head)
-    return HttpError(502, "status-line" if line is None else fault(head[line.end() :]))
+    if line is None:
+        return HttpError(502, "status-line")
+    if head[-4:] != b"\r\n\r\n":
+        return HttpError(502, "no-blank-line")
+    return HttpError(502, fault(head[line.end() : -2]))
 
 
 def parse_response(head: bytes, method: bytes, *, upgrade: bool = False) -> ResponseHead:

@@ -23,7 +23,7 @@ from wellhead.wire.hostname import read_authority
 
 _KEPT = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
 # Registered codings that we do not undo: not malformed, so 501 rather than 400 (RFC 9112 section 6.1).
-_CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity"))
+_CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
 
 
 class RequestFields(NamedTuple):
@@ -93,7 +93,11 @@ _DEAF = _Deaf()
 
 
 def _ask_llhttp(block: bytes) -> None:
-    """A second opinion from the parser that much of the world runs on: 0.4 to 0.8 µs."""
+    """A second opinion from the parser that much of the world runs on: 0.4 to 0.8 µs.
+
+    Of what RFC 9110 allows it refuses one thing only, and rightly: a tab behind ``chunked``, at which
+    parsers are known to differ.
+    """
     try:
         HttpRequestParser(_DEAF).feed_data(b"GET / HTTP/1.1\r\n%b\r\n" % block)
     except HttpParserUpgrade:
@@ -121,7 +125,7 @@ def _coding_fault(coding: bytes) -> HttpError:
     codings = [one.strip(b" \t") for one in coding.split(b",")]
     if codings[-1] == b"chunked":
         codings.pop()
-    known = bool(codings) and codings != [b"identity"] and _CODINGS.issuperset(codings)
+    known = bool(codings) and _CODINGS.issuperset(codings)
     return HttpError(501 if known else 400, "transfer-encoding")
 
 
