@@ -51,7 +51,7 @@ class Status(enum.Enum):
     CONNECTING = "connecting"  # for the first time
     CONNECTED = "connected"
     RECONNECTING = "reconnecting"  # no session: visitors get 503
-    DRAINING = "draining"  # the session takes no new streams; a new one is being dialled, or we are leaving
+    DRAINING = "draining"  # the edge is leaving: its session finishes, a new one is being dialled
     CLOSED = "closed"
 
 
@@ -93,6 +93,7 @@ class Uplink:
         on_welcome: OnWelcome,
         times: UplinkTimes | None = None,
         backoff: Backoff | None = None,
+        clock: Callable[[], float] = boot_time,
     ) -> None:
         self.status = Status.CONNECTING
         self._edge = edge
@@ -102,6 +103,7 @@ class Uplink:
         self._on_welcome = on_welcome
         self._times = times or UplinkTimes()
         self._backoff = backoff or Backoff()
+        self._clock = clock  # seconds that go on while the machine sleeps
         self._loop = asyncio.get_running_loop()
         self._live: set[Session] = set()  # welcomed and not lost
         self._current: Session | None = None  # the youngest of them
@@ -141,8 +143,6 @@ class Uplink:
     async def aclose(self, drain_seconds: float = 0.0) -> None:
         """Ask the edge for no new streams, let the open ones finish, and hang up; then ``run`` returns."""
         self._closing = True
-        if self._live:
-            self._change(Status.DRAINING, None)
         for session in self._live:
             session.drain(Reason.CANCELLED, 0, "the agent is leaving")
         until = self._loop.time() + drain_seconds
@@ -241,7 +241,7 @@ class Uplink:
         self._stirred.clear()
         until = self._loop.time() + seconds
         while (left := until - self._loop.time()) > 0 and not self._closing:
-            looked = boot_time()
+            looked = self._clock()
             glance = min(left, _GLANCE_SECONDS)
             try:
                 async with asyncio.timeout(glance):
@@ -249,7 +249,7 @@ class Uplink:
                 self._stirred.clear()
             except TimeoutError:
                 pass
-            if boot_time() - looked > glance + 2 * _GLANCE_SECONDS:
+            if self._clock() - looked > glance + 2 * _GLANCE_SECONDS:
                 return
 
     def _change(self, status: Status, error: WellheadError | None) -> None:
