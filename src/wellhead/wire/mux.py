@@ -353,13 +353,14 @@ class MuxStream:
         if size:
             queue.append(data)
             self._queued += size
-        queued = self._queued
-        blocked = queued > HIGH_WATER or queued > self._credit
-        if blocked:
-            self._flags |= _BLOCKED
         if not self._flags & _HAS_TURN and self._can_go():
             self._mux._give_turn(self)
-        return not blocked
+        # Asked after the turn, which may already have written: the writer then never hears ``on_writable``.
+        queued = self._queued
+        if queued <= HIGH_WATER and queued <= self._credit:
+            return True
+        self._flags |= _BLOCKED
+        return False
 
     def _can_go(self) -> bool:
         """Whether a turn would put something on the wire."""
