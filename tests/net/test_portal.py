@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,9 +68,11 @@ class House:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def visit(self, name: str = "a.localhost", host: str = "localhost", **options: str) -> Talk:
+    async def visit(
+        self, name: str = "a.localhost", host: str = "localhost", alpn: Sequence[str] = ()
+    ) -> Talk:
         _, talk = await dial_tls(
-            host, self.port, server_hostname=name, context=trusting(self.ca), protocol_factory=Talk,
+            host, self.port, server_hostname=name, context=trusting(self.ca, alpn), protocol_factory=Talk,
             timeout_seconds=5,
         )  # fmt: skip
         return talk
@@ -359,6 +361,17 @@ async def test_the_last_descriptors_are_kept_for_agents(tmp_path: Path) -> None:
             async with asyncio.timeout(5):
                 assert await asyncio.get_running_loop().sock_recv(agent.sock, 1) == b"\x16"
         assert place.refused["descriptors"] == 1
+
+
+async def test_an_agent_is_given_up_sooner_than_a_visitor_who_may_read_slowly(tmp_path: Path) -> None:
+    async with house(tmp_path, PortalTerms(write_idle_seconds=60)) as place:
+        for protocol, milliseconds in (("http/1.1", 65_000), ("wellhead/1", 15_000)):
+            talk = await place.visit(alpn=[protocol])
+            sock = place.talks[-1].transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+            talk.transport.abort()
+            await talk.until("lost")
 
 
 async def test_a_bug_in_choosing_costs_one_connection_only(tmp_path: Path) -> None:

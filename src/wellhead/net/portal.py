@@ -24,9 +24,16 @@ from typing import Final
 from wellhead.errors import ClientHelloError
 from wellhead.net.acceptor import Acceptor
 from wellhead.net.loop import file_limit
-from wellhead.net.sockets import USER_TIMEOUT_SECONDS, address_group, is_loopback, tune
+from wellhead.net.sockets import CARRIER_LOWAT_BYTES, address_group, is_loopback, tune
 from wellhead.net.tls import accept_tls
-from wellhead.wire.sni import DECODE_ERROR, INTERNAL_ERROR, ClientHello, Need, alert, read_client_hello
+from wellhead.wire.sni import (
+    DECODE_ERROR,
+    INTERNAL_ERROR,
+    ClientHello,
+    Need,
+    alert,
+    read_client_hello,
+)
 
 MAX_HELLO_BYTES: Final = 80 * 1024  # the longest hello and the headers of many small records
 MAX_LOOKED_BYTES: Final = 384 * 1024  # read in all looks at one hello: a drip of tiny records costs no more
@@ -261,8 +268,10 @@ class _Arrival:
         self._leave_loop()
         portal = self._portal
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        patience = USER_TIMEOUT_SECONDS if way.privileged else portal.terms.write_idle_seconds + 5
-        tune(self._sock, user_timeout_seconds=patience)
+        if way.privileged:
+            tune(self._sock, notsent_lowat_bytes=CARRIER_LOWAT_BYTES)
+        else:
+            tune(self._sock, user_timeout_seconds=portal.terms.write_idle_seconds + 5)
         self.task = portal._loop.create_task(self._shake(way, hello))
         self.task.add_done_callback(self._shaken)
 
