@@ -25,7 +25,6 @@ BLOCK = rb"(?:[" + TCHAR + rb"]++:" + VALUE + rb"\r\n)*+"
 _block = re.compile(BLOCK).fullmatch
 _longest_good = re.compile(BLOCK).match
 _token = re.compile(rb"[" + TCHAR + rb"]++").fullmatch
-_number = re.compile(rb"0?(?:0|[1-9][0-9]*+)").fullmatch
 
 MAX_NUMBER = 19  # digits of a Content-Length
 
@@ -163,7 +162,8 @@ def content_length(value: bytes, status: int) -> int:
     """Raises:
     HttpError: not 1 to 19 digits, or more than one leading zero (A3): other parsers may read it otherwise.
     """
-    if len(value) > MAX_NUMBER or _number(value) is None:
+    # bytes.isdigit knows ASCII digits only, unlike that of str.
+    if len(value) > MAX_NUMBER or not value.isdigit() or (value[:2] == b"00" and len(value) > 2):
         raise HttpError(status, "content-length")
     return int(value)
 
