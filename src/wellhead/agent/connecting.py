@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
 import sys
@@ -92,14 +93,16 @@ async def _open(options: Options) -> TunnelListener:
         upstream_context = client_context(
             ca_file=as_path(options.upstream_ca_file), verify=options.verify_upstream, alpn=[ALPN_HTTP]
         )
-    target = await _find(options, upstream)
-    pool = UpstreamPool(
+    make_pool = functools.partial(
+        UpstreamPool,
         upstream,
         ssl_context=upstream_context,
         host_header=options.host_header,
         limits=options.limits,
         on_exchange=options.on_request,
     )
+    pool = make_pool()  # what is wrong with the upstream's options shows before anything is created
+    target = await _find(options, upstream)
     for number, credential in enumerate(target.credentials, 1):
         listener = TunnelListener(_plan(options, target, credential), pool, options.on_status)
         try:
@@ -107,7 +110,8 @@ async def _open(options: Options) -> TunnelListener:
         except SecretRejected:
             if number == len(target.credentials):
                 raise
-            continue  # a secret that was rotated meanwhile: the key still opens the door
+            pool = make_pool()  # a secret that was rotated meanwhile: the key still opens the door
+            continue
         except BaseException:
             await listener.abandon()
             raise
