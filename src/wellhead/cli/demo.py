@@ -134,9 +134,12 @@ async def _visit(url: str, ca_file: Path, mark: str) -> None:
         timeout=VISIT_SECONDS,
     ) as visitor:
         name = {"sni_hostname": parts.hostname}
-        await _page(visitor, name, url, mark)
-        await _echo(visitor, name)
-        await _events(visitor, name)
+        try:
+            await _page(visitor, name, url, mark)
+            await _echo(visitor, name)
+            await _events(visitor, name)
+        except httpx.HTTPError as error:
+            raise UpstreamError(f"the visit to {url} failed: {type(error).__name__} {error}") from error
 
 
 async def _page(visitor: httpx.AsyncClient, name: dict[str, str | None], url: str, mark: str) -> None:

@@ -39,6 +39,7 @@ _PAGE = """<!doctype html>
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
     block_on_close = False  # an open event stream must not hold up the end
     mark = ""
     count = 0
@@ -49,6 +50,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: else the second waits 40 ms for an ACK
     server: _Server
 
     def do_GET(self) -> None:

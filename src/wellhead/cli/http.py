@@ -26,6 +26,7 @@ from wellhead.errors import (
 from wellhead.net import loop
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 from wellhead.net.upstream_dial import connect as dial
+from wellhead.wire.headers import HostPolicy
 
 PROBE_SECONDS = 2.0
 
@@ -47,6 +48,7 @@ class HttpOptions:
 def run_http(options: HttpOptions) -> None:
     """Forward until a signal."""
     upstream = parse_upstream(options.upstream)
+    HostPolicy(options.host_header, upstream)  # a wrong one is told before anything is dialled
     logs.configure("error")  # what an agent has to say is told here in other words
     try:
         loop.run(_forward(options, upstream))

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import signal
+import threading
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.kit.programs import Agent, Edge, quiet_port, run
+from wellhead.agent import Status
+from wellhead.cli.exit import ExitCode
+from wellhead.cli.http import state_line
+from wellhead.cli.main import run as run_here
+from wellhead.errors import DialError
+
+
+class _Hello(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = f"hello {self.path}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[int]:
+    with HTTPServer(("127.0.0.1", 0), _Hello) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with Edge(tmp_path_factory.mktemp("edge") / "home") as edge:
+        yield edge
+
+
+def _get(edge: Edge, agent: Agent, path: str) -> str:
+    """A visit over the plain port, by its number: not every resolver knows names under localhost."""
+    request = urllib.request.Request(f"http://127.0.0.1:{edge.http}{path}")
+    request.add_header("Host", f"{agent.hostname}:{edge.http}")
+    with urllib.request.urlopen(request, timeout=20) as reply:
+        text: str = reply.read().decode()
+    return text
+
+
+@pytest.mark.parametrize(
+    ("upstream", "complaint"),
+    [
+        ("0", "port must be 1..65535"),
+        ("99999", "port must be 1..65535"),
+        ("-1", "no such option"),
+        ("abc", "has no port"),
+        ("http://", "has no valid host"),
+        ("ftp://x", "upstream scheme must be http, https or unix, not 'ftp'"),
+        ("http://x/path", "must not have a path"),
+        ("http://user:secret@x", "must not carry a user name or password"),
+        ("unix:relative", "needs an absolute path"),
+        ("a b:80", "has no valid host"),
+        ("", "has no port"),
+    ],
+)
+def test_a_wrong_upstream_is_one_line_and_code_2(
+    upstream: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here(["http", upstream]) == ExitCode.USAGE
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and complaint in told and "secret" not in told
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "complaint"),
+    [
+        (["--name", "A"], ExitCode.USAGE, "characters, 3 to 63 are allowed"),
+        (["--name", "Big-Name"], ExitCode.USAGE, "only a-z, 0-9 and - are allowed"),
+        (["--host-header", "a b", "--url", "https://localhost:1", "--api-key", "k"], ExitCode.USAGE, "a b"),
+        (["--url", "ftp://x", "--api-key", "k"], ExitCode.USAGE, "is not a server's URL"),
+        (["--url", "abc", "--api-key", "k"], ExitCode.USAGE, "is not a server's URL"),
+        (["--url", "http://example.com", "--api-key", "k"], ExitCode.USAGE, "in clear"),
+        (["--url", "https://x/path", "--api-key", "k"], ExitCode.USAGE, "and nothing more"),
+        (["--url", "https://localhost:1"], ExitCode.SETTINGS, "no API key is known"),
+        (["--url", "https://localhost:1", "--api-key", "a b"], ExitCode.USAGE, "holds a character"),
+        (
+            ["--url", "https://localhost:1", "--api-key", "k", "--ca-file", "/nowhere.pem"],
+            ExitCode.SETTINGS,
+            "/nowhere.pem",
+        ),
+        ([], ExitCode.SETTINGS, "no server is known"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_option_is_one_line_and_a_code(
+    options: list[str], code: ExitCode, complaint: str, tmp_path: Path
+) -> None:
+    ended = run("http", "8000", *options, home=tmp_path / "home")
+    assert ended.returncode == code, ended.stderr
+    assert ended.stderr.startswith("error: ") and complaint in ended.stderr
+    assert "Traceback" not in ended.stderr and ended.stdout == ""
+
+
+def test_a_server_that_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
+    url = f"https://localhost:{quiet_port()}"
+    ended = run("http", "8000", "--url", url, "--api-key", "wh_x", home=tmp_path / "home")
+    assert ended.returncode == ExitCode.UNREACHABLE
+    first, hint = ended.stderr.splitlines()
+    assert first.startswith("error: ") and url in first and "refused" in first
+    assert "wellhead up" in hint
+
+
+def test_an_authority_that_is_not_trusted_is_code_6(edge: Edge, tmp_path: Path) -> None:
+    url = edge.api.removesuffix("/api/v1")
+    ended = run("http", "8000", "--url", url, "--api-key", "wh_x", home=tmp_path / "home")
+    assert ended.returncode == ExitCode.UNTRUSTED
+    assert ended.stderr.splitlines()[-1].startswith("hint: give --ca-file")
+
+
+def test_a_wrong_key_is_code_4(edge: Edge, tmp_path: Path) -> None:
+    url = edge.api.removesuffix("/api/v1")
+    ended = run(
+        "http", "8000", "--url", url, "--api-key", "wh_x", "--ca-file", str(edge.ca), home=tmp_path / "home"
+    )
+    assert ended.returncode == ExitCode.REFUSED
+    assert ended.stderr.splitlines()[-1].startswith("hint: give --api-key")
+
+
+def test_on_the_servers_machine_no_option_is_needed(edge: Edge, upstream: int) -> None:
+    with edge.agent(upstream) as agent:
+        assert _get(edge, agent, "/a?b=c") == "hello /a?b=c"
+        agent.line(r"^GET +/a\?b=c 200 [0-9.]+ ms 12 B$")
+        assert agent.stop(signal.SIGINT) == ExitCode.OK
+    assert agent.out[0] == f"https://{agent.hostname}:{edge.https} -> http://localhost:{upstream}"
+    assert agent.out[1] == f"http://{agent.hostname}:{edge.http} -> http://localhost:{upstream}"
+    assert "error" not in agent.text and "Traceback" not in agent.text
+
+
+def test_a_made_up_name_is_remembered_for_its_upstream(edge: Edge, upstream: int) -> None:
+    names = set()
+    for _ in range(2):
+        with edge.agent(upstream) as agent:
+            names.add(agent.name)
+            assert agent.stop() == ExitCode.OK
+    assert len(names) == 1
+    assert all(len(part) >= 3 for part in names.pop().split("-"))
+
+
+def test_an_upstream_that_is_not_there_yet_is_told_and_then_served(edge: Edge) -> None:
+    port = quiet_port()
+    with edge.agent(port, "--name", "late-riser") as agent:
+        agent.line(r"the upstream does not answer yet \(.*refused\); visitors get 502 until it does")
+        with HTTPServer(("127.0.0.1", port), _Hello) as server:
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+            assert _get(edge, agent, "/") == "hello /"
+            thread.join()
+        assert agent.stop() == ExitCode.OK
+
+
+def test_the_state_of_the_connection_is_told(tmp_path: Path, upstream: int) -> None:
+    home = tmp_path / "home"
+    with Edge(home) as first:
+        ports = ("--https", f"127.0.0.1:{first.https}", "--http", f"127.0.0.1:{first.http}")
+        agent = first.agent(upstream)
+        first.kill()
+    with agent:
+        agent.line(r"^no connection: .*; dialling again$")
+        mark = agent.mark()
+        with Edge(home, https=ports[1], http=ports[3]):
+            agent.line(r"^connected$", after=mark)
+        assert agent.stop(signal.SIGINT) == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "line"),
+    [
+        (Status.CONNECTED, None, "connected"),
+        (Status.RECONNECTING, DialError("refused"), "no connection: refused; dialling again"),
+        (Status.DRAINING, None, "the server is leaving; moving to a new connection"),
+        (Status.CONNECTING, None, None),
+        (Status.CLOSED, None, None),
+    ],
+)
+def test_a_change_of_the_connection_in_a_persons_words(
+    status: Status, error: DialError | None, line: str | None
+) -> None:
+    assert state_line(status, error) == line
