@@ -476,6 +476,7 @@ class HttpConnection(asyncio.Protocol):
             return True
         assert stream is not None and transport is not None
         self._state = _CLOSED
+        self._drop_lifeline()  # it would keep the socket open behind the raw connection's back
         self._stream = None
         draft, self._draft = self._draft, None
         raw = RawConnection(self._pool, stream, draft)
