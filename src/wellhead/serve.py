@@ -44,6 +44,7 @@ from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
 
 _log = Log("wellhead.serve")
+BODY_GRACE_SECONDS = 10.0  # how long a request's body may be slow before its speed is judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +167,19 @@ def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
             fields=settings.max_fields,
         ),
         max_trailer_bytes=settings.max_trailer_bytes,
+        max_chunk_extension_bytes=settings.max_chunk_extension_bytes,
+        max_reply_head_bytes=settings.max_reply_head_bytes,
+        max_interim_heads=settings.max_interim_heads,
+        max_pipelined=settings.max_pipelined,
         head_seconds=settings.head_seconds,
         body_idle_seconds=settings.body_idle_seconds,
         body_min_bytes_per_second=settings.body_min_bytes_per_second,
-        body_grace_seconds=10.0,
+        body_grace_seconds=BODY_GRACE_SECONDS,
         write_idle_seconds=settings.write_idle_seconds,
         idle_seconds=settings.idle_seconds,
         reply_seconds=settings.reply_seconds,
-        half_close_seconds=5.0,
-        linger_seconds=1.0,
+        half_close_seconds=settings.half_close_seconds,
+        linger_seconds=settings.linger_seconds,
         max_unread_bytes=settings.max_unread_bytes,
         unread_seconds=settings.unread_seconds,
         websocket_ping_seconds=settings.websocket_ping_seconds,

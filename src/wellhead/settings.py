@@ -185,6 +185,14 @@ class ServerSettings(BaseSettings):
     reply_seconds: PositiveFloat = Field(
         120.0, description="Longest wait for an upstream's reply head; beyond: 504."
     )
+    half_close_seconds: NonNegativeFloat = Field(
+        5.0,
+        description="How long a visitor that ended its half may wait for a reply to begin; then it is taken"
+        " for gone.",
+    )
+    linger_seconds: NonNegativeFloat = Field(
+        1.0, description="How long a connection that we close is read on, so that the last reply arrives."
+    )
     drain_seconds: NonNegativeFloat = Field(30.0, description="For open exchanges to finish after SIGTERM.")
 
     max_connections: NonNegativeInt = Field(

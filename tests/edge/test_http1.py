@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
@@ -22,7 +22,8 @@ from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.streams import HeadKind, Reason
 
 TERMS = VisitorTerms(
-    head=HeadLimits(), max_trailer_bytes=8192, head_seconds=10, body_idle_seconds=30,
+    head=HeadLimits(), max_trailer_bytes=8192, max_chunk_extension_bytes=256, max_reply_head_bytes=65536,
+    max_interim_heads=16, max_pipelined=16, head_seconds=10, body_idle_seconds=30,
     body_min_bytes_per_second=500, body_grace_seconds=10, write_idle_seconds=60, idle_seconds=620,
     reply_seconds=120, half_close_seconds=5, linger_seconds=1, max_unread_bytes=65536, unread_seconds=1,
     websocket_ping_seconds=20, websocket_pings_per_second=100,
@@ -39,6 +40,9 @@ POST = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
 class NoTunnels:
     def tunnel(self, name: str) -> TunnelView | None:
         return None
+
+    def on_removed(self, call: Callable[[TunnelId], None]) -> None:
+        raise NotImplementedError
 
     async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
         raise NotImplementedError

@@ -102,7 +102,7 @@ class AccessLog:
         if second != self._second:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        if not _plain(target):
+        if not _plain(target) or b"wh" in target:  # a credential pasted into an address is masked
             target = escape(target[:MAX_TARGET].decode("latin-1")).encode()
         return (
             b"%b.%03dZ access %b=%b peer=%b method=%b target=%b status=%d in=%d out=%d first_ms=%.1f ms=%.1f"

@@ -80,7 +80,7 @@ class Edge:
             terms.visitor,
             terms.counts,
         )
-        self._portals: list[Portal] = []
+        self._portal: Portal | None = None
         self._plain: list[asyncio.Server] = []
         self.metrics.watch("wellhead_sessions", "Live sessions.", lambda: len(self.registry))
         self.metrics.watch("wellhead_visitors", "Open visitors' connections.", lambda: len(self.ingress))
@@ -88,19 +88,17 @@ class Edge:
     async def start(self, https: list[socket.socket], http: list[socket.socket]) -> None:
         """Accept on listening sockets, which belong to the edge from here on."""
         loop = asyncio.get_running_loop()
-        for sock in https:
-            local = _is_loopback(sock)
-            portal = Portal([sock], self._chooser(local), self._terms.portal, self._refused)
-            self._portals.append(portal)
-            portal.start()
+        local = all(map(_is_loopback, https))
+        self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refused)
+        self._portal.start()
         for sock in http:
             local = _is_loopback(sock)
             self._plain.append(await loop.create_server(self._visitor(local), sock=sock, backlog=BACKLOG))
 
     async def drain(self) -> None:
         """Accept nothing new, let what is open finish, tell agents to go elsewhere; then close."""
-        for portal in self._portals:
-            portal.stop()
+        if self._portal is not None:
+            self._portal.stop()
         for server in self._plain:
             server.close()
         self.gate.drain()
@@ -112,8 +110,8 @@ class Edge:
             server.close()
         self.ingress.close()
         await self.gate.close()
-        for portal in self._portals:
-            await portal.aclose()
+        if self._portal is not None:
+            await self._portal.aclose()
         await self._scrapes.close()
         self._log.close()
 

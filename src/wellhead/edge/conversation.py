@@ -47,7 +47,7 @@ class Conversation:
     __slots__ = (
         "_bytes_in", "_bytes_out", "_closing_at", "_exchange", "_from_agent", "_from_visitor", "_heard",
         "_heard_bytes", "_loop", "_over", "_owed", "_pings", "_second", "_stream", "_terms", "_transport",
-        "_unanswered", "_visitor",
+        "_unanswered", "_uploaded", "_visitor",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,7 @@ class Conversation:
         self._bytes_out = 0
         self._owed = 0
         self._closing_at = 0.0  # when we cut a visitor that does not close, 0: not closing
+        self._uploaded = False  # our half of the stream is ended
         self._over = False
 
     def start(self, from_agent: Buffer, from_visitor: bytes) -> None:
@@ -94,10 +95,11 @@ class Conversation:
             return
         self._bytes_in += len(data)
         follower = self._from_visitor
+        before = follower.pings
         try:
             count = follower.feed(data)
-            if follower.pings != self._pings:
-                self._count_pings(follower.pings)
+            if follower.pings != before:
+                self._count_pings(before, follower.pings)
         except WebSocketError as error:
             self._stream.reset(Reason.PROTOCOL)
             self._close_visitor(error.close_code, error.reason)
@@ -105,18 +107,18 @@ class Conversation:
         if count and not self._stream.send(data if count == len(data) else data[:count]):
             self._visitor.pause_upload()
 
-    def _count_pings(self, pings: int) -> None:
+    def _count_pings(self, before: int, pings: int) -> None:
         now = self._loop.time()
         if now - self._second >= 1:
-            self._second, self._pings = now, pings
-        elif pings - self._pings > self._terms.websocket_pings_per_second:
+            self._second, self._pings = now, before
+        if pings - self._pings > self._terms.websocket_pings_per_second:
             raise WebSocketError(POLICY_VIOLATION, "ping-flood")
 
     def visitor_ended(self) -> bool:
         """The visitor ended its half; True keeps the connection for the other half."""
         if self._over or self._closing_at:
             return False
-        self._stream.send(b"", True)
+        self._end_upload()
         return self._transport.can_write_eof()
 
     def visitor_lost(self) -> None:
@@ -153,6 +155,7 @@ class Conversation:
         if end:
             self._over = True
             self._stream.consumed(self._owed + size)
+            self._end_upload()  # nothing that the visitor may still say has a reader
             self._transport.close()
             self._conclude("")
         elif self._visitor.choked:
@@ -168,6 +171,11 @@ class Conversation:
         self._visitor.resume_upload()
 
     # Ends
+
+    def _end_upload(self) -> None:
+        if not self._uploaded:
+            self._uploaded = True
+            self._stream.send(b"", True)
 
     def drain(self) -> None:
         """Ask the visitor to come again: the edge restarts."""

@@ -6,6 +6,7 @@ time (``admit``, ``is_admin``) is awaited, and happens once per session or per s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from wellhead.model.access import Secret
@@ -17,6 +18,9 @@ __all__ = ["Directory", "TunnelView"]
 class Directory(Protocol):
     def tunnel(self, name: str) -> TunnelView | None:
         """The tunnel of this name that may be routed to, or None. Lower case, a single label."""
+
+    def on_removed(self, call: Callable[[TunnelId], None]) -> None:
+        """Have ``call`` told, at once, of each tunnel that may no longer be routed to."""
 
     async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
         """Check an agent's credential for a tunnel, given by name or id.

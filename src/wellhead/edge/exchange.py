@@ -20,8 +20,6 @@ from wellhead.wire.headers import ReplyFacts, read_interim, read_reply, read_tra
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 from wellhead.wire.ws import check_accept
 
-MAX_INTERIM = 16  # 1xx heads before the reply; more are an attack or a bug
-
 _PAGES = {
     Reason.REFUSED: pages.BUSY,
     Reason.UPSTREAM_UNREACHABLE: pages.UNREACHABLE,
@@ -69,6 +67,15 @@ class Visitor(Protocol):
         """The exchange is over: the next request may begin."""
 
 
+class Terms(Protocol):
+    """The limits of a reply."""
+
+    @property
+    def max_interim_heads(self) -> int: ...
+    @property
+    def max_reply_head_bytes(self) -> int: ...
+
+
 class Exchange:
     """See the module. ``clock`` gives loop seconds; ``log`` takes the access line's fields."""
 
@@ -97,6 +104,7 @@ class Exchange:
         request_id: bytes,
         place: str,
         name: str,
+        terms: Terms,
         clock: Callable[[], float],
         log: Callable[[accesslog.Fields], None],
     ) -> None:
@@ -106,6 +114,7 @@ class Exchange:
         self.request_id = request_id
         self.place = place
         self.name = name
+        self._terms = terms
         self._clock = clock
         self._log = log
         self.began = self.progress = clock()
@@ -223,6 +232,8 @@ class Exchange:
     # The reply
 
     def _facts(self, head: bytes) -> ReplyFacts:
+        if len(head) > self._terms.max_reply_head_bytes:
+            raise HttpError(502, "reply-head-too-large")
         line = self._line
         if line is None:
             return read_reply(head, self.method, upgrade=bool(self._websocket_key))
@@ -266,7 +277,7 @@ class Exchange:
 
     def _on_interim(self, head: bytes) -> None:
         self._interims += 1
-        if self.status or self._interims > MAX_INTERIM:
+        if self.status or self._interims > self._terms.max_interim_heads:
             raise HttpError(502, "too-many-interim")
         self.progress = self._clock()
         self.visitor.send_interim(read_interim(head))

@@ -64,6 +64,7 @@ class Gate:
         self._admitted: dict[Session, TunnelView] = {}
         self._failures: dict[str, list[float]] = {}  # address -> times of rejected credentials
         self._draining = False
+        directory.on_removed(self.end_tunnel)
 
     def session(self) -> Session:
         """A protocol for a connection whose ALPN was the native carrier's."""

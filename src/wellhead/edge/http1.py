@@ -138,7 +138,7 @@ class Http1Visitor(asyncio.Protocol):
             self._skip_body(data)
         elif state is _BUSY:
             self._buffer = self._buffer + data if self._buffer else data
-            if len(self._buffer) > self._terms.head.head:
+            if self._read_enough_ahead():
                 self._pause()
 
     def eof_received(self) -> bool:
@@ -219,7 +219,8 @@ class Http1Visitor(asyncio.Protocol):
         if fields.websocket:
             check_handshake(line.method, fields)
         if fields.chunked:
-            self._body = ChunkedBody(400, self._terms.max_trailer_bytes)
+            terms = self._terms
+            self._body = ChunkedBody(400, terms.max_trailer_bytes, terms.max_chunk_extension_bytes)
         else:
             self._body = LengthBody(fields.content_length) if fields.content_length else None
         self._buffer = b""
@@ -253,7 +254,7 @@ class Http1Visitor(asyncio.Protocol):
             found = pages.UNKNOWN
         request_id = ingress.request_id()
         self._exchange = exchange = Exchange(
-            self, self._method, target, request_id, place, name, self._clock, self._log
+            self, self._method, target, request_id, place, name, self._terms, self._clock, self._log
         )
         if isinstance(found, Page):
             self._turn_away(found, rest)
@@ -467,6 +468,11 @@ class Http1Visitor(asyncio.Protocol):
         if self._buffer:  # pipelined: not from here, replies of ours would nest
             self._ingress.loop.call_soon(self._next)
 
+    def _read_enough_ahead(self) -> bool:
+        """Whether what waits behind the running request is enough: its bytes, or the heads among them."""
+        terms, buffer = self._terms, self._buffer
+        return len(buffer) > terms.head.head or buffer.count(b"\r\n\r\n") >= terms.max_pipelined
+
     def _next(self) -> None:
         if self._state is _IDLE and self._buffer:
             data, self._buffer = self._buffer, b""
@@ -480,7 +486,7 @@ class Http1Visitor(asyncio.Protocol):
         if exchange is None:
             exchange = self._exchange = Exchange(
                 self, self._method or b"-", b"-", self._ingress.request_id(), "none", "",
-                self._clock, self._log,
+                self._terms, self._clock, self._log,
             )  # fmt: skip
         if last:
             self._keep = False

@@ -35,6 +35,10 @@ class VisitorTerms:
 
     head: HeadLimits
     max_trailer_bytes: int
+    max_chunk_extension_bytes: int
+    max_reply_head_bytes: int
+    max_interim_heads: int
+    max_pipelined: int
     head_seconds: float
     body_idle_seconds: float
     body_min_bytes_per_second: float

@@ -18,7 +18,6 @@ from wellhead.wire.streams import Buffer
 
 VIEW = 16 * 1024  # bytes: from here on a view is cheaper than a copy
 MAX_EXTENSION = 256  # bytes, of one chunk, with its semicolons
-_MAX_LINE = 16 + MAX_EXTENSION  # bytes of a chunk's first line, without CRLF
 
 _QUOTED = rb"\"(?:[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+\""
 _EXTENSION = rb";[%b]++(?:=(?:[%b]++|%b))?+" % (TCHAR, TCHAR, _QUOTED)
@@ -106,13 +105,16 @@ class ChunkedBody:
     ``status`` is that of its errors: 400 for a visitor's body, 502 for an upstream's.
     """
 
-    __slots__ = ("_held", "_left", "_max_trailers", "_status", "done", "trailers")
+    __slots__ = ("_held", "_left", "_max_extension", "_max_trailers", "_status", "done", "trailers")
 
-    def __init__(self, status: int = 400, max_trailers: int = 8192) -> None:
+    def __init__(
+        self, status: int = 400, max_trailers: int = 8192, max_extension: int = MAX_EXTENSION
+    ) -> None:
         self.done = False
         self.trailers = b""
         self._status = status
         self._max_trailers = max_trailers  # bytes
+        self._max_extension = max_extension  # bytes
         self._held = b""  # an incomplete line, or the incomplete trailers
         self._left = _SIZE  # payload of this chunk, counting its CRLF as two more; or a state below zero
 
@@ -149,7 +151,7 @@ class ChunkedBody:
         match = _size_line(data, at)
         if match is None:
             return self._hold_line(data, at)
-        if match.end(2) - match.start(2) > MAX_EXTENSION:
+        if match.end(2) - match.start(2) > self._max_extension:
             raise self._fault("chunk-extension")
         length = int(match[1], 16)
         self._left = length + 2 if length else _TRAILERS
@@ -157,8 +159,9 @@ class ChunkedBody:
 
     def _hold_line(self, data: bytes, at: int) -> int:
         """Keep an incomplete first line of a chunk, if it may still become a good one."""
-        start = data[at : at + _MAX_LINE + 2]
-        if b"\n" in start or len(start) > _MAX_LINE + 1 or not _size_start(start):
+        longest = 16 + self._max_extension  # bytes of a chunk's first line, without CRLF
+        start = data[at : at + longest + 2]
+        if b"\n" in start or len(start) > longest + 1 or not _size_start(start):
             raise self._fault("chunk-size" if b";" not in start else "chunk-extension")
         self._held = start
         return len(data)

@@ -52,6 +52,7 @@ class Snapshot:
     ) -> None:
         self._on_presence = on_presence
         self._clock = clock
+        self._on_removed: list[Callable[[TunnelId], None]] = []
         self._routes: dict[str, TunnelView] = {}
         self._by_name: dict[str, _Tunnel] = {}
         self._by_id: dict[TunnelId, _Tunnel] = {}
@@ -61,6 +62,9 @@ class Snapshot:
 
     def tunnel(self, name: str) -> TunnelView | None:
         return self._routes.get(name)
+
+    def on_removed(self, call: Callable[[TunnelId], None]) -> None:
+        self._on_removed.append(call)
 
     async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
         entry = self._by_name.get(tunnel) or self._by_id.get(TunnelId(tunnel))
@@ -125,5 +129,6 @@ class Snapshot:
         self._by_name[view.name] = entry
         if view.status is TunnelStatus.ACTIVE:
             self._routes[view.name] = view
-        else:
-            self._routes.pop(view.name, None)
+        elif self._routes.pop(view.name, None) is not None:
+            for call in self._on_removed:
+                call(view.id)
