@@ -44,7 +44,6 @@ from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
 
 _log = Log("wellhead.serve")
-BODY_GRACE_SECONDS = 10.0  # how long a request's body may be slow before its speed is judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +173,7 @@ def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
         head_seconds=settings.head_seconds,
         body_idle_seconds=settings.body_idle_seconds,
         body_min_bytes_per_second=settings.body_min_bytes_per_second,
-        body_grace_seconds=BODY_GRACE_SECONDS,
+        body_grace_seconds=settings.body_grace_seconds,
         write_idle_seconds=settings.write_idle_seconds,
         idle_seconds=settings.idle_seconds,
         reply_seconds=settings.reply_seconds,

@@ -173,7 +173,10 @@ class ServerSettings(BaseSettings):
         30.0, description="Longest silence within a request's body; beyond: 408."
     )
     body_min_bytes_per_second: NonNegativeFloat = Field(
-        500.0, description="Slowest request body, judged after its first 10 seconds; beyond: 408."
+        500.0, description="Slowest request body, judged after `body_grace_seconds`; beyond: 408."
+    )
+    body_grace_seconds: NonNegativeFloat = Field(
+        10.0, description="How long a request's body may be slow before its speed is judged."
     )
     write_idle_seconds: PositiveFloat = Field(
         60.0,
