@@ -44,6 +44,7 @@ class Program:
         self.lines: list[str] = []  # stdout and stderr, as they came
         self.out: list[str] = []
         self.err: list[str] = []
+        self.checked = 0  # lines that a test has looked through for complaints
         self._news = threading.Condition()
         self.process = subprocess.Popen(
             self.command,

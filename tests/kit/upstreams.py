@@ -108,6 +108,9 @@ async def serving(
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for peer in peers:
+            peer.writer.transport.abort()  # what a slow peer has not taken would outlive the loop
+        await asyncio.sleep(0)
 
 
 def free_port() -> int:

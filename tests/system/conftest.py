@@ -39,6 +39,20 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield House(edge, agent, port)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_broke(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test may end a shared program or make it show a traceback, whatever the test itself asks."""
+    yield
+    for house in request.node.funcargs.values():
+        if isinstance(house, House):
+            for program in (house.edge, house.agent):
+                code = program.process.poll()
+                assert code is None, f"ended with {code}:\n{program.text[-6000:]}"
+                fresh = program.lines[program.checked :]
+                program.checked += len(fresh)
+                assert not any("Traceback" in line for line in fresh), "\n".join(fresh[-80:])
+
+
 @pytest.fixture(params=[PLAIN, TLS])
 def leg(request: pytest.FixtureRequest) -> str:
     """The visitor's leg: a test that takes it runs over both."""

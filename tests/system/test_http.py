@@ -59,7 +59,7 @@ async def test_forwarding_fields_are_ours_and_spoofed_ones_are_dropped(house: Ho
         reply = await visitor.get("/", house.host(leg), *spoofed)
     seen = fields(reply.body)
     scheme = "https" if leg == "tls" else "http"
-    assert seen["host"] == [f"127.0.0.1:{house.port}"]
+    assert seen["host"] == [f"localhost:{house.port}"]
     assert seen["x-forwarded-for"] == ["127.0.0.1"]
     assert seen["x-forwarded-proto"] == [scheme]
     assert seen["x-forwarded-host"] == [house.host(leg)]
@@ -71,7 +71,7 @@ async def test_forwarding_fields_are_ours_and_spoofed_ones_are_dropped(house: Ho
 
 
 async def test_origin_and_referer_are_rewritten_only_where_they_are_the_public_origin(house: House) -> None:
-    ours, local = f"https://{house.host('tls')}", f"http://127.0.0.1:{house.port}"
+    ours, local = f"https://{house.host('tls')}", f"http://localhost:{house.port}"
     async with serving(echo, port=house.port):
         same = fields(
             (await ask(house.edge, house.hostname, "/", f"Origin: {ours}", f"Referer: {ours}/a?b")).body
@@ -283,8 +283,11 @@ async def test_a_visitor_that_leaves_is_felt_by_the_upstream(house: House, leg: 
 async def test_a_visitor_that_leaves_within_its_upload_is_no_complete_upload(house: House, leg: str) -> None:
     ended = asyncio.get_running_loop().create_future()
 
+    asked = asyncio.Event()
+
     async def upstream(peer: Peer) -> None:
         await peer.request()
+        asked.set()
         try:
             ended.set_result(await peer.chunked())
         except (asyncio.IncompleteReadError, ConnectionError, ValueError) as error:
@@ -294,7 +297,8 @@ async def test_a_visitor_that_leaves_within_its_upload_is_no_complete_upload(hou
         await visitor.send(
             request("/", house.host(leg), "Transfer-Encoding: chunked", method="POST"), b"5\r\nhello\r\n"
         )
-        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await asked.wait()
         await visitor.close()
         async with asyncio.timeout(5):
             assert isinstance(await ended, Exception)
@@ -352,7 +356,8 @@ async def test_bytes_behind_a_reply_never_become_another_visitors_reply(house: H
     async with serving(upstream, port=house.port):
         for number in range(20):
             reply = await ask(house.edge, house.hostname, f"/{number}")
-            assert reply.body == b"/%d" % number
+            # Bytes that come beside a reply make it longer than it says it is, which is a fault by itself.
+            assert reply.status == 502 or reply.body == b"/%d" % number
 
 
 async def test_fields_for_hops_and_alternative_services_do_not_come_back(house: House) -> None:
