@@ -36,6 +36,11 @@ def test_an_error_is_one_line_and_a_hint_another(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "error: connection refused\nhint: start a server\n"
 
 
+def test_what_the_control_plane_says_is_told_without_its_status(capsys: pytest.CaptureFixture[str]) -> None:
+    report(errors.Conflict(409, 'tunnel name "www" is reserved'))
+    assert capsys.readouterr().err == 'error: tunnel name "www" is reserved\n'
+
+
 def test_settings_that_are_wrong_twice_are_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
     report(errors.SettingsError("a is bad\nb is bad"))
     assert capsys.readouterr().err == "error: a is bad\nerror: b is bad\n"

@@ -12,7 +12,7 @@ import pytest
 from tests.kit.programs import Agent, Edge, quiet_port, run
 from wellhead.agent import Status
 from wellhead.cli.exit import ExitCode
-from wellhead.cli.http import state_line
+from wellhead.cli.http import StateLines, state_line
 from wellhead.cli.main import run as run_here
 from wellhead.errors import DialError
 
@@ -176,6 +176,20 @@ def test_the_state_of_the_connection_is_told(tmp_path: Path, upstream: int) -> N
         with Edge(home, https=ports[1], http=ports[3]):
             agent.line(r"^connected$", after=mark)
         assert agent.stop(signal.SIGINT) == ExitCode.OK
+
+
+def test_the_same_news_is_told_once() -> None:
+    said: list[str] = []
+    state = StateLines(said.append)
+    state._open = True
+    for error in ("refused", "refused", "no route"):
+        state.changed(Status.RECONNECTING, DialError(error))
+    state.changed(Status.CONNECTED, None)
+    assert [line.split(";")[0] for line in said] == [
+        "no connection: refused",
+        "no connection: no route",
+        "connected",
+    ]
 
 
 @pytest.mark.parametrize(

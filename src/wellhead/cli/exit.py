@@ -27,6 +27,7 @@ import traceback
 from typer.exceptions import TyperException
 
 from wellhead.errors import (
+    ApiError,
     Forbidden,
     InputError,
     LinkError,
@@ -96,6 +97,8 @@ def describe(error: BaseException) -> tuple[list[str], list[str]]:
         return [_printable(message[:1].lower() + message[1:])], hints
     if isinstance(error, KeyboardInterrupt):
         return ["interrupted"], hints
+    if isinstance(error, ApiError):
+        return [_printable(error.detail) or str(error)], hints
     if isinstance(error, WellheadError):
         # Settings may be wrong in several places: they come as one line each.
         return [_printable(line) for line in str(error).splitlines()] or [error.code], hints

@@ -105,6 +105,7 @@ class StateLines:
         self._say = say
         self._early: list[tuple[Status, WellheadError | None]] = []
         self._open = False
+        self._last = ""
 
     def opened(self, listener: TunnelListener, upstream: UpstreamAddress, complaint: str | None) -> None:
         """The public URLs, then what was heard before they were known."""
@@ -118,7 +119,8 @@ class StateLines:
     def changed(self, status: Status, error: WellheadError | None) -> None:
         if not self._open:
             self._early.append((status, error))
-        elif line := state_line(status, error):
+        elif (line := state_line(status, error)) and line != self._last:
+            self._last = line  # every failed dial is heard of: the same news is no news
             self._say(line)
 
 
