@@ -72,6 +72,54 @@ async def test_host_is_the_upstreams_by_default_and_the_visitors_if_preserved(po
             assert f"\r\nHost: {wanted}\r\n".encode() in visitor.body
 
 
+async def test_requests_that_differ_in_their_id_alone_each_keep_their_own(pool_of: PoolOf) -> None:
+    async with serving(answering) as server:
+        pool = pool_of(server)
+        for number in range(3):
+            sent = envelope("GET", "/same", "X-One: 1", f"X-Request-Id: {number}")
+            visitor = await visit(pool, sent).over()
+            assert visitor.body.endswith(b"\r\nX-One: 1\r\nX-Request-Id: %d\r\n\r\n" % number)
+            assert visitor.body.startswith(b"GET /same HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % server.port)
+
+
+async def test_a_repeated_request_that_now_has_a_body_sends_it(pool_of: PoolOf) -> None:
+    async def upstream(peer: Peer) -> None:
+        while True:
+            head = await peer.request()
+            body = (await peer.chunked())[0] if b"Transfer-Encoding: chunked" in head else b"none"
+            await peer.reply(body)
+
+    async with serving(upstream) as server:
+        pool = pool_of(server)
+        sent = envelope("PUT", "/", "X-Request-Id: 1")
+        for body in (b"", b"some", b""):
+            assert bytes((await visit(pool, sent, body).over()).body) == (body or b"none")
+
+
+async def test_a_head_request_is_told_from_a_get_with_the_same_reply(pool_of: PoolOf) -> None:
+    async def upstream(peer: Peer) -> None:
+        while True:
+            head = await peer.request()
+            await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            if head.startswith(b"GET"):
+                await peer.say(b"ok")
+
+    async with serving(upstream) as server:
+        pool = pool_of(server)
+        for method in ("GET", "HEAD", "HEAD", "GET", "GET", "HEAD"):
+            visitor = await visit(pool, envelope(method, "/", "X-Request-Id: 1")).over()
+            assert bytes(visitor.body) == (b"ok" if method == "GET" else b"") and visitor.reason is None
+        assert len(server.peers) == 1
+
+
+async def test_more_different_requests_than_are_remembered_are_all_answered(pool_of: PoolOf) -> None:
+    async with serving(answering) as server:
+        pool = pool_of(server)
+        for number in [*range(300), *range(300)]:
+            visitor = await visit(pool, envelope("GET", f"/{number}", "X-Request-Id: 1")).over()
+            assert visitor.body.startswith(b"GET /%d HTTP/1.1\r\n" % number)
+
+
 async def test_connections_are_used_again_the_youngest_first(pool_of: PoolOf) -> None:
     async with serving(answering) as server:
         pool = pool_of(server)

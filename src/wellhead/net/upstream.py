@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-import time
 from typing import cast
 
 from wellhead.errors import InputError, LinkError, TrustError
 from wellhead.logs import Log
 from wellhead.net.upstream_address import UpstreamAddress
 from wellhead.net.upstream_dial import connect
-from wellhead.net.upstream_exchange import Draft, Exchange
+from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_http import HttpConnection
 from wellhead.net.upstream_owner import Connection, OnExchange, Reusable, UpstreamLimits
 from wellhead.net.upstream_raw import RawConnection
 from wellhead.net.upstream_reply import NO_REPLY, Reply
+from wellhead.net.upstream_request import RequestHeads
 from wellhead.wire.headers import HostPolicy
 from wellhead.wire.streams import Buffer, Reason, Stream, StreamKind
 
@@ -58,13 +58,13 @@ class UpstreamPool:
     ) -> None:
         self.address = address
         self.limits = limits or UpstreamLimits()
-        self.host_policy = HostPolicy(_checked(host_header), address)
+        self.heads = RequestHeads(HostPolicy(_checked(host_header), address))
         self.on_exchange = on_exchange
         self.now = 0.0  # loop time of the last sweep: exact enough for deadlines, and free
         self.last_reply: Reply = NO_REPLY  # servers repeat their heads byte for byte
         self.loop = asyncio.get_running_loop()
         self._ssl_context = ssl_context
-        self._idle: list[Reusable] = []
+        self.idle: list[Reusable] = []
         self._open: set[Connection] = set()
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -73,12 +73,12 @@ class UpstreamPool:
     @property
     def busy(self) -> int:
         """Connections that carry something, or are being dialled."""
-        return len(self._open) - len(self._idle)
+        return len(self._open) - len(self.idle)
 
     def accept(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
         """Forward a stream that the peer opened, with the first bytes that came beside its envelope."""
         if kind is StreamKind.HTTP:
-            idle = self._idle
+            idle = self.idle
             while idle:  # the youngest first
                 connection = idle.pop()
                 if connection.since == self.now or connection.is_quiet():
@@ -89,7 +89,8 @@ class UpstreamPool:
             stream.reset(Reason.OVERLOADED)
             return
         if kind is StreamKind.TCP:
-            raw = RawConnection(self, stream, self._draft(kind))
+            exchange = Exchange(kind, b"", b"", 0) if self.on_exchange is not None else None
+            raw = RawConnection(self, stream, exchange)
             self.dial(raw)
             raw.on_data(data, end)
         else:
@@ -120,19 +121,19 @@ class UpstreamPool:
 
     # For the connections
 
-    def tell(self, draft: Draft, failure: str = "") -> None:
-        if self.on_exchange is None:
-            return
+    def tell(self, exchange: Exchange, failure: str) -> None:
+        exchange.over(failure)
         try:
-            self.on_exchange(draft.finished(time.monotonic(), failure))
+            if self.on_exchange is not None:
+                self.on_exchange(exchange)
         except Exception as error:  # of whoever listens: the traffic goes on
             _log.error("on_exchange failed", error=error)
 
     def release(self, connection: Reusable) -> None:
         """Keep a connection whose exchange is over, if there is room for it."""
-        if len(self._idle) < self.limits.max_idle and not self._closed:
+        if len(self.idle) < self.limits.max_idle and not self._closed:
             connection.since = self.now
-            self._idle.append(connection)
+            self.idle.append(connection)
         else:
             connection.close()
 
@@ -140,7 +141,7 @@ class UpstreamPool:
         """The connection is over."""
         self._open.discard(connection)
         if was_idle:
-            self._idle = [other for other in self._idle if other is not connection]
+            self.idle = [other for other in self.idle if other is not connection]
 
     def replace(self, old: Connection, new: Connection) -> None:
         """An upgraded connection goes on as a raw one."""
@@ -161,9 +162,6 @@ class UpstreamPool:
         if task is not None:
             task.cancel()
         self._open.discard(connection)
-
-    def _draft(self, kind: StreamKind) -> Draft | None:
-        return Draft(kind, b"", b"", time.monotonic(), 0) if self.on_exchange is not None else None
 
     async def _dial(self, connection: Connection) -> None:
         loop, limits = self.loop, self.limits

@@ -2,49 +2,69 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from time import monotonic
 
 from wellhead.wire.streams import StreamKind
 
 
-class Exchange(NamedTuple):
-    """What became of one request or one upgraded conversation; told once, when it is over."""
+class Exchange:
+    """What became of one request or one upgraded conversation; told once, when it is over.
 
-    kind: StreamKind
-    method: str  # empty for TCP
-    target: str  # as the visitor sent it; empty for TCP
-    status: int  # 0 where no reply came
-    bytes_in: int  # body bytes from the visitor
-    bytes_out: int  # body bytes to the visitor
-    first_byte_ms: float | None  # until the reply's head; None where none came
-    total_ms: float
-    failure: str  # empty, or why it ended early: the name of a Reason in lower case
+    It is filled in while it goes on, and what costs time is worked out by whoever asks: one of these is
+    made for every request.
+    """
 
+    __slots__ = (
+        "_began", "_ended", "_first", "_method", "_target",
+        "bytes_in", "bytes_out", "failure", "kind", "status",
+    )  # fmt: skip
 
-class Draft:
-    """An exchange in the making. Times are ``time.monotonic()``: uvloop's own clock counts milliseconds."""
-
-    __slots__ = ("bytes_in", "bytes_out", "first_byte", "kind", "method", "started", "status", "target")
-
-    def __init__(self, kind: StreamKind, method: bytes, target: bytes, started: float, bytes_in: int) -> None:
+    def __init__(self, kind: StreamKind, method: bytes, target: bytes, bytes_in: int) -> None:
         self.kind = kind
-        self.method = method
-        self.target = target
-        self.started = started
-        self.bytes_in = bytes_in
-        self.bytes_out = 0
-        self.first_byte = 0.0
-        self.status = 0
+        self.status = 0  # 0 where no reply came
+        self.bytes_in = bytes_in  # body bytes from the visitor
+        self.bytes_out = 0  # body bytes to the visitor
+        self.failure = ""  # empty, or why it ended early: a Reason's name in lower case
+        self._method = method
+        self._target = target
+        self._began = monotonic()  # not the loop's time: uvloop's clock counts milliseconds
+        self._first = 0.0
+        self._ended = 0.0
 
-    def finished(self, now: float, failure: str) -> Exchange:
-        return Exchange(
-            self.kind,
-            self.method.decode("latin-1"),
-            self.target.decode("latin-1"),
-            self.status,
-            self.bytes_in,
-            self.bytes_out,
-            (self.first_byte - self.started) * 1000 if self.first_byte else None,
-            (now - self.started) * 1000,
-            failure,
+    @property
+    def method(self) -> str:
+        """Empty for TCP."""
+        return self._method.decode("latin-1")
+
+    @property
+    def target(self) -> str:
+        """As the visitor sent it; empty for TCP."""
+        return self._target.decode("latin-1")
+
+    @property
+    def first_byte_ms(self) -> float | None:
+        """Milliseconds until the reply's head; None where none came."""
+        return (self._first - self._began) * 1000 if self._first else None
+
+    @property
+    def total_ms(self) -> float:
+        """Milliseconds until it was over."""
+        return (self._ended - self._began) * 1000
+
+    def __repr__(self) -> str:
+        return (
+            f"Exchange({self.kind.name} {self.method} {self.target!r} status={self.status}"
+            f" in={self.bytes_in} out={self.bytes_out} ms={self.total_ms:.1f} failure={self.failure!r})"
         )
+
+    # For the connection that carries it
+
+    def replied(self, status: int, bytes_out: int) -> None:
+        """The reply's head is there, with its first body bytes."""
+        self.status = status
+        self.bytes_out = bytes_out
+        self._first = monotonic()
+
+    def over(self, failure: str) -> None:
+        self.failure = failure
+        self._ended = monotonic()

@@ -18,15 +18,15 @@ from __future__ import annotations
 
 import asyncio
 import select
-import time
 from typing import cast
 
 from wellhead.errors import HttpError
-from wellhead.net.upstream_exchange import Draft
+from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_lifeline import Lifeline
 from wellhead.net.upstream_owner import Owner
 from wellhead.net.upstream_raw import RawConnection, reason_word
-from wellhead.net.upstream_reply import HEAD, UPGRADE, Reply, read_reply
+from wellhead.net.upstream_reply import Reply, read_reply
+from wellhead.net.upstream_request import HEAD, REQUEST_ID, UPGRADE, last_line
 from wellhead.wire.body import LAST_CHUNK, ChunkedBody, chunk, last_chunk, piece_of
 from wellhead.wire.h1 import find_head_end
 from wellhead.wire.headers import Envelope, read_envelope, read_trailers
@@ -35,6 +35,7 @@ from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream, StreamKind
 JOIN_BELOW = 16 * 1024  # bytes: smaller pieces are copied together, larger ones go as they are
 IDEMPOTENT = (b"GET ", b"HEAD ", b"OPTIONS ", b"PUT ", b"DELETE ", b"TRACE ")
 
+_HTTP, _REPLY = StreamKind.HTTP, HeadKind.REPLY
 # What the upstream sends next
 _IDLE, _HEAD, _LENGTH, _CHUNKS, _TO_CLOSE, _REPLIED, _CLOSED = range(7)
 # What the stream brings next
@@ -57,7 +58,7 @@ class HttpConnection(asyncio.Protocol):
     """Carries one exchange after another; made by the pool only."""
 
     __slots__ = (
-        "_asked", "_chunks", "_draft", "_early", "_held_up", "_interims", "_keep_alive", "_kept", "_kind",
+        "_asked", "_chunks", "_early", "_exchange", "_held_up", "_interims", "_keep_alive", "_kept", "_kind",
         "_left", "_lifeline", "_owed", "_partial", "_paused", "_pending", "_pool", "_reused", "_state",
         "_stream", "_transport", "_upload", "_upload_left", "since",
     )  # fmt: skip
@@ -66,7 +67,7 @@ class HttpConnection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._stream: Stream | None = None
-        self._draft: Draft | None = None
+        self._exchange: Exchange | None = None
         self._kind = StreamKind.HTTP
         self._state = _IDLE
         self._upload = _NOTHING
@@ -74,7 +75,7 @@ class HttpConnection(asyncio.Protocol):
         self._left = 0  # bytes, for _LENGTH
         self._chunks: ChunkedBody | None = None  # for _CHUNKS
         self._partial = b""  # of a reply's head
-        self._interims = 0
+        self._interims = 0  # 1xx heads of this exchange
         self._asked = b""  # what a reply's meaning depends on, see Reply
         self._keep_alive = False
         self._early: list[tuple[Buffer, bool]] = []  # from the visitor before an upgrade was granted
@@ -92,27 +93,36 @@ class HttpConnection(asyncio.Protocol):
         pool = self._pool
         stream.sink = self
         self._stream = stream
-        self._kind = kind
         self._state = _HEAD
-        self._interims = 0
         self.since = pool.now
-        try:
-            request = self._request(read_envelope(envelope), data, end)
-        except HttpError:
-            self._fail(Reason.PROTOCOL)
-            return
-        transport = self._transport
-        if transport is not None:
-            self._kept = request
-            transport.write(request)
-            if data:
-                self._acknowledge(len(data))
-            if self._upload:
-                self._lifeline = Lifeline.of(transport)
+        # fast path: no body, and all but the request id was here before
+        cut = last_line(envelope)
+        known = pool.heads.known.get(envelope[:cut]) if end and not data else None
+        if known is not None and kind is _HTTP and envelope.startswith(REQUEST_ID, cut):
+            request = known.head + envelope[cut:]
+            self._asked = known.asked
+            self._upload = _NOTHING
+            if pool.on_exchange is not None:
+                self._exchange = Exchange(kind, known.method, known.target, 0)
         else:
+            self._kind = kind
+            try:
+                request = self._request(read_envelope(envelope), data, end)
+            except HttpError:
+                self._fail(Reason.PROTOCOL)
+                return
+        transport = self._transport
+        if transport is None:
             self._pending = [request]
             self._owed = len(data)
             pool.dial(self)
+            return
+        self._kept = request
+        transport.write(request)
+        if data:
+            self._acknowledge(len(data))
+        if self._upload:
+            self._lifeline = Lifeline.of(transport)
 
     def is_quiet(self) -> bool:
         """Whether nothing waits to be read: an idle connection that has something to say is over."""
@@ -149,8 +159,8 @@ class HttpConnection(asyncio.Protocol):
 
     def on_data(self, data: Buffer, end: bool) -> None:
         count = len(data)
-        if self._draft is not None:
-            self._draft.bytes_in += count
+        if self._exchange is not None:
+            self._exchange.bytes_in += count
         upload = self._upload
         if upload == _SIZED:
             self._upload_left -= count
@@ -202,15 +212,30 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state == _HEAD:
-            self._reply_begins(data)
-            return
         stream = self._stream
+        if state == _HEAD:
+            reply = self._pool.last_reply
+            if (  # fast path: a small reply in one read, with the same head as the one before
+                len(data) == reply.total
+                and data.startswith(reply.raw)
+                and reply.asked is self._asked
+                and stream is not None
+                and not self._upload
+                and not self._partial
+            ):
+                if self._exchange is not None:
+                    self._exchange.replied(reply.status, len(data) - reply.size)
+                stream.head(_REPLY, reply.canonical, data[reply.size :], True)
+                if self._stream is stream:
+                    self._exchange_is_over(stream)
+            else:
+                self._reply_begins(data)
+            return
         if state == _LENGTH and stream is not None:
             count = len(data)
             self._left = left = self._left - count
-            if self._draft is not None:
-                self._draft.bytes_out += count
+            if self._exchange is not None:
+                self._exchange.bytes_out += count
             if left > 0:
                 if not stream.send(data):
                     self._hold_up()
@@ -222,8 +247,8 @@ class HttpConnection(asyncio.Protocol):
         elif state == _CHUNKS:
             self._chunks_received(data)
         elif state == _TO_CLOSE and stream is not None:
-            if self._draft is not None:
-                self._draft.bytes_out += len(data)
+            if self._exchange is not None:
+                self._exchange.bytes_out += len(data)
             if not stream.send(data):
                 self._hold_up()
         elif state == _IDLE:  # nobody asked
@@ -294,21 +319,22 @@ class HttpConnection(asyncio.Protocol):
             HttpError: the body and its declared length differ.
         """
         pool = self._pool
+        heads = pool.heads
         if pool.on_exchange is not None:
-            self._draft = Draft(self._kind, envelope.method, envelope.target, time.monotonic(), len(data))
+            self._exchange = Exchange(self._kind, envelope.method, envelope.target, len(data))
         if self._kind is StreamKind.WEBSOCKET:
             self._asked = UPGRADE
             self._upload = _HELD
             self._early = [(data, end)] if data or end else []
-            return pool.host_policy.request_head(envelope, websocket=True)
+            return heads.make(envelope, websocket=True)
         self._asked = HEAD if envelope.method == b"HEAD" else b""
         length = envelope.content_length
         if length is None:
-            if end and not data:  # fast path: no body
+            if end and not data:
                 self._upload = _NOTHING
-                return pool.host_policy.request_head(envelope)
+                return heads.make_bodyless(envelope)
             self._upload = _NOTHING if end else _UNSIZED
-            pieces: list[Buffer] = [pool.host_policy.request_head(envelope, chunked=True)]
+            pieces: list[Buffer] = [heads.make(envelope, chunked=True)]
             if data:
                 pieces += chunk(data)
             if end:
@@ -318,7 +344,7 @@ class HttpConnection(asyncio.Protocol):
         if left < 0 or (end and left):
             raise HttpError(400, "content-length", f"{length} bytes declared, {len(data)} sent")
         self._upload = _NOTHING if end else _SIZED
-        return b"".join((pool.host_policy.request_head(envelope), data))
+        return b"".join((heads.make(envelope), data))
 
     def _write(self, data: Buffer, count: int) -> None:
         """Write a part of the request; ``count`` of the stream's bytes are acknowledged with it."""
@@ -370,13 +396,9 @@ class HttpConnection(asyncio.Protocol):
             reply, data = final
         self._kept = None
         self._keep_alive = reply.keep_alive
-        size = len(reply.raw)
-        rest = piece_of(data, size, len(data))
-        draft = self._draft
-        if draft is not None:
-            draft.first_byte = time.monotonic()
-            draft.status = reply.status
-            draft.bytes_out = len(rest)
+        rest = piece_of(data, reply.size, len(data))
+        if self._exchange is not None:
+            self._exchange.replied(reply.status, len(rest))
         if self._kind is StreamKind.WEBSOCKET and not self._upgrade_answered(reply, rest):
             return
         self._body_begins(reply, rest)
@@ -394,6 +416,7 @@ class HttpConnection(asyncio.Protocol):
                 return None
             reply = read_reply(data[:end], self._asked)
             if reply.status >= 200 or reply.status == 101:
+                self._interims = 0
                 self._pool.last_reply = reply
                 return reply, data
             self._interims += 1
@@ -447,8 +470,8 @@ class HttpConnection(asyncio.Protocol):
         trailers = chunks.trailers if done else b""
         end = done and not trailers
         pieces = joined(pieces)
-        if self._draft is not None:
-            self._draft.bytes_out += sum(map(len, pieces)) - (len(data) if head is not None else 0)
+        if self._exchange is not None:
+            self._exchange.bytes_out += sum(map(len, pieces)) - (len(data) if head is not None else 0)
         last = pieces.pop() if pieces else b""
         ready = True
         if head is not None and pieces:
@@ -478,8 +501,8 @@ class HttpConnection(asyncio.Protocol):
         self._state = _CLOSED
         self._drop_lifeline()  # it would keep the socket open behind the raw connection's back
         self._stream = None
-        draft, self._draft = self._draft, None
-        raw = RawConnection(self._pool, stream, draft)
+        exchange, self._exchange = self._exchange, None
+        raw = RawConnection(self._pool, stream, exchange)
         self._pool.replace(self, raw)
         transport.set_protocol(raw)
         ready = stream.head(HeadKind.REPLY, reply.canonical, rest)
@@ -494,34 +517,47 @@ class HttpConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _reply_is_complete(self) -> None:
-        stream, transport = self._stream, self._transport
+        stream = self._stream
         if stream is None:
             return
-        self._tell(None)
-        if self._upload:
-            # The rest of the request has no reader. It is taken and dropped: a reset would overtake
-            # the reply, and unread bytes would hold up the visitor.
-            self._state = _REPLIED
-            self._upload = _DROPPED
-            owed, self._owed = self._owed, 0
-            if owed:
-                stream.consumed(owed)
-            self._abort()
+        if not self._upload:
+            if self._keep_alive:
+                self._exchange_is_over(stream)
+            else:
+                self._tell(None)
+                self._detach()
+                self.close()
             return
+        # The rest of the request has no reader. It is taken and dropped: a reset would overtake the
+        # reply, and unread bytes would hold up the visitor.
+        self._tell(None)
+        self._state = _REPLIED
+        self._upload = _DROPPED
+        owed, self._owed = self._owed, 0
+        if owed:
+            stream.consumed(owed)
+        self._abort()
+
+    def _exchange_is_over(self, stream: Stream) -> None:
+        """Both directions are complete: the connection is free for another exchange."""
         stream.sink = _DEAF  # what its queue still does concerns nobody
         self._stream = None
-        if self._keep_alive and transport is not None and not transport.is_closing():
-            self._state = _IDLE
-            self._reused = True
-            self._owed = 0
-            if self._lifeline is not None:
-                self._drop_lifeline()
-            if self._held_up:
-                self._held_up = False
-                transport.resume_reading()
-            self._pool.release(self)
+        self._state = _IDLE
+        self._reused = True
+        self._kept = None
+        self._owed = 0
+        exchange = self._exchange
+        if exchange is not None:
+            self._exchange = None
+            self._pool.tell(exchange, "")
+        if self._lifeline is not None:
+            self._drop_lifeline()
+        if self._held_up:
+            self.on_writable()
+        if self._transport is None:  # its last words were a complete reply
+            self._state = _CLOSED
         else:
-            self.close()
+            self._pool.release(self)
 
     # Failure
 
@@ -552,9 +588,9 @@ class HttpConnection(asyncio.Protocol):
         self._abort()
 
     def _tell(self, reason: int | None) -> None:
-        draft, self._draft = self._draft, None
-        if draft is not None:
-            self._pool.tell(draft, reason_word(reason))
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._pool.tell(exchange, reason_word(reason))
 
     def _detach(self) -> None:
         if self._stream is not None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from wellhead.net.upstream_exchange import Draft, Exchange
+from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_reply import Reply
-from wellhead.wire.headers import HostPolicy
+from wellhead.net.upstream_request import RequestHeads
 from wellhead.wire.streams import Buffer, Stream, StreamKind
 
 OnExchange = Callable[[Exchange], None]
@@ -55,13 +55,14 @@ class Owner(Protocol):
     """The pool, as a connection sees it."""
 
     limits: UpstreamLimits
-    host_policy: HostPolicy
+    heads: RequestHeads
+    idle: list[Reusable]  # connections whose exchange is over; the youngest last
     on_exchange: OnExchange | None
     now: float  # loop time of the last sweep: exact enough for deadlines, and free
     last_reply: Reply  # servers repeat their heads byte for byte
 
-    def tell(self, draft: Draft, failure: str = "") -> None:
-        """An exchange is over."""
+    def tell(self, exchange: Exchange, failure: str) -> None:
+        """An exchange is over; ``failure`` is empty where it went well."""
 
     def dial(self, connection: Connection) -> None:
         """Connect it, and call its ``connection_made`` or its ``on_dial_failed``."""

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import cast
 
-from wellhead.net.upstream_exchange import Draft
+from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_owner import Owner
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream
 
@@ -22,14 +22,14 @@ class RawConnection(asyncio.Protocol):
     """The sink of one stream and the protocol of one upstream connection, for life."""
 
     __slots__ = (
-        "_draft", "_held_up", "_owed", "_paused", "_pending", "_pool", "_stream", "_their_end", "_transport",
-        "_visitor_end", "since",
+        "_exchange", "_held_up", "_owed", "_paused", "_pending", "_pool", "_stream", "_their_end",
+        "_transport", "_visitor_end", "since",
     )  # fmt: skip
 
-    def __init__(self, pool: Owner, stream: Stream, draft: Draft | None) -> None:
+    def __init__(self, pool: Owner, stream: Stream, exchange: Exchange | None) -> None:
         self._pool = pool
         self._stream: Stream | None = stream
-        self._draft = draft
+        self._exchange = exchange
         self._transport: asyncio.Transport | None = None
         self._pending: list[Buffer] = []  # until connected
         self._owed = 0  # bytes taken from the stream and not yet acknowledged to it
@@ -53,8 +53,8 @@ class RawConnection(asyncio.Protocol):
 
     def on_data(self, data: Buffer, end: bool) -> None:
         count = len(data)
-        if self._draft is not None:
-            self._draft.bytes_in += count
+        if self._exchange is not None:
+            self._exchange.bytes_in += count
         transport = self._transport
         if transport is None:
             self._unconnected(data, end)
@@ -95,8 +95,8 @@ class RawConnection(asyncio.Protocol):
         stream = self._stream
         if stream is None:
             return
-        if self._draft is not None:
-            self._draft.bytes_out += len(data)
+        if self._exchange is not None:
+            self._exchange.bytes_out += len(data)
         if not stream.send(data) and self._transport is not None:
             self._held_up = True
             self._transport.pause_reading()
@@ -183,9 +183,9 @@ class RawConnection(asyncio.Protocol):
 
     def _over(self, reason: int | None) -> None:
         self._stream = None
-        draft, self._draft = self._draft, None
-        if draft is not None:
-            self._pool.tell(draft, reason_word(reason))
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._pool.tell(exchange, reason_word(reason))
 
     def _abort(self) -> None:
         self._pending = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from wellhead.net.upstream_request import UPGRADE
 from wellhead.wire.h1 import Framing, parse_response
 from wellhead.wire.headers import reply_head
 
@@ -16,12 +17,11 @@ class Reply(NamedTuple):
     length: int | None  # of the body; None where its end shows otherwise
     chunked: bool
     keep_alive: bool
+    size: int  # bytes of ``raw``
+    total: int  # bytes of the whole reply where it may end in one read and the connection go on, else -1
 
 
-NO_REPLY = Reply(b"\0", b"", 0, b"", None, False, False)  # no head begins with NUL
-
-HEAD = b"HEAD"
-UPGRADE = b"upgrade"
+NO_REPLY = Reply(b"\0", b"", 0, b"", None, False, False, 0, -1)  # no head begins with NUL
 
 
 def read_reply(head: bytes, asked: bytes) -> Reply:
@@ -32,6 +32,7 @@ def read_reply(head: bytes, asked: bytes) -> Reply:
     """
     response = parse_response(head, asked, upgrade=asked is UPGRADE)
     length = 0 if response.framing is Framing.NONE else response.content_length
+    ordinary = length is not None and response.keep_alive and response.status >= 200 and asked is not UPGRADE
     return Reply(
         head,
         asked,
@@ -40,4 +41,6 @@ def read_reply(head: bytes, asked: bytes) -> Reply:
         length,
         response.framing is Framing.CHUNKED,
         response.keep_alive,
+        len(head),
+        len(head) + (length or 0) if ordinary else -1,
     )
