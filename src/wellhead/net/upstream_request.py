@@ -12,6 +12,7 @@ from wellhead.wire.headers import Envelope, HostPolicy
 
 REQUEST_ID = b"\r\nX-Request-Id: "
 MAX_KNOWN = 256  # envelopes remembered
+MAX_SEEN = 4096  # hashes of envelopes that came once: what never comes again is not worth remembering
 MAX_KNOWN_BYTES = 4096  # longest envelope remembered
 
 HEAD = b"HEAD"
@@ -30,10 +31,11 @@ class Known(NamedTuple):
 class RequestHeads:
     """Makes request heads; ``known`` has what was made of envelopes up to ``last_line``."""
 
-    __slots__ = ("_policy", "known")
+    __slots__ = ("_policy", "_seen", "known")
 
     def __init__(self, policy: HostPolicy) -> None:
         self._policy = policy
+        self._seen: set[int] = set()
         self.known: dict[bytes, Known] = {}
 
     def make(self, envelope: Envelope, *, chunked: bool = False, websocket: bool = False) -> bytes:
@@ -41,16 +43,28 @@ class RequestHeads:
         return self._policy.request_head(envelope, chunked=chunked, websocket=websocket)
 
     def make_bodyless(self, envelope: Envelope) -> bytes:
-        """The head of a request without a body, remembered if that is worth while."""
+        """The head of a request without a body; remembered when it comes for the second time."""
         head = self._policy.request_head(envelope)
         raw = envelope.raw
         cut = last_line(raw)
-        if len(raw) <= MAX_KNOWN_BYTES and raw.startswith(REQUEST_ID, cut) and head.endswith(raw[cut:]):
-            if len(self.known) >= MAX_KNOWN:
-                self.known.clear()
-            asked = HEAD if envelope.method == HEAD else b""
-            self.known[raw[:cut]] = Known(head[: cut - len(raw)], envelope.method, envelope.target, asked)
+        if len(raw) > MAX_KNOWN_BYTES or not raw.startswith(REQUEST_ID, cut):
+            return head
+        key = raw[:cut]
+        seen = hash(key)
+        if seen in self._seen:
+            if head.endswith(raw[cut:]):
+                self._remember(key, head[: cut - len(raw)], envelope)
+            return head
+        if len(self._seen) >= MAX_SEEN:
+            self._seen.clear()
+        self._seen.add(seen)
         return head
+
+    def _remember(self, key: bytes, head: bytes, envelope: Envelope) -> None:
+        if len(self.known) >= MAX_KNOWN:
+            self.known.clear()
+        asked = HEAD if envelope.method == HEAD else b""
+        self.known[key] = Known(head, envelope.method, envelope.target, asked)
 
 
 def last_line(raw: bytes) -> int:
