@@ -459,7 +459,7 @@ class Http1Visitor(asyncio.Protocol):
         """Ready for the next request."""
         assert self._transport is not None
         self._state = _IDLE
-        if self._eof:
+        if self._eof or (self._ingress.draining and not self._buffer):
             self._close()
             return
         self._deadline = self._clock() + self._terms.idle_seconds
