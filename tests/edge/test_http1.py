@@ -65,12 +65,12 @@ class House:
         self.lines: list[Line] = []
         metrics = Metrics()
         log = AccessLog(metrics, None, asyncio.get_running_loop())
-        log.add = lambda fields: self.lines.append(Line(*fields))
         self.log = log
         self.ingress = Ingress(
             Router("localhost", "localhost"), NoTunnels(), Registry(), lambda target, peer: self.door,
             metrics, log, terms, counts,
         )  # fmt: skip
+        self.ingress.note = lambda fields: self.lines.append(Line(*fields))
 
     def visit(self, *, secure: bool = False, sni: str | None = None, local: bool = True) -> Visit:
         return Visit(self, Http1Visitor(self.ingress, secure=secure, local=local, sni=sni), secure)

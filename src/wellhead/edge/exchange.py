@@ -20,6 +20,8 @@ from wellhead.wire.headers import ReplyFacts, read_interim, read_reply, read_tra
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 from wellhead.wire.ws import check_accept
 
+_HTTP, _REPLY = StreamKind.HTTP, HeadKind.REPLY  # bound once, for the path of every request
+
 _PAGES = {
     Reason.REFUSED: pages.BUSY,
     Reason.UPSTREAM_UNREACHABLE: pages.UNREACHABLE,
@@ -63,8 +65,8 @@ class Visitor(Protocol):
         """The upstream answered 101: from now on bytes."""
 
     def resume_upload(self) -> None: ...
-    def finished(self) -> None:
-        """The exchange is over: the next request may begin."""
+    def finished(self, now: float) -> None:
+        """The exchange is over at loop time ``now``: the next request may begin."""
 
 
 class Terms(Protocol):
@@ -76,8 +78,20 @@ class Terms(Protocol):
     def max_reply_head_bytes(self) -> int: ...
 
 
+class House(Protocol):
+    """What all exchanges of an edge share."""
+
+    clock: Callable[[], float]  # loop seconds
+    note: Callable[[accesslog.Fields], None]  # takes the access line
+
+    @property
+    def terms(self) -> Terms: ...
+    def another(self, name: str) -> Door | None:
+        """Another session of a tunnel."""
+
+
 class Exchange:
-    """See the module. ``clock`` gives loop seconds; ``log`` takes the access line's fields."""
+    """See the module."""
 
     # Defaults of the class, not of each object: most exchanges never touch most of them.
     stream: Stream | None = None
@@ -89,8 +103,7 @@ class Exchange:
     over = False
     reason = ""
     _line: Line | None = None
-    _retry: Callable[[str], Door | None] | None = None
-    _envelope = b""
+    _envelope = b""  # of a request without a body, which may be sent again if it was refused unheard
     _left = -1  # body bytes still to come by Content-Length, -1 if not told
     _owed = 0  # bytes handed to a choked visitor, not yet credited
     _interims = 0
@@ -104,9 +117,7 @@ class Exchange:
         request_id: bytes,
         place: str,
         name: str,
-        terms: Terms,
-        clock: Callable[[], float],
-        log: Callable[[accesslog.Fields], None],
+        house: House,
     ) -> None:
         self.visitor = visitor
         self.method = method
@@ -114,38 +125,29 @@ class Exchange:
         self.request_id = request_id
         self.place = place
         self.name = name
-        self._terms = terms
-        self._clock = clock
-        self._log = log
-        self.began = self.progress = clock()
+        self._house = house
+        self.began = self.progress = house.clock()
 
-    def open(
-        self,
-        door: Door,
-        line: Line | None,
-        kind: StreamKind,
-        envelope: bytes,
-        end: bool,
-        retry: Callable[[str], Door | None] | None = None,
-        websocket_key: bytes = b"",
-    ) -> None:
-        """Send the request on its way; ``end`` says that it has no body.
-
-        ``retry`` finds another door for a tunnel's name where the first refuses a request without a body.
-        """
+    def open_whole(self, door: Door, line: Line | None, envelope: bytes) -> None:
+        """Send a request without a body on its way: if it is refused unheard, another session may get it."""
         if line is not None:
             line.exchanges += 1
             self._line = line
-        if end:
-            self.uploaded = True
-            self._retry = retry
-            self._envelope = envelope
-            self.stream = door.open(kind, envelope, self, b"", True)
-        elif websocket_key:
-            self._websocket_key = websocket_key
-            self.stream = door.open(kind, envelope, self, interactive=True)
-        else:
-            self.stream = door.open(kind, envelope, self)
+        self.uploaded = True
+        self._envelope = envelope
+        self.stream = door.open(_HTTP, envelope, self, b"", True)
+
+    def open(self, door: Door, line: Line | None, kind: StreamKind, envelope: bytes) -> None:
+        """Send a request on its way whose body follows."""
+        if line is not None:
+            line.exchanges += 1
+            self._line = line
+        self.stream = door.open(kind, envelope, self, interactive=kind is StreamKind.WEBSOCKET)
+
+    def open_websocket(self, door: Door, line: Line | None, envelope: bytes, key: bytes) -> None:
+        """Ask for a WebSocket; ``key`` is the visitor's Sec-WebSocket-Key."""
+        self._websocket_key = key
+        self.open(door, line, StreamKind.WEBSOCKET, envelope)
 
     # From the visitor
 
@@ -155,7 +157,7 @@ class Exchange:
             return True
         self.bytes_in += len(data)
         self.uploaded = end
-        self.progress = self._clock()
+        self.progress = self._house.clock()
         assert self.stream is not None
         return self.stream.send(data, end)
 
@@ -191,9 +193,13 @@ class Exchange:
         if self.over:
             return
         try:
-            if kind == HeadKind.REPLY:
-                self._on_reply(self._facts(head), data, end)
-            elif kind == HeadKind.INTERIM:
+            if kind is _REPLY:
+                line = self._line
+                if line is not None and head == line.reply_head and self.method == line.reply_method:
+                    self._on_reply(line.reply_facts, data, end)  # fast path: servers repeat their heads
+                else:
+                    self._on_reply(self._facts(head), data, end)
+            elif kind is HeadKind.INTERIM:
                 self._on_interim(head)
             else:
                 self._on_trailers(read_trailers(head))
@@ -232,22 +238,17 @@ class Exchange:
     # The reply
 
     def _facts(self, head: bytes) -> ReplyFacts:
-        if len(head) > self._terms.max_reply_head_bytes:
+        if len(head) > self._house.terms.max_reply_head_bytes:
             raise HttpError(502, "reply-head-too-large")
-        line = self._line
-        if line is None:
-            return read_reply(head, self.method, upgrade=bool(self._websocket_key))
-        if head == line.reply_head and self.method == line.reply_method:
-            return line.reply_facts  # fast path: servers repeat their heads
         facts = read_reply(head, self.method, upgrade=bool(self._websocket_key))
-        if facts.status != 101:
-            line.remember(head, self.method, facts)
+        if self._line is not None and facts.status != 101:
+            self._line.remember(head, self.method, facts)
         return facts
 
     def _on_reply(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
         if self.status:
             raise HttpError(502, "second-reply")
-        self.first_byte = self._clock()
+        self.first_byte = self._house.clock()
         if facts.status == 101:
             check_accept(facts.fields, self._websocket_key)
             self.status = 101
@@ -277,9 +278,9 @@ class Exchange:
 
     def _on_interim(self, head: bytes) -> None:
         self._interims += 1
-        if self.status or self._interims > self._terms.max_interim_heads:
+        if self.status or self._interims > self._house.terms.max_interim_heads:
             raise HttpError(502, "too-many-interim")
-        self.progress = self._clock()
+        self.progress = self._house.clock()
         self.visitor.send_interim(read_interim(head))
 
     def _on_trailers(self, fields: bytes) -> None:
@@ -302,11 +303,11 @@ class Exchange:
 
     def _try_again(self) -> bool:
         """The request was never handed to an application: it may go to another session, once."""
-        retry, self._retry = self._retry, None
-        door = retry(self.name) if retry is not None and not self.status else None
+        envelope, self._envelope = self._envelope, b""
+        door = self._house.another(self.name) if envelope and self.name and not self.status else None
         if door is None:
             return False
-        self.stream = door.open(StreamKind.HTTP, self._envelope, self, b"", True)
+        self.stream = door.open(_HTTP, envelope, self, b"", True)
         return True
 
     def _broken(self, reason: str) -> None:
@@ -341,14 +342,15 @@ class Exchange:
                 stream.reset(Reason.CANCELLED)  # the reply is whole, the rest of the request is not wanted
             elif self._owed:
                 stream.consumed(self._owed)
-        self._log(
+        now = self._house.clock()
+        self._house.note(
             (
                 self.place, self.name, self.visitor.peer, self.method, self.target, self.status, whole,
-                self.bytes_in, self.bytes_out, self.began, self.first_byte, self._clock(),
-                self.request_id, self.reason,
+                self.bytes_in, self.bytes_out, self.began, self.first_byte, now, self.request_id,
+                self.reason,
             )
         )  # fmt: skip
-        self.visitor.finished()
+        self.visitor.finished(now)
 
     def conclude(self, bytes_in: int, bytes_out: int, reason: str) -> None:
         """Write the access line of an upgraded conversation that is over."""

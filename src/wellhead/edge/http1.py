@@ -29,7 +29,7 @@ from wellhead.edge.router import Destination, Place
 from wellhead.errors import HttpError
 from wellhead.wire import h1, headers
 from wellhead.wire.body import Body, ChunkedBody, LengthBody, chunk, last_chunk
-from wellhead.wire.h1 import RequestLine
+from wellhead.wire.h1 import Head
 from wellhead.wire.headers import ReplyFacts, RequestFields, VisitorHead
 from wellhead.wire.streams import Buffer, StreamKind
 from wellhead.wire.ws import check_handshake
@@ -39,7 +39,7 @@ LOW_WATER = 32 * 1024
 MEMO_MAX = 4 * 1024  # longest field block that a connection remembers
 JOIN_BELOW = 16 * 1024  # smaller body pieces are copied behind their head or chunk size
 
-_NEVER = b"\n"  # begins no field block
+_NEVER = b"\n"  # what no field block begins with
 _NO_HEAD = VisitorHead(b"", False, False)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -65,9 +65,9 @@ class Http1Visitor(asyncio.Protocol):
     """One connection. ``sni`` is the name its TLS was made for; ``secure`` whether there is TLS at all."""
 
     __slots__ = (
-        "_another", "_block", "_body", "_body_began", "_body_bytes", "_buffer", "_chunked_out", "_clock",
+        "_block", "_body", "_body_began", "_body_bytes", "_buffer", "_chunked_out", "_clock",
         "_conversation", "_deadline", "_destination", "_edge_fields", "_eof", "_exchange", "_expecting",
-        "_fields", "_http11", "_ingress", "_keep", "_local", "_log", "_method", "_reading", "_refusal", "_repeat",
+        "_fields", "_http11", "_ingress", "_keep", "_local", "_method", "_reading", "_refusal", "_repeat",
         "_reply_facts", "_reply_out", "_scheme", "_sent_at", "_sni", "_state", "_terms", "_transport",
         "_unsent", "choked", "peer",
     )  # fmt: skip
@@ -75,9 +75,7 @@ class Http1Visitor(asyncio.Protocol):
     def __init__(self, ingress: Ingress, *, secure: bool, local: bool, sni: str | None = None) -> None:
         self._ingress = ingress
         self._terms = ingress.terms
-        self._clock = ingress.loop.time
-        self._log = ingress.log.add
-        self._another = ingress.another
+        self._clock = ingress.clock
         self._scheme = "https" if secure else "http"
         self._local = local
         self._sni = sni
@@ -180,23 +178,22 @@ class Http1Visitor(asyncio.Protocol):
     # The request
 
     def _take_head(self, data: bytes) -> None:
+        end = data.find(b"\r\n")
+        if data.startswith(self._repeat, end + 2):
+            # fast path: the same fields as last time, found without cutting the head up
+            found = h1.plain_line(data, 0, end)
+            if found is not None and end <= self._terms.head.request_line:
+                self._state = _BUSY
+                self._method, target = found.groups()
+                self._buffer = data[end + 2 + len(self._repeat) :]
+                self._start(target, b"")
+                return
         try:
-            end = data.find(b"\r\n")
-            if end > 0 and data.startswith(self._repeat, end + 2) and end <= self._terms.head.request_line:
-                # fast path: the same fields as last time, found without cutting the head up
-                line = h1.parse_request_line(data[:end])
-                if line.http11:
-                    end += 2 + len(self._repeat)
-                    assert self._fields is not None
-                    self._begin(line, self._fields, data[end:])
-                    return
             head = h1.read_head(data, h1.skip_empty_line(data), self._terms.head)
             if head is None:
                 self._wait_for_head(data)
             else:
-                line = h1.parse_request_line(head.line)
-                fields = self._read_fields(head.block, line.http11)
-                self._begin(line, fields, data[head.end :])
+                self._begin(head, data[head.end :])
         except HttpError as error:
             self._buffer = b""
             self._refuse(pages.for_status(error.status, error.reason), last=True)
@@ -207,58 +204,60 @@ class Http1Visitor(asyncio.Protocol):
             self._state = _HEAD
             self._deadline = self._clock() + self._terms.head_seconds
 
-    def _begin(self, line: RequestLine, fields: RequestFields, rest: bytes) -> None:
+    def _begin(self, head: Head, rest: bytes) -> None:
         """A whole head is here, and ``rest`` behind it."""
         self._state = _BUSY
+        self._repeat = _NEVER
+        line = h1.parse_request_line(head.line)
         self._method, self._http11 = line.method, line.http11
+        fields = headers.read_request_fields(head.block, line.http11, self._terms.head)
+        self._block, self._fields = head.block, fields
         if line.authority is not None:
             h1.check_authority(line, fields.host)
+        if fields.websocket:
+            check_handshake(line.method, fields)
         self._keep = fields.keep_alive
         self._chunked_out = False
         self._expecting = fields.expect_continue
-        if fields.websocket:
-            check_handshake(line.method, fields)
-        if fields.chunked:
-            terms = self._terms
-            self._body = ChunkedBody(400, terms.max_trailer_bytes, terms.max_chunk_extension_bytes)
-        else:
-            self._body = LengthBody(fields.content_length) if fields.content_length else None
-        self._buffer = b""
-        self._start(line.target, fields, rest)
-
-    def _read_fields(self, block: bytes, http11: bool) -> RequestFields:
-        fields = headers.read_request_fields(block, http11, self._terms.head)
+        self._body = self._body_of(fields)
         self._edge_fields = headers.edge_fields(self.peer, self._scheme, fields.host)
-        self._destination = self._ingress.destination(
+        self._destination = self._refusal or self._ingress.destination(
             fields.hostname, self._sni, secure=self._scheme == "https", local=self._local
         )
-        self._block, self._fields = block, fields
-        self._repeat = block + b"\r\n" if http11 and len(block) <= MEMO_MAX else _NEVER
-        return fields
+        simple = line.http11 and fields.keep_alive and self._body is None and not fields.websocket
+        if simple and not fields.expect_continue and len(head.block) <= MEMO_MAX:
+            self._repeat = head.block + b"\r\n"
+        if self._body is None:
+            self._buffer, rest = rest, b""
+        self._start(line.target, rest)
 
-    def _start(self, target: bytes, fields: RequestFields, rest: bytes) -> None:
-        ingress = self._ingress
-        destination = self._refusal or self._destination
+    def _body_of(self, fields: RequestFields) -> Body | None:
+        terms = self._terms
+        if fields.chunked:
+            return ChunkedBody(400, terms.max_trailer_bytes, terms.max_chunk_extension_bytes)
+        return LengthBody(fields.content_length) if fields.content_length else None
+
+    def _start(self, target: bytes, rest: bytes) -> None:
+        """Open the exchange of a request; ``rest`` are first bytes of its body."""
+        ingress, fields, destination = self._ingress, self._fields, self._destination
         found: tuple[Door, Line | None] | Page
-        place = "none"
-        name = ""
+        place, name = "none", ""
         if isinstance(destination, Page):
             found = destination
         elif destination.place is _TUNNEL:
-            found = ingress.tunnel(destination.name)
             place, name = "tunnel", destination.name
+            found = ingress.tunnel(name)
         elif destination.place is _CONTROL:
-            found = ingress.control(target, self.peer), None
             place = "control"
+            found = ingress.control(target, self.peer), None
         else:
             found = pages.UNKNOWN
         request_id = ingress.request_id()
-        self._exchange = exchange = Exchange(
-            self, self._method, target, request_id, place, name, self._terms, self._clock, self._log
-        )
+        self._exchange = exchange = Exchange(self, self._method, target, request_id, place, name, ingress)
         if isinstance(found, Page):
             self._turn_away(found, rest)
             return
+        assert fields is not None
         door, line = found
         envelope = headers.request_envelope(self._method, target, fields, self._edge_fields, request_id)
         self._deadline = exchange.began + self._terms.reply_seconds
@@ -266,21 +265,17 @@ class Http1Visitor(asyncio.Protocol):
             self._state = _BODY
             self._body_began = exchange.began
             self._body_bytes = 0
-            exchange.open(door, line, _HTTP, envelope, False)
+            exchange.open(door, line, _HTTP, envelope)
             if rest and self._state is _BODY:
                 self._take_body(rest)
-            return
-        self._buffer = rest
-        if fields.websocket:  # its stream stays open our way
-            exchange.open(door, line, StreamKind.WEBSOCKET, envelope, False, None, fields.websocket_key)
+        elif fields.websocket:
+            exchange.open_websocket(door, line, envelope, fields.websocket_key)
         else:
-            exchange.open(door, line, _HTTP, envelope, True, self._another if name else None)
+            exchange.open_whole(door, line, envelope)
 
     def _turn_away(self, page: Page, rest: bytes) -> None:
         """Answer with a page; the body, if there is one, is read away behind it."""
-        if self._body is None:
-            self._buffer = rest
-        else:
+        if self._body is not None:
             self._state = _BODY
         self._refuse(page, last=page.status in (421, 429))
         if rest and self._state is State.UNREAD:
@@ -416,7 +411,7 @@ class Http1Visitor(asyncio.Protocol):
         """The agent takes no more for now."""
         self._pause()
 
-    def finished(self) -> None:
+    def finished(self, now: float) -> None:
         """The exchange is over, its reply written."""
         self._exchange = None
         self._conversation = None
@@ -427,7 +422,7 @@ class Http1Visitor(asyncio.Protocol):
         elif self._state is _BODY:
             self._read_away()
         else:
-            self._settle()
+            self._settle(now)
 
     def _read_away(self) -> None:
         """The reply is out and the body is not all in: read a short rest, so that the connection lives."""
@@ -453,16 +448,16 @@ class Http1Visitor(asyncio.Protocol):
         elif fed.done:
             self._body = None
             self._buffer = fed.rest
-            self._settle()
+            self._settle(self._clock())
 
-    def _settle(self) -> None:
+    def _settle(self, now: float) -> None:
         """Ready for the next request."""
         assert self._transport is not None
         self._state = _IDLE
         if self._eof or (self._ingress.draining and not self._buffer):
             self._close()
             return
-        self._deadline = self._clock() + self._terms.idle_seconds
+        self._deadline = now + self._terms.idle_seconds
         if not self._reading:
             self._resume()
         if self._buffer:  # pipelined: not from here, replies of ours would nest
@@ -485,8 +480,7 @@ class Http1Visitor(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             exchange = self._exchange = Exchange(
-                self, self._method or b"-", b"-", self._ingress.request_id(), "none", "",
-                self._terms, self._clock, self._log,
+                self, self._method or b"-", b"-", self._ingress.request_id(), "none", "", self._ingress
             )  # fmt: skip
         if last:
             self._keep = False

@@ -21,12 +21,10 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.pages import Page
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Destination, Place, Router
-from wellhead.model.records import TunnelStatus
 from wellhead.wire.h1 import HeadLimits
 
 SWEEP_SECONDS = 0.25
 LOOPBACK = ("127.0.0.1", "::1")
-_ACTIVE = TunnelStatus.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +88,13 @@ class Ingress:
     ) -> None:
         self.terms = terms
         self.metrics = metrics
-        self.log = log
+        self.note = log.add
         self.draining = False
         self.loop = asyncio.get_running_loop()
+        self.clock = self.loop.time
         self._router = router
         self._tunnel = directory.tunnel
-        self._registry = registry
+        self._lines = registry.lines
         self._control = control  # of a request's target and the visitor's address
         self._counts = counts
         self._connections: set[Swept] = set()
@@ -135,9 +134,9 @@ class Ingress:
     def tunnel(self, name: str) -> tuple[Door, Line] | Page:
         """A session of the tunnel, now; decided from the directory and the registry, never remembered."""
         view = self._tunnel(name)
-        if view is None or view.status is not _ACTIVE:
+        if view is None:
             return pages.UNKNOWN
-        line = self._registry.line(view.id)
+        line = self._lines.get(view.id)
         session = line.pick() if line is not None else None
         if line is None or session is None:
             return pages.NO_AGENT

@@ -7,6 +7,7 @@ Labels come from closed sets of ours: no path, host or address of a stranger bec
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -41,10 +42,11 @@ class Metrics(Collector):
         """Export ``read()`` as a gauge."""
         self._gauges.append((name, text, read))
 
-    def first_byte(self, seconds: float) -> None:
-        """Note how long a visitor waited for the first byte of a reply."""
-        self._first_byte[bisect.bisect_left(BUCKETS, seconds)] += 1
-        self._first_byte_sum += seconds
+    def first_bytes(self, waits: list[float]) -> None:
+        """Note how long visitors waited for the first bytes of their replies, in seconds."""
+        for bucket, count in Counter(map(bisect.bisect_left, itertools.repeat(BUCKETS), waits)).items():
+            self._first_byte[bucket] += count
+        self._first_byte_sum += sum(waits)
 
     def collect(self) -> Iterator[Metric]:
         exchanges = CounterMetricFamily(

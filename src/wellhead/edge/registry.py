@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wellhead.model.records import TunnelId
 from wellhead.net.session import Session
 from wellhead.wire.headers import ReplyFacts
@@ -13,7 +11,7 @@ _NO_REPLY = ReplyFacts(0, None, True, False, b"", b"")
 
 
 class Line:
-    """The sessions of one tunnel, and how many visitors' exchanges it carries."""
+    """The sessions of one tunnel, and how many visitors' exchanges they carry."""
 
     __slots__ = ("exchanges", "reply_facts", "reply_head", "reply_method", "sessions")
 
@@ -44,34 +42,22 @@ class Line:
 
 
 class Registry:
-    """tunnel id -> line. A line without sessions and exchanges is forgotten."""
+    """``lines``: tunnel id -> line, of the tunnels that have a session."""
 
     def __init__(self) -> None:
-        self._lines: dict[TunnelId, Line] = {}
+        self.lines: dict[TunnelId, Line] = {}
 
     def __len__(self) -> int:
-        return sum(len(line.sessions) for line in self._lines.values())
-
-    def __iter__(self) -> Iterator[tuple[TunnelId, Line]]:
-        return iter(self._lines.items())
+        return sum(len(line.sessions) for line in self.lines.values())
 
     def add(self, tunnel: TunnelId, session: Session) -> None:
         """From now on new streams of the tunnel may go to this session."""
-        self._lines.setdefault(tunnel, Line()).sessions.append(session)
+        self.lines.setdefault(tunnel, Line()).sessions.append(session)
 
     def remove(self, tunnel: TunnelId, session: Session) -> None:
         """The session is no longer chosen. Unknown ones are ignored: a session may end before its hello."""
-        line = self._lines.get(tunnel)
+        line = self.lines.get(tunnel)
         if line is not None and session in line.sessions:
             line.sessions.remove(session)
-            if not line.sessions and not line.exchanges:
-                del self._lines[tunnel]
-
-    def line(self, tunnel: TunnelId) -> Line | None:
-        """The tunnel's line while it has a session, else None."""
-        line = self._lines.get(tunnel)
-        return line if line is not None and line.sessions else None
-
-    def sessions(self) -> list[Session]:
-        """Every live session, for a drain."""
-        return [session for line in self._lines.values() for session in line.sessions]
+            if not line.sessions:
+                del self.lines[tunnel]

@@ -39,6 +39,13 @@ MAX_INTERIM = 16  # 1xx heads before one reply; counted by whoever holds the con
 
 _TARGET = rb"[\x21\x22\x24-\x7e\x80-\xff]++"  # no blank, no control, no "#"
 _request_line = re.compile(rb"([" + TCHAR + rb"]{1,32}+) (" + _TARGET + rb") HTTP/1\.([01])").fullmatch
+plain_line = re.compile(
+    rb"(?!TRACE |CONNECT )([" + TCHAR + rb"]{1,32}+) (/" + _TARGET[:-2] + rb"*+) HTTP/1\.1"
+).fullmatch
+"""``plain_line(buffer, start, end)``: method and target of the common request line: origin form, HTTP/1.1.
+
+None means no more than: ask ``parse_request_line``.
+"""
 _absolute = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)").fullmatch
 _version = re.compile(rb"HTTP/([0-9]+)\.([0-9]+)").fullmatch
 _partial = re.compile(rb"(?:[" + TCHAR + rb"]{1,32}+(?: .*+)?)?\r?", re.DOTALL).fullmatch
