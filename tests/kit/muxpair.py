@@ -19,11 +19,15 @@ class RecordingSink:
     stream: MuxStream | None = None
     lazy: bool = False
     heads: list[tuple[HeadKind, bytes]] = field(default_factory=list)
-    data: bytearray = field(default_factory=bytearray)
     pieces: list[Buffer] = field(default_factory=list)
     ended: int = 0
     resets: list[int] = field(default_factory=list)
     writable: int = 0
+
+    @property
+    def data(self) -> bytes:
+        """All body bytes so far."""
+        return b"".join(self.pieces)
 
     def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
         self.heads.append((kind, head))
@@ -39,7 +43,6 @@ class RecordingSink:
         self.writable += 1
 
     def _take(self, data: Buffer, end: bool) -> None:
-        self.data += data
         if len(data):
             self.pieces.append(data)
         self.ended += end

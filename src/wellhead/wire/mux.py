@@ -306,6 +306,7 @@ class MuxStream:
 
     def _give_up(self) -> None:
         self._mux.held -= self.held
+        self._owed = self._size - self._room
         flags = self._flags
         if flags & _INTERACTIVE:
             self._mux._interactive_open -= 1
@@ -662,11 +663,17 @@ class Mux:
             if stream._flags & _BLOCKED and queued <= LOW_WATER and queued <= stream._credit:
                 writable.append(stream)
         if writable:
-            self._woken = True  # no driver is called back from inside its own take
+            self._call_writers(writable)
+
+    def _call_writers(self, writable: list[MuxStream]) -> None:
+        on_wake, self._on_wake = self._on_wake, _nothing  # a take inside a take would be written before it
+        try:
             for stream in writable:
                 if stream._flags & (_BLOCKED | _OVER) == _BLOCKED:
                     stream._flags &= ~_BLOCKED
                     stream.sink.on_writable()
+        finally:
+            self._on_wake = on_wake
 
     def _take_turn(self, stream: MuxStream, out: list[Buffer], budget: int) -> int:
         """Put frames of one stream into ``out``; returns how many body bytes, at most ``budget``."""
@@ -723,9 +730,6 @@ class Mux:
         credit = stream._owed
         stream._since += credit
         rtt = self.rtt_min
-        if rtt is None or now - self._pinged >= PROBE_SECONDS:
-            if now and not self._ping_payload:
-                self.ping(now)
         if rtt is not None and now - stream._mark >= rtt:
             if stream._mark and self.held * 2 < self.held_max:
                 size = grown(stream._size, stream._since, now - stream._mark, rtt, self.window_max)
@@ -736,6 +740,8 @@ class Mux:
         stream._owed = 0
         stream._room += credit
         self._put_control(_HEADER_U32(_CREDIT_WORD, stream.id, credit))
+        if now and not self._ping_payload and (rtt is None or now - self._pinged >= PROBE_SECONDS):
+            self.ping(now)
 
     def _why_not(self, length: int) -> StateError | SessionLost:
         if self.is_lost:
@@ -1075,6 +1081,10 @@ class Mux:
                 return
             stream.reset(Reason.OVERLOADED)
             stream.sink.on_reset(Reason.OVERLOADED)
+
+
+def _nothing() -> None:
+    """Called where the driver must not be."""
 
 
 def _held(stream: MuxStream) -> int:
