@@ -171,7 +171,7 @@ def test_the_state_of_the_connection_is_told(tmp_path: Path, upstream: int) -> N
         agent = first.agent(upstream)
         first.kill()
     with agent:
-        agent.line(r"^no connection: .*; dialling again$")
+        agent.line(r"^no connection: .*; trying again$")
         mark = agent.mark()
         with Edge(home, https=ports[1], http=ports[3]):
             agent.line(r"^connected$", after=mark)
@@ -196,7 +196,7 @@ def test_the_same_news_is_told_once() -> None:
     ("status", "error", "line"),
     [
         (Status.CONNECTED, None, "connected"),
-        (Status.RECONNECTING, DialError("refused"), "no connection: refused; dialling again"),
+        (Status.RECONNECTING, DialError("refused"), "no connection: refused; trying again"),
         (Status.DRAINING, None, "the server is leaving; moving to a new connection"),
         (Status.CONNECTING, None, None),
         (Status.CLOSED, None, None),

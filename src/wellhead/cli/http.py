@@ -131,7 +131,7 @@ def state_line(status: Status, error: WellheadError | None) -> str | None:
         case Status.CONNECTED:
             return "connected"
         case Status.RECONNECTING:
-            return f"no connection{why}; dialling again"
+            return f"no connection{why}; trying again"
         case Status.DRAINING:
             return f"the server is leaving{why}; moving to a new connection"
         case Status.CONNECTING | Status.CLOSED:
