@@ -53,7 +53,7 @@ def test_a_silent_network_is_noticed_and_service_resumes_after_it(tmp_path: Path
             assert status in (502, 503, 504) and took <= BUSY_SECONDS
             edge.line(r"session closed", 1, after=mark)
             assert _visit(near, edge, agent)[0] == 503
-            agent.line(r"(?i)lost|reconnect|disconnected|trying|retry|offline", IDLE_SECONDS + 1, after=heard)
+            agent.line(r"no connection", IDLE_SECONDS + 1, after=heard)
             mark = edge.mark()
             mend(ends)
             began = time.monotonic()
@@ -66,7 +66,7 @@ def test_a_silent_network_is_noticed_and_service_resumes_after_it(tmp_path: Path
             cut(ends)
             began = time.monotonic()
             edge.line(r"session closed", IDLE_SECONDS + 1, after=mark)
-            agent.line(r"(?i)lost|reconnect|disconnected|trying|retry|offline", IDLE_SECONDS + 1, after=heard)
+            agent.line(r"no connection", IDLE_SECONDS + 1, after=heard)
             assert time.monotonic() - began <= IDLE_SECONDS + 0.5
             mend(ends)
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 from websockets import Origin
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from tests.kit.browser import browsing
-from tests.kit.programs import Agent, Edge, Program, environment, quiet_port
+from tests.kit.programs import Edge, Program, environment, quiet_port
+from tests.kit.visitors import ask, request, visiting
+from tests.system.conftest import House
 
 pytestmark = [
     pytest.mark.system,
@@ -72,14 +73,8 @@ async ([token, code]) => {
 """
 
 
-@dataclass(frozen=True)
-class Lab:
-    edge: Edge
-    agent: Agent
-
-
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     home, port = tmp_path_factory.mktemp("lab"), quiet_port()
     notebooks = home / "notebooks"
     notebooks.mkdir()
@@ -102,15 +97,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         edge.agent(port) as agent,
     ):
         server.line(r"is running at", 60)
-        yield Lab(edge, agent)
+        yield House(edge, agent, port)
 
 
-def test_a_cell_is_run_in_the_browser(lab: Lab, tmp_path: Path) -> None:
-    with browsing(lab.edge, tmp_path, lab.agent.hostname) as browser:
+def test_a_cell_is_run_in_the_browser(lab: House, tmp_path: Path) -> None:
+    with browsing(lab.edge, tmp_path, lab.hostname) as browser:
         page = browser.pages[0]
         page.goto(f"{lab.agent.url}/lab/tree/answer.ipynb?token={TOKEN}&reset", timeout=60_000)
         _run_the_cell(page)
-        assert "42" in page.locator(".jp-Notebook .jp-OutputArea-output").first.inner_text()
         page.screenshot(path=tmp_path / "lab.png")
         # The same once more, in the page's own words: a kernel's WebSocket at the public name.
         assert page.evaluate(RUN_IN_PAGE, [TOKEN, "6*7"]) == "42"
@@ -118,24 +112,41 @@ def test_a_cell_is_run_in_the_browser(lab: Lab, tmp_path: Path) -> None:
 
 def _run_the_cell(page: Page) -> None:
     cell = page.locator(".jp-Notebook .jp-CodeCell").first
+    output = page.locator(".jp-Notebook .jp-OutputArea-output").first
     cell.wait_for(timeout=60_000)
-    # Until the kernel is connected the button for "run" would only queue the cell.
     expect(page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator")).to_have_attribute(
         "data-status", "idle", timeout=60_000
     )
-    cell.locator(".cm-content").click()
-    page.keyboard.press("Shift+Enter")
-    expect(page.locator(".jp-Notebook .jp-OutputArea-output").first).to_have_text(
-        re.compile(r"\b42\b"), timeout=30_000
-    )
+    for _ in range(6):
+        # Until its kernel is connected a notebook forgets what it is asked, and looks idle all the same.
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Control+Enter")
+        with contextlib.suppress(AssertionError):
+            expect(output).to_have_text(re.compile(r"^\s*42\s*$"), timeout=5_000)
+            return
+    raise AssertionError(f"no 42 in the notebook: {page.inner_text('.jp-Notebook')}")
 
 
-def test_a_forged_origin_does_not_get_a_kernels_socket(lab: Lab) -> None:
-    url = f"{lab.agent.url.replace('https', 'wss')}/api/events/subscribe?token={TOKEN}"
-    options: dict[str, Any] = {"ssl": lab.edge.trust(), "proxy": None, "open_timeout": 10}
+async def test_a_forged_origin_does_not_get_a_kernels_socket(lab: House) -> None:
+    auth = f"Authorization: token {TOKEN}"
+    async with visiting(lab.edge, lab.hostname) as visitor:
+        fields = (auth, "Content-Type: application/json")
+        await visitor.send(
+            request("/api/kernels", lab.host("tls"), *fields, method="POST", body=b'{"name": "python3"}')
+        )
+        kernel = json.loads((await visitor.reply()).body)["id"]
+    # Jupyter asks for the origin where a cookie speaks for the user, as in a browser; a token needs none.
+    login = await ask(lab.edge, lab.hostname, f"/lab?token={TOKEN}")
+    cookies = "; ".join(cookie.partition(";")[0] for cookie in login.all("set-cookie"))
+    url = f"{lab.agent.url.replace('https', 'wss')}/api/kernels/{kernel}/channels"
     for origin, accepted in ((lab.agent.url, True), ("https://evil.example", False)):
         try:
-            with connect(url, origin=Origin(origin), **options):
+            # By the address: not every resolver knows names under .localhost.
+            async with connect(
+                url, origin=Origin(origin), host="127.0.0.1", port=lab.edge.https, ssl=lab.edge.trust(),
+                proxy=None, open_timeout=20, additional_headers={"Cookie": cookies},
+            ):  # fmt: skip
                 assert accepted, f"{origin} was let in"
         except InvalidStatus as error:
             assert not accepted and error.response.status_code == 403
+    assert (await ask(lab.edge, lab.hostname, f"/api/kernels/{kernel}", auth, method="DELETE")).status == 204
