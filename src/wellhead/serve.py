@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -44,6 +43,7 @@ from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
 
 _log = Log("wellhead.serve")
+MAX_SOCKET_PATH = 107  # bytes of a unix socket's path (unix(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
         async with _closing(store):
             local = LocalAuthority(directory, addresses=_addresses(settings))
             key = await store.bootstrap(_keep_in(directory / "admin-key"))
-            async with _control(build(store, public, settings)) as path:
+            async with _control(build(store, public, settings), directory) as path:
                 edge = _edge(settings, store, local, public, path)
                 await _run(edge, https, http, settings, public, key, local.ca_file, ready, stop)
 
@@ -215,24 +215,38 @@ def _listening(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], 
 
 
 @contextlib.asynccontextmanager
-async def _control(app: FastAPI) -> AsyncIterator[str]:
+async def _control(app: FastAPI, data_dir: Path) -> AsyncIterator[str]:
     """Serve the control plane on a unix socket of its own; gives the socket's path."""
-    # Not in the data directory: a unix socket's path has at most 107 bytes.
-    directory = tempfile.mkdtemp(prefix="wellhead-")
-    path = os.path.join(directory, "control")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.bind(path)
-    server = _Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
-    )
-    task = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]), name="control plane")
-    try:
-        yield path
-    finally:
-        server.should_exit = True
-        await task
-        sock.close()
-        shutil.rmtree(directory, ignore_errors=True)
+    with _socket_path(data_dir) as path:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(path)
+        server = _Server(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            )
+        )
+        task = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]), name="control plane")
+        try:
+            yield path
+        finally:
+            server.should_exit = True
+            await task
+            sock.close()
+
+
+@contextlib.contextmanager
+def _socket_path(data_dir: Path) -> Iterator[str]:
+    """In the data directory, which is ours alone, where a unix socket's path may be so long."""
+    path = data_dir / "control.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        path.unlink(missing_ok=True)  # a killed server leaves it behind; a living one holds the database
+        try:
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
+        return
+    with tempfile.TemporaryDirectory(prefix="wellhead-") as directory:
+        yield os.path.join(directory, "control.sock")
 
 
 class _Server(uvicorn.Server):
