@@ -27,19 +27,18 @@ from wellhead.net.upstream_owner import Owner
 from wellhead.net.upstream_raw import RawConnection, reason_word
 from wellhead.net.upstream_reply import Reply, read_reply
 from wellhead.net.upstream_request import HEAD, REQUEST_ID, UPGRADE, last_line
-from wellhead.wire.body import LAST_CHUNK, ChunkedBody, chunk, last_chunk, piece_of
+from wellhead.net.upstream_upload import CHUNKED, DROPPED, HeldUpload, SizedUpload, Upload
+from wellhead.wire.body import Body
 from wellhead.wire.h1 import find_head_end
-from wellhead.wire.headers import Envelope, read_envelope, read_trailers
+from wellhead.wire.headers import Envelope, read_envelope
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream, StreamKind
 
 JOIN_BELOW = 16 * 1024  # bytes: smaller pieces are copied together, larger ones go as they are
 IDEMPOTENT = (b"GET ", b"HEAD ", b"OPTIONS ", b"PUT ", b"DELETE ", b"TRACE ")
 
 _HTTP, _REPLY = StreamKind.HTTP, HeadKind.REPLY
-# What the upstream sends next
-_IDLE, _HEAD, _LENGTH, _CHUNKS, _TO_CLOSE, _REPLIED, _CLOSED = range(7)
-# What the stream brings next
-_NOTHING, _SIZED, _UNSIZED, _HELD, _DROPPED = range(5)
+# What the upstream sends next: nothing, a head, a body; nothing while the request goes on; never anything.
+_IDLE, _HEAD, _BODY, _REPLIED, _CLOSED = range(5)
 
 
 class _Deaf:
@@ -58,34 +57,32 @@ class HttpConnection(asyncio.Protocol):
     """Carries one exchange after another; made by the pool only."""
 
     __slots__ = (
-        "_asked", "_chunks", "_early", "_exchange", "_held_up", "_interims", "_keep_alive", "_kept", "_kind",
-        "_left", "_lifeline", "_owed", "_partial", "_paused", "_pending", "_pool", "_reused", "_state",
-        "_stream", "_transport", "_upload", "_upload_left", "since",
+        "_asked", "_body", "_exchange", "_held_up", "_interims", "_keep_alive", "_kept", "_lifeline", "_owed",
+        "_partial", "_paused", "_pending", "_pool", "_reused", "_state", "_stream", "_transport", "_upload",
+        "since",
     )  # fmt: skip
 
     def __init__(self, pool: Owner) -> None:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._stream: Stream | None = None
-        self._exchange: Exchange | None = None
-        self._kind = StreamKind.HTTP
+        self._exchange: Exchange | None = None  # where somebody wants to be told
         self._state = _IDLE
-        self._upload = _NOTHING
-        self._upload_left = 0  # bytes, for _SIZED
-        self._left = 0  # bytes, for _LENGTH
-        self._chunks: ChunkedBody | None = None  # for _CHUNKS
-        self._partial = b""  # of a reply's head
-        self._interims = 0  # 1xx heads of this exchange
-        self._asked = b""  # what a reply's meaning depends on, see Reply
-        self._keep_alive = False
-        self._early: list[tuple[Buffer, bool]] = []  # from the visitor before an upgrade was granted
-        self._kept: bytes | None = None  # all that was written of the request, while it may be repeated
+        # The request
+        self._upload: Upload | None = None  # None: the stream brings no more
+        self._kept: bytes | None = None  # all that was written of it, while it may be repeated
         self._pending: list[Buffer] = []  # written as soon as the connection is there
         self._owed = 0  # bytes taken from the stream and not yet acknowledged to it
         self._paused = False  # the upstream does not read
+        self._lifeline: Lifeline | None = None  # during an upload
+        # The reply
+        self._asked = b""  # what its meaning depends on, see Reply
+        self._partial = b""  # of its head
+        self._interims = 0  # 1xx heads before it
+        self._body: Body | None = None  # for _BODY
+        self._keep_alive = False
         self._held_up = False  # the stream does not take more: we do not read
         self._reused = False  # an exchange was completed on this connection
-        self._lifeline: Lifeline | None = None  # during an upload
         self.since = 0.0  # loop time: when it became idle, or when waiting for the reply began
 
     def carry(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
@@ -101,13 +98,11 @@ class HttpConnection(asyncio.Protocol):
         if known is not None and kind is _HTTP and envelope.startswith(REQUEST_ID, cut):
             request = known.head + envelope[cut:]
             self._asked = known.asked
-            self._upload = _NOTHING
             if pool.on_exchange is not None:
                 self._exchange = Exchange(kind, known.method, known.target, 0)
         else:
-            self._kind = kind
             try:
-                request = self._request(read_envelope(envelope), data, end)
+                request = self._request(kind, read_envelope(envelope), data, end)
             except HttpError:
                 self._fail(Reason.PROTOCOL)
                 return
@@ -121,7 +116,7 @@ class HttpConnection(asyncio.Protocol):
         transport.write(request)
         if data:
             self._acknowledge(len(data))
-        if self._upload:
+        if self._upload is not None:  # never held here: an upgrade has a connection of its own
             self._lifeline = Lifeline.of(transport)
 
     def is_quiet(self) -> bool:
@@ -141,47 +136,30 @@ class HttpConnection(asyncio.Protocol):
                 self._transport.resume_reading()
             self._transport.close()
 
-    # The stream's sink: the request
+    # The stream's sink
 
     def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        if kind is not HeadKind.TRAILERS:
+        try:
+            if kind is not HeadKind.TRAILERS or self._upload is None:
+                raise HttpError(400, "head")
+            pieces = self._upload.trailers(head)
+        except HttpError:
             self._fail(Reason.PROTOCOL)
-        elif self._upload == _UNSIZED:
-            try:
-                end_of_body = last_chunk(read_trailers(head, status=400))
-            except HttpError:
-                self._fail(Reason.PROTOCOL)
-                return
-            self._upload = _NOTHING
-            self._write(end_of_body, 0)
-        else:
-            self.on_data(b"", True)  # a sized body has no room for trailers
+            return
+        self._upload_goes_on(pieces, 0, True)
 
     def on_data(self, data: Buffer, end: bool) -> None:
         count = len(data)
         if self._exchange is not None:
             self._exchange.bytes_in += count
-        upload = self._upload
-        if upload == _SIZED:
-            self._upload_left -= count
-            if self._upload_left < 0 or (end and self._upload_left):
-                self._fail(Reason.PROTOCOL)
-                return
-            if end:
-                self._upload = _NOTHING
-            if count:
-                self._write(data, count)
-        elif upload == _UNSIZED:
-            if end:
-                self._upload = _NOTHING
-            pieces = chunk(data) if count else []
-            if end:
-                pieces.append(LAST_CHUNK)
-            for piece in joined(pieces):
-                self._write(piece, 0)
-            self._acknowledge(count)
-        else:
-            self._unwanted(data, end)
+        try:
+            if self._upload is None:
+                raise HttpError(400, "after-end")
+            pieces = self._upload.feed(data, end)
+        except HttpError:
+            self._fail(Reason.PROTOCOL)
+            return
+        self._upload_goes_on(pieces, count, end)
 
     def on_reset(self, reason: int) -> None:
         if self._state != _REPLIED:
@@ -195,7 +173,7 @@ class HttpConnection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.resume_reading()
 
-    # The transport's protocol: the reply
+    # The transport's protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # not every TLS transport has the class
@@ -205,9 +183,11 @@ class HttpConnection(asyncio.Protocol):
         self._transport = transport
         pending, self._pending = self._pending, []
         transport.write(b"".join(pending))
+        if isinstance(self._upload, HeldUpload):
+            return
         owed, self._owed = self._owed, 0
         self._acknowledge(owed)
-        if self._upload:
+        if self._upload is not None:
             self._lifeline = Lifeline.of(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -220,7 +200,7 @@ class HttpConnection(asyncio.Protocol):
                 and data.startswith(reply.raw)
                 and reply.asked is self._asked
                 and stream is not None
-                and not self._upload
+                and self._upload is None
                 and not self._partial
             ):
                 if self._exchange is not None:
@@ -230,27 +210,8 @@ class HttpConnection(asyncio.Protocol):
                     self._exchange_is_over(stream)
             else:
                 self._reply_begins(data)
-            return
-        if state == _LENGTH and stream is not None:
-            count = len(data)
-            self._left = left = self._left - count
-            if self._exchange is not None:
-                self._exchange.bytes_out += count
-            if left > 0:
-                if not stream.send(data):
-                    self._hold_up()
-            elif left == 0:
-                stream.send(data, True)
-                self._reply_is_complete()
-            else:
-                self._fail(Reason.UPSTREAM_FAILED)
-        elif state == _CHUNKS:
-            self._chunks_received(data)
-        elif state == _TO_CLOSE and stream is not None:
-            if self._exchange is not None:
-                self._exchange.bytes_out += len(data)
-            if not stream.send(data):
-                self._hold_up()
+        elif state == _BODY:
+            self._reply_goes_on(data)
         elif state == _IDLE:  # nobody asked
             self._abort()
 
@@ -258,9 +219,14 @@ class HttpConnection(asyncio.Protocol):
         if self._state == _IDLE:  # before the next request picks it
             self._state = _CLOSED
             self._pool.forget(self, was_idle=True)
-        if self._state == _TO_CLOSE and self._stream is not None:
-            self._stream.send(b"", True)
-            self._reply_is_complete()
+        elif self._state == _BODY and self._body is not None and self._stream is not None:
+            try:
+                self._body.eof()
+            except HttpError:
+                self._fail(Reason.UPSTREAM_FAILED)
+            else:
+                self._stream.send(b"", True)
+                self._reply_is_complete()
         return False
 
     def pause_writing(self) -> None:
@@ -268,8 +234,9 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        owed, self._owed = self._owed, 0
-        self._acknowledge(owed)
+        if not isinstance(self._upload, HeldUpload):
+            owed, self._owed = self._owed, 0
+            self._acknowledge(owed)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -293,14 +260,15 @@ class HttpConnection(asyncio.Protocol):
         self._fail(Reason.UPSTREAM_UNREACHABLE)
 
     def on_sweep(self, now: float) -> None:
+        limits = self._pool.limits
         if self._state == _IDLE:
-            if now - self.since > self._pool.limits.idle_seconds and self._transport is not None:
+            if now - self.since > limits.idle_seconds and self._transport is not None:
                 self._pool.forget(self, was_idle=True)
                 self.close()
         elif self._state == _HEAD:
-            if self._upload in (_SIZED, _UNSIZED) and not self._paused and self._transport is not None:
-                self.since = now  # it is the visitor whom the upstream waits for
-            elif now - self.since >= self._pool.limits.reply_seconds:
+            if self._waits_for_visitor():
+                self.since = now
+            elif now - self.since >= limits.reply_seconds:
                 self._fail(Reason.TIMEOUT)
 
     def on_pool_closed(self) -> None:
@@ -312,7 +280,7 @@ class HttpConnection(asyncio.Protocol):
 
     # The request
 
-    def _request(self, envelope: Envelope, data: Buffer, end: bool) -> bytes:
+    def _request(self, kind: StreamKind, envelope: Envelope, data: Buffer, end: bool) -> bytes:
         """What to write first: the head and the body bytes that came beside it.
 
         Raises:
@@ -321,195 +289,167 @@ class HttpConnection(asyncio.Protocol):
         pool = self._pool
         heads = pool.heads
         if pool.on_exchange is not None:
-            self._exchange = Exchange(self._kind, envelope.method, envelope.target, len(data))
-        if self._kind is StreamKind.WEBSOCKET:
+            self._exchange = Exchange(kind, envelope.method, envelope.target, len(data))
+        if kind is StreamKind.WEBSOCKET:
             self._asked = UPGRADE
-            self._upload = _HELD
-            self._early = [(data, end)] if data or end else []
+            self._upload = held = HeldUpload()
+            if data or end:
+                held.feed(data, end)
             return heads.make(envelope, websocket=True)
-        self._asked = HEAD if envelope.method == b"HEAD" else b""
+        self._asked = HEAD if envelope.method == HEAD else b""
         length = envelope.content_length
         if length is None:
             if end and not data:
-                self._upload = _NOTHING
                 return heads.make_bodyless(envelope)
-            self._upload = _NOTHING if end else _UNSIZED
-            pieces: list[Buffer] = [heads.make(envelope, chunked=True)]
-            if data:
-                pieces += chunk(data)
-            if end:
-                pieces.append(LAST_CHUNK)
-            return b"".join(pieces)
-        self._upload_left = left = length - len(data)
-        if left < 0 or (end and left):
-            raise HttpError(400, "content-length", f"{length} bytes declared, {len(data)} sent")
-        self._upload = _NOTHING if end else _SIZED
-        return b"".join((heads.make(envelope), data))
+            self._upload = CHUNKED
+            head = heads.make(envelope, chunked=True)
+        else:
+            self._upload = SizedUpload(length)
+            head = heads.make(envelope)
+        pieces = self._upload.feed(data, end)
+        if end:
+            self._upload = None
+        return b"".join((head, *pieces))
 
-    def _write(self, data: Buffer, count: int) -> None:
-        """Write a part of the request; ``count`` of the stream's bytes are acknowledged with it."""
+    def _upload_goes_on(self, pieces: list[Buffer], count: int, end: bool) -> None:
+        """Write ``pieces``, made of ``count`` bytes of the stream."""
+        stream, upload = self._stream, self._upload
+        if end and not isinstance(upload, HeldUpload):
+            self._upload = None
+        if upload is DROPPED:
+            if count and stream is not None:
+                stream.consumed(count)
+            if end and self._state == _REPLIED:
+                self._detach()
+            return
         transport = self._transport
         if transport is None:
-            self._pending.append(data)
+            self._pending += pieces
             self._owed += count
-            return
-        self._kept = None
-        transport.write(data)
-        if count:
+        elif isinstance(upload, HeldUpload):
+            self._owed += count
+        else:
+            self._kept = None
+            for piece in joined(pieces):
+                transport.write(piece)
             self._acknowledge(count)
 
     def _acknowledge(self, count: int) -> None:
-        if self._paused or self._transport is None:
+        if self._paused:
             self._owed += count
         elif count and self._stream is not None:
             self._stream.consumed(count)
 
-    def _unwanted(self, data: Buffer, end: bool) -> None:
-        """Request bytes that are not written: before an upgrade is granted, or after the reply."""
-        if self._upload == _HELD:
-            self._owed += len(data)
-            self._early.append((data, end))
-        elif self._upload == _DROPPED and self._stream is not None:
-            if data:
-                self._stream.consumed(len(data))
-            if end:
-                self._upload = _NOTHING
-                if self._state == _REPLIED:
-                    self._detach()
+    def _waits_for_visitor(self) -> bool:
+        """Whether it is the visitor whom the upstream waits for."""
+        uploading = self._upload is not None and not isinstance(self._upload, HeldUpload)
+        return uploading and not self._paused and self._transport is not None
 
     # The reply
 
     def _reply_begins(self, data: bytes) -> None:
         if self._partial:
-            data = self._partial + data
-            self._partial = b""
-        pool = self._pool
-        reply = pool.last_reply
-        if reply.asked is not self._asked or not data.startswith(reply.raw):
+            data, self._partial = self._partial + data, b""
+        reply: Reply | None = self._pool.last_reply
+        if reply is None or reply.asked is not self._asked or not data.startswith(reply.raw):
             try:
-                final = self._read_heads(data)
+                reply, data = self._read_heads(data)
             except HttpError:
                 self._fail(Reason.UPSTREAM_FAILED)
                 return
-            if final is None:
+            if reply is None:
                 return
-            reply, data = final
+        self._interims = 0
         self._kept = None
         self._keep_alive = reply.keep_alive
-        rest = piece_of(data, reply.size, len(data))
+        rest = data[reply.size :]
         if self._exchange is not None:
-            self._exchange.replied(reply.status, len(rest))
-        if self._kind is StreamKind.WEBSOCKET and not self._upgrade_answered(reply, rest):
+            self._exchange.replied(reply.status, 0)
+        if reply.status == 101:
+            self._upgraded(reply, rest)
             return
-        self._body_begins(reply, rest)
+        if isinstance(self._upload, HeldUpload):  # the answer to an upgrade is an ordinary reply
+            self._upload = DROPPED
+            self._keep_alive = False
+        self._state = _BODY
+        self._body = reply.body()
+        self._reply_goes_on(rest, reply.canonical)
 
-    def _read_heads(self, data: bytes) -> tuple[Reply, bytes] | None:
+    def _read_heads(self, data: bytes) -> tuple[Reply | None, bytes]:
         """The reply's head and all that came with it, None while it is incomplete; 1xx heads are passed on.
 
         Raises:
             HttpError: malformed, too long, or too many interim heads.
         """
-        while True:
-            end = find_head_end(data, 0, self._pool.limits.max_head_bytes)
-            if not end:
-                self._partial = data
-                return None
+        limits = self._pool.limits
+        while end := find_head_end(data, 0, limits.max_head_bytes):
             reply = read_reply(data[:end], self._asked)
             if reply.status >= 200 or reply.status == 101:
-                self._interims = 0
                 self._pool.last_reply = reply
                 return reply, data
             self._interims += 1
-            if self._interims > self._pool.limits.max_interim:
-                raise HttpError(502, "interim", f"more than {self._pool.limits.max_interim} before the reply")
+            if self._interims > limits.max_interim:
+                raise HttpError(502, "interim", f"more than {limits.max_interim} before the reply")
             self._kept = None
             self.since = self._pool.now
             data = data[end:]
             if self._stream is not None:
                 self._stream.head(HeadKind.INTERIM, reply.canonical)
             if self._stream is None or not data:
-                return None
+                return None, b""
+        self._partial = data
+        return None, b""
 
-    def _body_begins(self, reply: Reply, rest: Buffer) -> None:
-        stream = self._stream
-        assert stream is not None
-        length = reply.length
-        if length is not None:
-            left = length - len(rest)
-            if left == 0:  # fast path: a small reply in one read
-                stream.head(HeadKind.REPLY, reply.canonical, rest, True)
-                self._reply_is_complete()
-            elif left > 0:
-                self._state = _LENGTH
-                self._left = left
-                if not stream.head(HeadKind.REPLY, reply.canonical, rest):
-                    self._hold_up()
-            else:
-                self._fail(Reason.UPSTREAM_FAILED)
-        elif reply.chunked:
-            self._state = _CHUNKS
-            self._chunks = ChunkedBody(status=502)
-            self._chunks_received(bytes(rest), reply.canonical)
-        else:
-            self._state = _TO_CLOSE
-            if not stream.head(HeadKind.REPLY, reply.canonical, rest):
-                self._hold_up()
-
-    def _chunks_received(self, data: bytes, head: bytes | None = None) -> None:
-        """Undo the chunks; ``head`` goes with the first of them, in one frame."""
-        stream, chunks = self._stream, self._chunks
-        if stream is None or chunks is None:
+    def _reply_goes_on(self, data: bytes, head: bytes | None = None) -> None:
+        """Pass on a part of the body; ``head`` goes with the first of it, in one frame."""
+        stream, body = self._stream, self._body
+        if stream is None or body is None:
             return
         try:
-            pieces, done, leftover = chunks.feed(data)
+            pieces, done, surplus = body.feed(data)
         except HttpError:
-            pieces, done, leftover = [], False, b"?"
-        if leftover:
+            pieces, done, surplus = [], False, b"?"
+        if surplus:
             self._fail(Reason.UPSTREAM_FAILED)
             return
-        trailers = chunks.trailers if done else b""
-        end = done and not trailers
         pieces = joined(pieces)
         if self._exchange is not None:
-            self._exchange.bytes_out += sum(map(len, pieces)) - (len(data) if head is not None else 0)
-        last = pieces.pop() if pieces else b""
+            self._exchange.bytes_out += sum(map(len, pieces))
+        end = done and not body.trailers
         ready = True
-        if head is not None and pieces:
-            ready = stream.head(HeadKind.REPLY, head, pieces.pop(0))
-            head = None
-        for piece in pieces:
-            ready = stream.send(piece)
         if head is not None:
-            ready = stream.head(HeadKind.REPLY, head, last, end)
-        elif last or end:
-            ready = stream.send(last, end)
-        if trailers:
-            stream.head(HeadKind.TRAILERS, trailers + b"\r\n", b"", True)
+            first = pieces.pop(0) if pieces else b""
+            ready = stream.head(_REPLY, head, first, end and not pieces)
+        elif end and not pieces:
+            stream.send(b"", True)
+        for left in range(len(pieces) - 1, -1, -1):
+            ready = stream.send(pieces[-1 - left], end and not left)
+        if done and body.trailers:
+            stream.head(HeadKind.TRAILERS, body.trailers + b"\r\n", b"", True)
         if done:
             self._reply_is_complete()
         elif not ready:
             self._hold_up()
 
-    def _upgrade_answered(self, reply: Reply, rest: Buffer) -> bool:
-        """Whether the answer to an upgrade is an ordinary reply; after a 101 a raw connection goes on."""
-        stream, transport = self._stream, self._transport
-        if reply.status != 101:
-            self._keep_alive = False
-            self._upload = _DROPPED
-            return True
-        assert stream is not None and transport is not None
+    def _upgraded(self, reply: Reply, rest: bytes) -> None:
+        """After a 101 a raw connection goes on with transport and stream."""
+        stream, transport, upload = self._stream, self._transport, self._upload
+        if stream is None or transport is None or not isinstance(upload, HeldUpload):
+            self._fail(Reason.UPSTREAM_FAILED)
+            return
         self._state = _CLOSED
-        self._drop_lifeline()  # it would keep the socket open behind the raw connection's back
         self._stream = None
         exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.bytes_out = len(rest)
+            exchange.bytes_in = 0  # counted again as it is written
         raw = RawConnection(self._pool, stream, exchange)
         self._pool.replace(self, raw)
         transport.set_protocol(raw)
-        ready = stream.head(HeadKind.REPLY, reply.canonical, rest)
+        ready = stream.head(_REPLY, reply.canonical, rest)
         raw.adopt(transport, paused=self._paused, held_up=not ready)
-        for data, end in self._early:
+        for data, end in upload.said:
             raw.on_data(data, end)
-        return False
 
     def _hold_up(self) -> None:
         if not self._held_up and self._transport is not None:
@@ -520,27 +460,27 @@ class HttpConnection(asyncio.Protocol):
         stream = self._stream
         if stream is None:
             return
-        if not self._upload:
-            if self._keep_alive:
-                self._exchange_is_over(stream)
-            else:
-                self._tell(None)
-                self._detach()
-                self.close()
-            return
-        # The rest of the request has no reader. It is taken and dropped: a reset would overtake the
-        # reply, and unread bytes would hold up the visitor.
-        self._tell(None)
-        self._state = _REPLIED
-        self._upload = _DROPPED
-        owed, self._owed = self._owed, 0
-        if owed:
-            stream.consumed(owed)
-        self._abort()
+        self._body = None
+        if self._upload is not None:
+            # The rest of the request has no reader. It is taken and dropped: a reset would overtake
+            # the reply, and unread bytes would hold up the visitor.
+            self._tell(None)
+            self._state = _REPLIED
+            self._upload = DROPPED
+            owed, self._owed = self._owed, 0
+            if owed:
+                stream.consumed(owed)
+            self._abort()
+        elif self._keep_alive:
+            self._exchange_is_over(stream)
+        else:
+            self._tell(None)
+            self._detach()
+            self.close()
 
     def _exchange_is_over(self, stream: Stream) -> None:
         """Both directions are complete: the connection is free for another exchange."""
-        stream.sink = _DEAF  # what its queue still does concerns nobody
+        stream.sink = _DEAF
         self._stream = None
         self._state = _IDLE
         self._reused = True
@@ -564,13 +504,9 @@ class HttpConnection(asyncio.Protocol):
     def _may_repeat(self) -> bool:
         """Whether an old connection died under a request that the upstream has not, or may see twice."""
         kept = self._kept
-        return (
-            kept is not None
-            and self._reused
-            and self._stream is not None
-            and not self._partial
-            and kept.startswith(IDEMPOTENT)
-        )
+        if kept is None or self._stream is None or self._partial:
+            return False
+        return self._reused and kept.startswith(IDEMPOTENT)
 
     def _repeat(self) -> None:
         assert self._kept is not None
@@ -614,7 +550,7 @@ class HttpConnection(asyncio.Protocol):
             self._lifeline = None
 
     def _read_last_words(self, lifeline: Lifeline) -> None:
-        while self._state in (_HEAD, _LENGTH, _CHUNKS, _TO_CLOSE):
+        while self._state in (_HEAD, _BODY):
             data = lifeline.read()
             if data is None:
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from wellhead.net.upstream_request import UPGRADE
+from wellhead.wire.body import Body, ChunkedBody, CloseBody, LengthBody
 from wellhead.wire.h1 import Framing, parse_response
 from wellhead.wire.headers import reply_head
 
@@ -19,6 +20,12 @@ class Reply(NamedTuple):
     keep_alive: bool
     size: int  # bytes of ``raw``
     total: int  # bytes of the whole reply where it may end in one read and the connection go on, else -1
+
+    def body(self) -> Body:
+        """A decoder for the body behind this head."""
+        if self.chunked:
+            return ChunkedBody(status=502)
+        return CloseBody() if self.length is None else LengthBody(self.length, status=502)
 
 
 NO_REPLY = Reply(b"\0", b"", 0, b"", None, False, False, 0, -1)  # no head begins with NUL
