@@ -15,13 +15,18 @@ RETRY_SECONDS = 5  # what Retry-After says where nothing better is known
 
 
 class Page(NamedTuple):
-    """``reason`` is the constant word that the log and the metrics carry too."""
+    """``reason`` is the constant word that the log and the metrics carry too.
+
+    ``broken`` is the station on a request's way at which it ended, "" where none is to blame.
+    ``hint`` may hold markup of ours.
+    """
 
     status: int
     reason: str
     title: str
     text: str
     hint: str = ""
+    broken: str = ""
 
 
 UNKNOWN = Page(
@@ -29,7 +34,7 @@ UNKNOWN = Page(
     "unknown-name",
     "There is nothing at this name",
     "No tunnel answers to this hostname.",
-    "Check the spelling, or start one with: wellhead http 8000",
+    "Check the spelling, or start one with <code>wellhead http 8000</code>",
 )
 NO_AGENT = Page(
     503,
@@ -37,6 +42,7 @@ NO_AGENT = Page(
     "The agent is not connected",
     "This tunnel exists, but the program that answers for it is not connected right now.",
     "If it is yours, start the agent again. Everybody else: try again in a moment.",
+    "agent",
 )
 BUSY = Page(503, "overloaded", "Too busy right now", "A limit is reached.", "Try again in a moment.")
 DRAINING = Page(503, "draining", "Restarting", "This server is being restarted.", "Try again in a moment.")
@@ -46,6 +52,7 @@ UNREACHABLE = Page(
     "The application does not answer",
     "The agent is connected, but nothing accepts connections behind it.",
     "If it is yours, start the application that the agent forwards to.",
+    "application",
 )
 BROKEN = Page(
     502,
@@ -53,6 +60,7 @@ BROKEN = Page(
     "The application broke off",
     "The application behind this tunnel closed the connection or sent an answer that is not HTTP.",
     "If it is yours, look at the application's log.",
+    "application",
 )
 LOST = Page(
     502,
@@ -60,6 +68,7 @@ LOST = Page(
     "The agent went away",
     "The connection to the agent broke before an answer came.",
     "Try again in a moment.",
+    "agent",
 )
 TIMEOUT = Page(
     504,
@@ -67,6 +76,7 @@ TIMEOUT = Page(
     "The application took too long",
     "No answer came from behind this tunnel in time.",
     "Try again, or look at the application's log.",
+    "application",
 )
 MISDIRECTED = Page(
     421, "misdirected", "Wrong connection for this name", "This connection was made for another hostname."
@@ -153,30 +163,53 @@ def _json(page: Page, request_id: str) -> bytes:
     return json.dumps(facts).encode() + b"\n"
 
 
+_STATIONS = ("server", "agent", "application")
+
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{status} {title}</title><style>
-:root{{color-scheme:light dark}}
+:root{{color-scheme:light dark;--good:#0a7d6c;--bad:#b3261e;--line:#8886}}
+@media(prefers-color-scheme:dark){{:root{{--good:#4fd1bd;--bad:#ff8a80}}}}
 body{{font:16px/1.5 system-ui,sans-serif;margin:0;min-height:100vh;display:grid;place-items:center;
 background:Canvas;color:CanvasText}}
-main{{max-width:34rem;padding:2rem}}
-h1{{font-size:1.6rem;line-height:1.2;margin:.2rem 0 1rem}}
-.status{{font:600 .95rem ui-monospace,monospace;color:#0a7d6c}}
-.hint{{border-left:3px solid #0a7d6c;padding-left:.9rem}}
-footer{{margin-top:2.5rem;font:.8rem ui-monospace,monospace;opacity:.65}}
+main{{box-sizing:border-box;width:100%;max-width:38rem;padding:2rem}}
+h1{{font-size:1.7rem;line-height:1.2;margin:.2rem 0 1rem}}
+code,.status,.way,footer{{font-family:ui-monospace,monospace}}
+.status{{font-weight:600;font-size:.95rem;color:var(--good)}}
+.status.bad{{color:var(--bad)}}
+.way{{display:flex;list-style:none;margin:1.6rem 0;padding:0;font-size:.85rem}}
+.way li{{flex:1;border-top:3px solid var(--good);padding:.6rem .5rem 0 0}}
+.way .bad{{border-top:3px dashed var(--bad);color:var(--bad);font-weight:600}}
+.way .far{{border-color:var(--line);opacity:.65}}
+.hint{{border-left:3px solid var(--good);padding-left:.9rem}}
+footer{{margin-top:2.5rem;font-size:.8rem;opacity:.7}}
 </style></head><body><main>
-<div class="status">{status} {phrase}</div><h1>{title}</h1><p>{text}</p>{hint}
+<div class="status{mood}">{status} {phrase}</div><h1>{title}</h1><p>{text}</p>{way}{hint}
 <footer>request {request_id} &middot; wellhead</footer></main></body></html>
 """
 
 
 def _html(page: Page, request_id: str) -> bytes:
-    hint = f'<p class="hint">{page.hint}</p>' if page.hint else ""
     return _TEMPLATE.format(
         status=page.status,
         phrase=_phrase(page.status),
+        mood=" bad" if page.status >= 500 else "",
         title=page.title,
         text=page.text,
-        hint=hint,
+        way=_way(page.broken),
+        hint=f'<p class="hint">{page.hint}</p>' if page.hint else "",
         request_id=request_id,
     ).encode()
+
+
+def _way(broken: str) -> str:
+    """The stations of a request, up to the one that failed and beyond it."""
+    if not broken:
+        return ""
+    at = _STATIONS.index(broken)
+    marks = [("", "ok")] * at + [(' class="bad"', "no answer")] + [(' class="far"', "not reached")] * 2
+    items = [
+        f"<li{mark}>{station}<br>{state}</li>"
+        for station, (mark, state) in zip(_STATIONS, marks, strict=False)
+    ]
+    return f'<ol class="way">{"".join(items)}</ol>'
