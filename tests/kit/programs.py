@@ -148,6 +148,10 @@ class Program:
         assert now is not None and peak is not None
         return int(now[1]) * 1024, int(peak[1]) * 1024
 
+    def descriptors(self) -> int:
+        """How many files and sockets it holds."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def arguments(self) -> bytes:
         """Its command line as every user of this machine sees it."""
         return Path(f"/proc/{self.pid}/cmdline").read_bytes()
