@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from wellhead.client.calls import CreatedTunnel
 from wellhead.client.client import AsyncClient, Client
+from wellhead.client.patience import Timeouts
 
-__all__ = ["AsyncClient", "Client", "CreatedTunnel"]
+__all__ = ["AsyncClient", "Client", "CreatedTunnel", "Timeouts"]

@@ -26,6 +26,8 @@ class Call(Generic[T]):
     read: Callable[[object], T]
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, object] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = False  # carried out twice it does no more than carried out once
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,12 @@ _listed = TypeAdapter(_Listed)
 
 def list_tunnels() -> Call[list[Tunnel]]:
     """Every tunnel that the key may see, oldest first."""
-    return Call("GET", "/tunnels/", _read_list)
+    return Call("GET", "/tunnels/", _read_list, repeatable=True)
 
 
 def find_tunnel(name: str) -> Call[Tunnel | None]:
     """The tunnel of this name, or None where the key sees none."""
-    return Call("GET", "/tunnels/", _read_first, query={"name": name})
+    return Call("GET", "/tunnels/", _read_first, query={"name": name}, repeatable=True)
 
 
 def get_tunnel(tunnel_id: str) -> Call[Tunnel]:
@@ -67,7 +69,7 @@ def get_tunnel(tunnel_id: str) -> Call[Tunnel]:
     Raises:
         NotFound: no tunnel of this id that the key may see.
     """
-    return Call("GET", _item(tunnel_id), _tunnel.validate_python)
+    return Call("GET", _item(tunnel_id), _tunnel.validate_python, repeatable=True)
 
 
 def create_tunnel(
@@ -105,7 +107,7 @@ def update_tunnel(
     """
     given = {"description": description, "metadata": metadata}
     body: dict[str, object] = {key: item for key, item in given.items() if item is not UNCHANGED}
-    return Call("PATCH", _item(tunnel_id), _tunnel.validate_python, body=body)
+    return Call("PATCH", _item(tunnel_id), _tunnel.validate_python, body=body, repeatable=True)
 
 
 def delete_tunnel(tunnel_id: str) -> Call[Tunnel]:
@@ -114,7 +116,7 @@ def delete_tunnel(tunnel_id: str) -> Call[Tunnel]:
     Raises:
         NotFound: no tunnel of this id that the key may see.
     """
-    return Call("DELETE", _item(tunnel_id), _tunnel.validate_python)
+    return Call("DELETE", _item(tunnel_id), _tunnel.validate_python, repeatable=True)
 
 
 def restore_tunnel(tunnel_id: str) -> Call[Tunnel]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import httpx
 from pydantic import ValidationError
 
 from wellhead.client.calls import Call
+from wellhead.client.patience import Attempts, Timeouts
 from wellhead.errors import ApiError, DialError, InputError, LinkError, SettingsError, TrustError
 from wellhead.logs import escape
 from wellhead.model.access import Secret
@@ -24,8 +26,6 @@ from wellhead.version import VERSION
 T = TypeVar("T")
 
 API = "/api/v1"
-CONNECT_SECONDS = 10.0
-REPLY_SECONDS = 30.0
 _DETAIL_MAX = 1000  # characters of an error's detail that are kept
 
 
@@ -39,9 +39,12 @@ class Peer:
     hostname: str  # for SNI and the certificate's name
     api_key: Secret
     ca_file: Path | None
+    timeouts: Timeouts
 
     @classmethod
-    def of(cls, url: str, api_key: Secret, ca_file: Path | None = None) -> Peer:
+    def of(
+        cls, url: str, api_key: Secret, ca_file: Path | None = None, timeouts: Timeouts | None = None
+    ) -> Peer:
         """
         Raises:
             InputError: not a control plane's URL, or a key that cannot stand in a header.
@@ -54,7 +57,7 @@ class Peer:
         # No resolver is asked for a name under localhost: many do not know it. RFC 6761 section 6.3.
         local = hostname == "localhost" or hostname.endswith(".localhost")
         dialled = f"{scheme}://{join_authority('127.0.0.1' if local else hostname, port)}"
-        return cls(url, dialled, authority, hostname, api_key, ca_file)
+        return cls(url, dialled, authority, hostname, api_key, ca_file, timeouts or Timeouts())
 
     def options(self) -> dict[str, Any]:
         """Arguments for httpx's clients. Proxies come from the environment, never for this machine.
@@ -72,7 +75,7 @@ class Peer:
             },
             "verify": self._trust(),
             "trust_env": not is_loopback(self.hostname),
-            "timeout": httpx.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
+            "timeout": httpx.Timeout(self.timeouts.reply_seconds, connect=self.timeouts.connect_seconds),
             "follow_redirects": False,
         }
 
@@ -87,6 +90,9 @@ class Peer:
             )
             raise SettingsError(f"cannot read the CA file {self.ca_file}: {why.lower()}") from error
 
+    def attempts(self, call: Call[T]) -> Attempts:
+        return Attempts(call.repeatable, self.timeouts.retry_seconds, time.monotonic())
+
     def request(self, call: Call[T]) -> dict[str, Any]:
         """Arguments for httpx's ``request``."""
         return {
@@ -94,6 +100,7 @@ class Peer:
             "url": call.path,
             "params": call.query or None,
             "json": call.body,
+            "headers": call.headers,
             "extensions": {"sni_hostname": self.hostname},
         }
 
@@ -109,11 +116,13 @@ class Peer:
         try:
             yield
         except httpx.ConnectTimeout as error:
-            raise DialError(f"cannot reach {self.url}: no answer within {CONNECT_SECONDS:g} s") from error
+            waited = f"{self.timeouts.connect_seconds:g} s"
+            raise DialError(f"cannot reach {self.url}: no answer within {waited}") from error
         except (httpx.ConnectError, httpx.ProxyError) as error:
             raise self._dial_error(error) from error
         except httpx.TimeoutException as error:
-            raise LinkError(f"{self.url} did not reply within {REPLY_SECONDS:g} s") from error
+            waited = f"{self.timeouts.reply_seconds:g} s"
+            raise LinkError(f"{self.url} did not reply within {waited}") from error
         except httpx.TransportError as error:
             raise LinkError(f"{self.url} broke off: {escape(str(error)).lower()}") from error
 

@@ -1,0 +1,88 @@
+"""``client.tunnels``, ``client.keys`` and ``client.audit``: each call stands here once, for both clients."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from wellhead.client import calls
+from wellhead.client.calls import Call
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Send(Protocol):
+    def __call__(self, call: Call[T], /) -> T: ...
+
+
+class AsyncSend(Protocol):
+    def __call__(self, call: Call[T], /) -> Coroutine[Any, Any, T]: ...
+
+
+class Group:
+    """Calls that are sent at once."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+
+
+class AsyncGroup:
+    """Calls that are awaited."""
+
+    def __init__(self, send: AsyncSend) -> None:
+        self.send = send
+
+
+class Method(Generic[P, T]):
+    """A described call as a method: a ``Group``'s gives the record, an ``AsyncGroup``'s is awaited."""
+
+    def __init__(self, describe: Callable[P, Call[T]]) -> None:
+        self._describe = describe
+
+    @overload
+    def __get__(self, group: None, kind: type) -> Callable[P, Call[T]]: ...
+    @overload
+    def __get__(self, group: Group, kind: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, group: AsyncGroup, kind: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+    def __get__(self, group: Group | AsyncGroup | None, kind: type) -> Callable[P, Any]:
+        describe = self._describe
+        if group is None:
+            return describe
+        send = group.send
+
+        @functools.wraps(describe)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return send(describe(*args, **kwargs))
+
+        vars(method)["__signature__"] = _signature(describe)
+        return method
+
+
+def _signature(describe: Callable[..., object]) -> inspect.Signature:
+    """What a person sees in ``help``: the record in place of the call that gives it."""
+    signature = inspect.signature(describe)
+    given = str(signature.return_annotation)
+    return signature.replace(return_annotation=given.removeprefix("Call[").removesuffix("]"))
+
+
+class _Tunnels:
+    list = Method(calls.list_tunnels)
+    find = Method(calls.find_tunnel)
+    get = Method(calls.get_tunnel)
+    create = Method(calls.create_tunnel)
+    update = Method(calls.update_tunnel)
+    delete = Method(calls.delete_tunnel)
+    restore = Method(calls.restore_tunnel)
+
+
+class Tunnels(_Tunnels, Group):
+    """``client.tunnels``; what each call takes, gives and raises is told in ``wellhead.client.calls``."""
+
+
+class AsyncTunnels(_Tunnels, AsyncGroup):
+    """``client.tunnels``, awaited."""
