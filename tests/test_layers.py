@@ -3,6 +3,7 @@
 ::
 
     composition   serve, cli                      may know everything
+    faces         sdk                             over client and agent
     programs      edge, control, agent, host      never know one another
     I/O           net  under edge, agent, host    client  under agent, host, cli
     contracts     wire  under net and its users
@@ -41,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control": NOUNS,
     "agent": NOUNS | {"wire", "net", "client"},
     "host": NOUNS | {"wire", "net", "client"},
-    "": {"version", "errors", "model", "agent", "client"},  # wellhead/__init__.py: the public names
+    "sdk": NOUNS | {"client", "agent"},
+    "": {"version", "errors", "model", "agent", "client", "sdk"},  # wellhead/__init__.py: the public names
 }
 
 # What brings in sockets, time or tasks: not for rooms that turn bytes into facts.

@@ -4,10 +4,14 @@
 >>> with wellhead.connect(8000) as listener:
 ...     print(listener.public_url)
 ...     listener.wait()
+
+>>> with wellhead.Wellhead() as server:
+...     print(server.tunnels.create("my-agent").connect_secret.reveal())
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from wellhead import errors
@@ -15,16 +19,41 @@ from wellhead.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from wellhead.agent import Exchange, Status, TunnelListener, connect, connect_async
+    from wellhead.client import CreatedTunnel, Timeouts
+    from wellhead.model.access import Secret
+    from wellhead.model.records import TlsMode, Tunnel, TunnelStatus
+    from wellhead.sdk import AsyncWellhead, Wellhead
 
-__all__ = ["Exchange", "Status", "TunnelListener", "__version__", "connect", "connect_async", "errors"]
+__all__ = [
+    "AsyncWellhead",
+    "CreatedTunnel",
+    "Exchange",
+    "Secret",
+    "Status",
+    "Timeouts",
+    "TlsMode",
+    "Tunnel",
+    "TunnelListener",
+    "TunnelStatus",
+    "Wellhead",
+    "__version__",
+    "connect",
+    "connect_async",
+    "errors",
+]
 
-_FROM_AGENT = frozenset({"Exchange", "Status", "TunnelListener", "connect", "connect_async"})
+_HOMES = {
+    "wellhead.agent": ("Exchange", "Status", "TunnelListener", "connect", "connect_async"),
+    "wellhead.client": ("CreatedTunnel", "Timeouts"),
+    "wellhead.model.access": ("Secret",),
+    "wellhead.model.records": ("TlsMode", "Tunnel", "TunnelStatus"),
+    "wellhead.sdk": ("AsyncWellhead", "Wellhead"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    # The agent is imported when it is first asked for: the server and ``wellhead --version`` do without it.
-    if name in _FROM_AGENT:
-        from wellhead import agent
-
-        return getattr(agent, name)
+    # Each is imported when it is first asked for: the server and ``wellhead --version`` do without them.
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,13 +17,10 @@ AnyPath = str | os.PathLike[str]
 OnPendingRemoval = Literal["restore", "error"]
 
 
-class ConnectOptions(TypedDict, total=False):
-    """Keyword arguments of ``connect`` and ``connect_async``; explained there."""
+class ListenOptions(TypedDict, total=False):
+    """Keyword arguments of ``connect`` and ``connect_async`` but for the server; explained there."""
 
     name: str | None
-    url: str | None
-    api_key: str | Secret | None
-    ca_file: AnyPath | None
     secret: str | Secret | None
     host_header: str
     verify_upstream: bool
@@ -36,6 +33,14 @@ class ConnectOptions(TypedDict, total=False):
     drain_seconds: float
     limits: UpstreamLimits
     times: UplinkTimes
+
+
+class ConnectOptions(ListenOptions, total=False):
+    """Keyword arguments of ``connect`` and ``connect_async``."""
+
+    url: str | None
+    api_key: str | Secret | None
+    ca_file: AnyPath | None
 
 
 @dataclass(frozen=True, slots=True)
