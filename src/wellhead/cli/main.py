@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
+from wellhead.cli import machine
 from wellhead.cli.exit import ExitCode, exit_code, report
 from wellhead.cli.output import hush, tell
 from wellhead.version import VERSION
@@ -130,6 +131,9 @@ def demo(
     from wellhead.cli.demo import run_demo
 
     run_demo(once=once)
+
+
+machine.add_to(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
