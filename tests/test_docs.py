@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -16,6 +17,7 @@ from wellhead.settings import CLIENT_VARIABLES, PREFIX, ServerSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS: dict[str, Any] = getattr(get_command(app), "commands", {})
 MAKE_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -80,9 +82,12 @@ def test_a_command_in_a_page_exists_with_its_options(line: list[str]) -> None:
     if line[0] == "make":
         assert line[1] in MAKE_TARGETS
         return
-    commands = getattr(get_command(app), "commands", {})
-    options = {option for parameter in commands[line[1]].params for option in parameter.opts}
-    assert {word for word in line[2:] if word.startswith("--")} <= options | {"--help"}
+    command, words = COMMANDS[line[1]], line[2:]
+    while inner := getattr(command, "commands", None):
+        assert words, f"{line[1]} alone does nothing"
+        command, words = inner[words[0]], words[1:]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("-")} <= options | {"--help"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

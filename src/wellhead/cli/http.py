@@ -12,17 +12,10 @@ from typing import TypeVar
 from wellhead import logs
 from wellhead.agent import Exchange, Status, TunnelListener, connect_async
 from wellhead.cli.exchange_lines import ExchangeLines
+from wellhead.cli.hints import hints
 from wellhead.cli.lines import LineWriter
 from wellhead.cli.output import wants_colour
-from wellhead.errors import (
-    DialError,
-    Forbidden,
-    LinkError,
-    SecretRejected,
-    TrustError,
-    Unauthorized,
-    WellheadError,
-)
+from wellhead.errors import LinkError, WellheadError
 from wellhead.net import loop
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 from wellhead.net.upstream_dial import connect as dial
@@ -50,12 +43,8 @@ def run_http(options: HttpOptions) -> None:
     upstream = parse_upstream(options.upstream)
     HostPolicy(options.host_header, upstream)  # a wrong one is told before anything is dialled
     logs.configure("error")  # what an agent has to say is told here in other words
-    try:
+    with hints():
         loop.run(_forward(options, upstream))
-    except WellheadError as error:
-        if hint := _hint(error):
-            error.add_note(hint)
-        raise
 
 
 async def _forward(options: HttpOptions, upstream: UpstreamAddress) -> None:
@@ -159,16 +148,3 @@ async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
         for task in (doing, stopping):
             task.cancel()
         await asyncio.gather(doing, stopping, return_exceptions=True)
-
-
-def _hint(error: WellheadError) -> str | None:
-    """What may help someone who typed a command; None where the message says it all."""
-    match error:
-        case Unauthorized() | Forbidden() | SecretRejected():
-            return "give --api-key; a server keeps its first key in {data-dir}/admin-key"
-        case TrustError():
-            return "give --ca-file; a server's own authority is {data-dir}/ca.pem"
-        case DialError():
-            return "is the server running there? `wellhead up` starts one on this machine"
-        case _:
-            return None

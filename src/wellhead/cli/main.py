@@ -11,8 +11,9 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from wellhead.cli import machine
+from wellhead.cli import machine, tunnels
 from wellhead.cli.exit import ExitCode, exit_code, report
+from wellhead.cli.options import ApiKey, CaFile, Url
 from wellhead.cli.output import hush, tell
 from wellhead.version import VERSION
 
@@ -96,22 +97,9 @@ def http(
             help="The Host that the app sees: its own, the public one, or VALUE.",
         ),
     ] = "rewrite",
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BASE", envvar="WELLHEAD_URL", help="The server.  [default: the one in the profile]"
-        ),
-    ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K", envvar="WELLHEAD_API_KEY", help="An API key.  [default: the one in the profile]"
-        ),
-    ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(metavar="F", envvar="WELLHEAD_CA_FILE", help="A CA to trust for the server, PEM."),
-    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    ca_file: CaFile = None,
 ) -> None:
     """Put a local HTTP app on a public hostname."""
     from wellhead.cli.http import HttpOptions, run_http
@@ -133,6 +121,7 @@ def demo(
     run_demo(once=once)
 
 
+app.add_typer(tunnels.app, name="tunnels")
 machine.add_to(app)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from typer.main import get_command
 
-from wellhead.cli import exit
+from wellhead.cli import exit, samples
 from wellhead.cli.main import app
+from wellhead.cli.samples import printed
 
 WIDTH = 100  # characters of a help text's line
 
@@ -15,19 +19,35 @@ WIDTH = 100  # characters of a help text's line
 def reference_page() -> str:
     root = get_command(app)
     context = root.make_context("wellhead", [], resilient_parsing=True, terminal_width=WIDTH)
-    texts = {"wellhead": root.get_help(context)}
-    for name, command in getattr(root, "commands", {}).items():
-        inner = command.make_context(name, [], parent=context, resilient_parsing=True)
-        texts[f"wellhead {name}"] = command.get_help(inner)
     parts = ["# Commands", "Printed from `wellhead.cli` by `make docs`."]
-    for path, text in texts.items():
+    for path, text in _helps("wellhead", root, context):
         parts += [f"## {path}", f"```\n{text.rstrip()}\n```"]
+        if lines := [line for line in samples.LINES if _verb(line) == path]:
+            parts += ["Prints", "```\n" + "\n".join(f"$ {line}\n{printed(line)}" for line in lines) + "```"]
     parts += [
         "## Exit codes",
         "An error is one line on stderr, `error: …`, with a `hint: …` line where something may help.",
         "\n".join(_table(exit.__doc__ or "")),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _helps(path: str, command: Any, context: Any) -> Iterator[tuple[str, str]]:
+    """A command's path and help text, then those of the commands in it."""
+    yield path, command.get_help(context)
+    for name, inner in getattr(command, "commands", {}).items():
+        inner_context = inner.make_context(name, [], parent=context, resilient_parsing=True)
+        yield from _helps(f"{path} {name}", inner, inner_context)
+
+
+def _verb(line: str) -> str:
+    """``wellhead tunnels get`` of a command line."""
+    words, depth = shlex.split(line), 1
+    command: Any = get_command(app)
+    while words[depth : depth + 1] and words[depth] in getattr(command, "commands", {}):
+        command = command.commands[words[depth]]
+        depth += 1
+    return " ".join(words[:depth])
 
 
 def _table(text: str) -> list[str]:

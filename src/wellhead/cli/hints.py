@@ -1,0 +1,41 @@
+"""What may help someone whose command could not get through to the server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from wellhead.errors import (
+    DialError,
+    Forbidden,
+    SecretRejected,
+    TrustError,
+    Unauthorized,
+    WellheadError,
+)
+
+
+@contextlib.contextmanager
+def hints() -> Iterator[None]:
+    """Adds the hint for an error that has one and passes it on."""
+    try:
+        yield
+    except WellheadError as error:
+        if hint := _hint(error):
+            error.add_note(hint)
+        raise
+
+
+def _hint(error: WellheadError) -> str | None:
+    """None where the message says it all."""
+    match error:
+        case Unauthorized() | SecretRejected():
+            return "give --api-key; a server keeps its first key in {data-dir}/admin-key"
+        case Forbidden():
+            return "`wellhead keys list` with an admin key tells what each key may do"
+        case TrustError():
+            return "give --ca-file; a server's own authority is {data-dir}/ca.pem"
+        case DialError():
+            return "is the server running there? `wellhead up` starts one on this machine"
+        case _:
+            return None

@@ -1,0 +1,161 @@
+"""``wellhead tunnels``: the records of tunnels. Where an id is expected, a name will do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wellhead.cli.asking import Ask, asks, tunnel_of
+from wellhead.cli.consent import ask_first
+from wellhead.cli.options import Yes
+from wellhead.cli.table import columns, facts, shown_once, when
+from wellhead.errors import InputError
+from wellhead.model.text import escape, shown
+
+if TYPE_CHECKING:
+    from wellhead.model.records import Tunnel
+
+app = typer.Typer(help="Make, look at and remove tunnels.", no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(metavar="NAME|ID", help="The tunnel.", show_default=False)]
+Description = Annotated[str | None, typer.Option(metavar="TEXT", help="A note for people; '' for none.")]
+Metadata = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help="An object for programs, at most 4096 bytes; '{}' for none."),
+]
+
+
+@app.command("list")
+@asks
+def list_tunnels(ask: Ask) -> None:
+    """List the tunnels, the oldest first."""
+    with ask.open() as server:
+        tunnels = server.tunnels.list()
+    rows = [
+        (tunnel.tunnel_name, _status(tunnel), _yes(tunnel.currently_connected), _url(tunnel))
+        for tunnel in tunnels
+    ]
+    lines = columns(("NAME", "STATUS", "CONNECTED", "URL"), rows) if rows else ["no tunnels"]
+    ask.tell(tunnels, lines, [_name(tunnel) for tunnel in tunnels])
+
+
+@app.command("get")
+@asks
+def get_tunnel(ask: Ask, tunnel: Name) -> None:
+    """Show a tunnel."""
+    with ask.open() as server:
+        found = tunnel_of(server, tunnel)
+    ask.tell(found, described(found), [escape(found.id)])
+
+
+@app.command("create")
+@asks
+def create_tunnel(
+    ask: Ask,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="3 to 63 of a-z, 0-9 and -.", show_default=False)
+    ],
+    description: Description = None,
+    metadata: Metadata = None,
+) -> None:
+    """Make a tunnel. Its connect secret is shown this once."""
+    given = _metadata(metadata)
+    with ask.open() as server:
+        made = server.tunnels.create(name, description=description or None, metadata=given)
+    lines = [*described(made.tunnel), "", *shown_once("connect secret", made.connect_secret)]
+    secret = made.connect_secret.reveal()
+    ask.tell({"tunnel": made.tunnel, "connect_secret": secret}, lines, [secret])
+
+
+@app.command("update")
+@asks
+def update_tunnel(ask: Ask, tunnel: Name, description: Description = None, metadata: Metadata = None) -> None:
+    """Change a tunnel's description or metadata; what is not given stays."""
+    changes: dict[str, Any] = {}
+    if description is not None:
+        changes["description"] = description or None
+    if metadata is not None:
+        changes["metadata"] = _metadata(metadata) or None
+    if not changes:
+        raise InputError("nothing to change: give --description or --metadata")
+    with ask.open() as server:
+        changed = server.tunnels.update(tunnel_of(server, tunnel).id, **changes)
+    ask.tell(changed, described(changed))
+
+
+@app.command("delete")
+@asks
+def delete_tunnel(ask: Ask, tunnel: Name, yes: Yes = False) -> None:
+    """Stop a tunnel's traffic; for 24 hours it may be restored."""
+    with ask.open() as server:
+        found = tunnel_of(server, tunnel)
+        ask_first(f"Stop all traffic of tunnel {_name(found)}?", yes=yes)
+        deleted = server.tunnels.delete(found.id)
+    until = when(deleted.restore_deadline_at)
+    ask.tell(
+        deleted,
+        [
+            f"{_name(deleted)} gets no more traffic and will be removed",
+            f"until {until}: wellhead tunnels restore {_name(deleted)}",
+        ],
+    )
+
+
+@app.command("restore")
+@asks
+def restore_tunnel(ask: Ask, tunnel: Name) -> None:
+    """Take a delete back."""
+    with ask.open() as server:
+        restored = server.tunnels.restore(tunnel_of(server, tunnel).id)
+    ask.tell(restored, [f"{_name(restored)} is {_status(restored)} again"])
+
+
+def described(tunnel: Tunnel) -> list[str]:
+    """All that a person may want to know of a tunnel."""
+    return facts(
+        [
+            ("name", tunnel.tunnel_name),
+            ("id", tunnel.id),
+            ("status", _status(tunnel)),
+            ("restore until", when(tunnel.restore_deadline_at)),
+            *(("url", url) for url in tunnel.public_urls),
+            ("connected", _yes(tunnel.currently_connected)),
+            ("connected from", tunnel.last_connected_ip_addr),
+            ("last connected", when(tunnel.last_connected_at)),
+            ("last disconnected", when(tunnel.last_disconnected_at)),
+            ("description", tunnel.description),
+            ("metadata", json.dumps(tunnel.metadata, ensure_ascii=False) if tunnel.metadata else None),
+            ("created", when(tunnel.created_at)),
+            ("updated", when(tunnel.updated_at)),
+        ]
+    )
+
+
+def _name(tunnel: Tunnel) -> str:
+    return escape(tunnel.tunnel_name)
+
+
+def _url(tunnel: Tunnel) -> str:
+    return next(iter(tunnel.public_urls), tunnel.public_host)
+
+
+def _status(tunnel: Tunnel) -> str:
+    return tunnel.status.name.lower().replace("_", " ")
+
+
+def _yes(fact: bool) -> str:
+    return "yes" if fact else "no"
+
+
+def _metadata(text: str | None) -> dict[str, object] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"--metadata {shown(text)} is not a JSON object")
+    return value
