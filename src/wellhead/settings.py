@@ -231,6 +231,18 @@ class ServerSettings(BaseSettings):
     max_api_body_bytes: PositiveInt = Field(
         1048576, description="Longest body of a request to the REST API; beyond: 413."
     )
+    api_reply_seconds: PositiveFloat = Field(
+        5.0, description="Longest time for a request to the REST API, once it was read; beyond: 503."
+    )
+    api_requests_per_key_per_minute: PositiveInt = Field(
+        6000, description="Most requests to the REST API with one key in a minute; beyond: 429."
+    )
+    api_requests_per_address_per_minute: PositiveInt = Field(
+        3000, description="Most requests to the REST API from one address in a minute; beyond: 429."
+    )
+    api_failures_per_address_per_minute: PositiveInt = Field(
+        10, description="Most wrong API keys from one address in a minute; beyond: 429."
+    )
 
     @property
     def agent_zone(self) -> str:

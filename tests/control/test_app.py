@@ -24,17 +24,31 @@ ROUTES = [
     ("PATCH", "/api/v1/tunnels/x"),
     ("DELETE", "/api/v1/tunnels/x"),
     ("POST", "/api/v1/tunnels/x/restore"),
+    ("DELETE", "/api/v1/tunnels/x/force"),
+    ("POST", "/api/v1/tunnels/x/rotate-secret"),
+    ("GET", "/api/v1/keys"),
+    ("GET", "/api/v1/keys/"),
+    ("POST", "/api/v1/keys"),
+    ("POST", "/api/v1/keys/"),
+    ("GET", "/api/v1/keys/x"),
+    ("DELETE", "/api/v1/keys/x"),
+    ("GET", "/api/v1/audit"),
+    ("GET", "/api/v1/audit/"),
 ]
 
 
 def test_the_list_of_routes_is_whole(app: FastAPI) -> None:
     document = app.openapi()
     described = {
-        (method.upper(), path.replace("{tunnel_id}", "x"))
+        (method.upper(), path.replace("{tunnel_id}", "x").replace("{key_id}", "x"))
         for path, methods in document["paths"].items()
         for method in methods
     }
-    without_slash = {("GET", "/api/v1/tunnels"), ("POST", "/api/v1/tunnels")}
+    without_slash = {
+        (method, f"/api/v1/{collection}")
+        for collection, methods in {"tunnels": "GET POST", "keys": "GET POST", "audit": "GET"}.items()
+        for method in methods.split()
+    }
     assert described | without_slash == {*ROUTES, ("GET", "/healthz")}
 
 
@@ -100,8 +114,8 @@ async def test_a_locked_database_is_503_with_retry_after(
     async def locked(*_: object) -> None:
         raise Unavailable(503, "the database does not answer, try again", retry_after_seconds=1)
 
-    monkeypatch.setattr(store, "tunnels", locked)
-    answer = await api.get("/tunnels/")
+    monkeypatch.setattr(store, "tunnel", locked)
+    answer = await api.get("/tunnels/x")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 

@@ -91,13 +91,14 @@ def test_only_an_active_tunnel_is_routed_to(records: Records, status: TunnelStat
 
 @pytest.mark.parametrize("tunnel", ["my-agent", TUNNEL])
 async def test_the_connect_secret_admits_by_name_and_by_id(records: Records, tunnel: str) -> None:
-    view = await records.snapshot.admit(tunnel, records.secret, "192.0.2.7", "test")
-    assert view.id == TUNNEL
+    admission = await records.snapshot.admit(tunnel, records.secret, "192.0.2.7", "test")
+    assert (admission.tunnel.id, admission.key_id) == (TUNNEL, None)
 
 
 async def test_keys_of_the_organization_admit_by_their_scopes(records: Records) -> None:
     for key in (records.key(ADMIN), records.key(Scope(ScopeKind.TUNNEL, TUNNEL))):
-        assert (await records.snapshot.admit("my-agent", key, "", "")).id == TUNNEL
+        admission = await records.snapshot.admit("my-agent", key, "", "")
+        assert (admission.tunnel.id, admission.key_id) == (TUNNEL, "k")
 
 
 async def test_every_refusal_is_the_same(records: Records) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wellhead.control.store import Store
+from wellhead.control.store.store import Filter
 from wellhead.errors import Conflict, NotFound, SecretRejected
 from wellhead.model import access
 from wellhead.model.access import ADMIN, Scope, ScopeKind, Secret
@@ -57,7 +58,7 @@ async def test_a_created_tunnel_outlives_the_process(file: Path) -> None:
     store = await Store.open(file)
     view = store.directory.tunnel("my-agent")
     assert view is not None and view.id == row.id
-    assert (await store.directory.admit("my-agent", secret, "", "")) == view
+    assert (await store.directory.admit("my-agent", secret, "", "")).tunnel == view
     again = await store.tunnel(record.organization_id, row.id)
     assert (again.description, again.metadata_) == ("text", {"a": [1, "é"]})
     assert again.created_at == row.created_at and again.created_at.tzinfo is not None
@@ -79,8 +80,8 @@ async def test_tunnels_are_listed_oldest_first_and_found_by_name(
     for name in ("bbb", "aaa", "ccc"):
         await store.create_tunnel(organization, name, TlsMode.EDGE)
     assert [row.name for row in await store.tunnels(organization)] == ["bbb", "aaa", "ccc"]
-    assert [row.name for row in await store.tunnels(organization, "aaa")] == ["aaa"]
-    assert await store.tunnels(organization, "ddd") == []
+    assert [row.name for row in await store.tunnels(organization, Filter(name="aaa"))] == ["aaa"]
+    assert await store.tunnels(organization, Filter(name="ddd")) == []
 
 
 async def test_another_organizations_tunnel_is_as_if_it_were_not(
@@ -126,7 +127,8 @@ async def test_a_delete_stops_traffic_at_once_and_keeps_the_name(
         await store.create_tunnel(organization, "my-agent", TlsMode.EDGE)
     row = await store.restore_tunnel(organization, row.id)
     assert (row.status, row.restore_deadline_at) == (TunnelStatus.ACTIVE, None)
-    assert await store.directory.admit("my-agent", secret, "", "") == store.directory.tunnel("my-agent")
+    admission = await store.directory.admit("my-agent", secret, "", "")
+    assert admission.tunnel == store.directory.tunnel("my-agent")
 
 
 async def test_restoring_is_for_what_is_pending_removal(store: Store, organization: OrganizationId) -> None:
@@ -167,7 +169,7 @@ async def test_a_scoped_key_connects_to_its_tunnel_alone(store: Store, organizat
     await store.create_tunnel(organization, "second", TlsMode.EDGE)
     record, key = await store.create_key(organization, [Scope(ScopeKind.TUNNEL, first.id)])
     assert record.last4 == key.reveal()[-4:]
-    assert (await store.directory.admit("first", key, "", "")).id == first.id
+    assert (await store.directory.admit("first", key, "", "")).tunnel.id == first.id
     with pytest.raises(SecretRejected):
         await store.directory.admit("second", key, "", "")
 

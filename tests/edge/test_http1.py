@@ -17,7 +17,7 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import Router
 from wellhead.model.access import Secret
-from wellhead.model.records import TunnelId, TunnelView
+from wellhead.model.records import Admission, KeyId, TunnelId, TunnelView
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.streams import HeadKind, Reason
 
@@ -44,7 +44,10 @@ class NoTunnels:
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         raise NotImplementedError
 
-    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
+    def on_revoked(self, call: Callable[[KeyId], None]) -> None:
+        raise NotImplementedError
+
+    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> Admission:
         raise NotImplementedError
 
     def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Annotated
 
@@ -9,11 +10,13 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from wellhead.control.limits import Limits, Rate
 from wellhead.control.problems import problem
-from wellhead.errors import Forbidden, NotFound
+from wellhead.errors import Forbidden, NotFound, RateLimited
 from wellhead.model import access
 from wellhead.model.access import Secret
-from wellhead.model.records import ApiKey
+from wellhead.model.names import is_loopback
+from wellhead.model.records import Actor, ApiKey
 
 # For the OpenAPI document; the check itself is KeyGate's.
 _scheme = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key, `wh_…`.")
@@ -23,23 +26,69 @@ class KeyGate:
     """Answers 401 to every path under ``prefix`` without a live key, in one shape and one time.
 
     It stands before routing and before the body is read, so a stranger learns neither which paths there are
-    nor what a body should hold.
+    nor what a body should hold. Who asks too often is answered 429: by address before the key is looked at,
+    so that guessing keys is slow, then by key.
     """
 
-    def __init__(self, app: ASGIApp, prefix: str, find: Callable[[Secret], ApiKey | None]) -> None:
+    def __init__(
+        self, app: ASGIApp, prefix: str, find: Callable[[Secret], ApiKey | None], limits: Limits
+    ) -> None:
         self._app = app
         self._prefix = prefix
         self._find = find
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["path"] + "/").startswith(self._prefix + "/"):
-            given = [value for name, value in scope["headers"] if name == b"x-api-key"]
-            key = self._find(Secret(given[0].decode("latin-1") if len(given) == 1 else ""))
+            address = caller_address(scope)
+            try:
+                key = self._admit(scope, address)
+            except RateLimited as error:
+                await problem(error.status, error.detail, error.retry_after_seconds)(scope, receive, send)
+                return
             if key is None:
                 await problem(401, "a valid API key is needed in X-API-Key")(scope, receive, send)
                 return
-            scope.setdefault("state", {})["api_key"] = key
+            state = scope.setdefault("state", {})
+            state["api_key"], state["address"] = key, address
         await self._app(scope, receive, send)
+
+    def _admit(self, scope: Scope, address: str) -> ApiKey | None:
+        limits = self._limits
+        counted = not (limits.loopback_exempt and (not address or is_loopback(address)))
+        if counted:
+            _need_patience(limits.failures_of_address, address, "wrong keys from this address")
+            _need_patience(limits.requests_of_address, address, "requests from this address")
+            limits.requests_of_address.count(address)
+        given = [value for name, value in scope["headers"] if name == b"x-api-key"]
+        key = self._find(Secret(given[0].decode("latin-1") if len(given) == 1 else ""))
+        if key is None:
+            if counted:
+                limits.failures_of_address.count(address)
+            return None
+        _need_patience(limits.requests_of_key, key.id, "requests with this key")
+        limits.requests_of_key.count(key.id)
+        return key
+
+
+def _need_patience(rate: Rate, caller: str, what: str) -> None:
+    if wait := rate.wait(caller):
+        raise RateLimited(429, f"too many {what}", retry_after_seconds=wait)
+
+
+def caller_address(scope: Scope) -> str:
+    """The IP address a request comes from, "" where it cannot be told.
+
+    Behind the edge the control plane listens on a unix socket that only the edge may open, and the edge
+    writes ``X-Forwarded-For`` itself; a caller on a port of our own can claim nothing.
+    """
+    if scope.get("client"):
+        return str(scope["client"][0])
+    given = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    try:
+        return str(ipaddress.ip_address(given[-1].decode("latin-1").rpartition(",")[2].strip()))
+    except (IndexError, ValueError):
+        return ""
 
 
 def _api_key(request: Request, _: Annotated[str | None, Security(_scheme)]) -> ApiKey:
@@ -47,8 +96,15 @@ def _api_key(request: Request, _: Annotated[str | None, Security(_scheme)]) -> A
     return key
 
 
+def _actor(request: Request, key: Annotated[ApiKey, Depends(_api_key)]) -> Actor:
+    return Actor(key.id, key.last4, request.state.address or None)
+
+
 Key = Annotated[ApiKey, Depends(_api_key)]
 """A route's parameter: the key that the gate let in."""
+
+By = Annotated[Actor, Depends(_actor)]
+"""A route's parameter: who asks, for the audit."""
 
 
 def need_admin(key: ApiKey) -> None:

@@ -9,10 +9,13 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wellhead.control import docs, problems, tunnels
+from wellhead.control import audit, docs, keys, problems, tunnels
 from wellhead.control.access import KeyGate
+from wellhead.control.deadline import Deadline
 from wellhead.control.intake import BodyGate
+from wellhead.control.limits import Limits
 from wellhead.control.problems import Faults
+from wellhead.control.store.snapshot import utc_now
 from wellhead.control.store.store import Store
 from wellhead.model.names import Public
 from wellhead.settings import ServerSettings
@@ -41,6 +44,8 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
 
     v1 = APIRouter(prefix=API, responses=_refusals())
     v1.include_router(tunnels.router(store, public, settings.is_reserved))
+    v1.include_router(keys.router(store, utc_now))
+    v1.include_router(audit.router(store))
     app.include_router(v1)
 
     @app.get("/healthz", tags=["server"])
@@ -53,9 +58,10 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
         headers = {"Content-Security-Policy": docs.POLICY}
         return HTMLResponse(docs.page(app.openapi()), headers=headers)
 
-    # The last added is the outermost: faults, fields of every answer, the key, the body, then the routes.
+    # The last added is the outermost: faults, fields of each answer, the key, the body, the time, the routes.
+    app.add_middleware(Deadline, seconds=settings.api_reply_seconds)
     app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
-    app.add_middleware(KeyGate, prefix=API, find=store.directory.key)
+    app.add_middleware(KeyGate, prefix=API, find=store.directory.key, limits=Limits.of(settings))
     app.add_middleware(_Fields)
     app.add_middleware(Faults)
     return app
@@ -71,6 +77,7 @@ def _refusals() -> dict[int | str, dict[str, Any]]:
         413: "The body is too long",
         415: "The body is not JSON by its type",
         422: "A field breaks a rule",
+        429: "Too many requests; Retry-After says when to go on",
         503: "The database does not answer",
     }
     return {status: {"model": problems.Problem, "description": text} for status, text in statuses.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,9 @@ class Problem:
 
 
 def problem(status: int, detail: str, retry_after_seconds: float | None = None) -> JSONResponse:
-    headers = {} if retry_after_seconds is None else {"Retry-After": f"{retry_after_seconds:.0f}"}
+    headers = (
+        {} if retry_after_seconds is None else {"Retry-After": str(max(1, math.ceil(retry_after_seconds)))}
+    )
     return JSONResponse({"detail": detail}, status, headers)
 
 

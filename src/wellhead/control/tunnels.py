@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import enum
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
-from wellhead.control.access import Key, need_admin, need_tunnel
+from wellhead.control import paging
+from wellhead.control.access import By, Key, need_admin, need_tunnel
 from wellhead.control.store.snapshot import Presence
-from wellhead.control.store.store import UNCHANGED, Store
+from wellhead.control.store.store import BATCH, UNCHANGED, Filter, Once, Store
 from wellhead.control.store.tables import TunnelRow
 from wellhead.errors import Conflict, InputError, Invalid
 from wellhead.model import access
@@ -20,10 +24,12 @@ from wellhead.model.names import Public, check_name
 from wellhead.model.records import (
     DESCRIPTION_MAX,
     METADATA_MAX,
+    ApiKey,
     OrganizationId,
     TlsMode,
     Tunnel,
     TunnelId,
+    TunnelStatus,
 )
 from wellhead.model.text import shown
 
@@ -73,8 +79,43 @@ class CreatedTunnel:
 
 
 @dataclass(frozen=True, slots=True)
+class RotatedSecret:
+    """The secret is nowhere but here."""
+
+    connect_secret: str
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelList:
     tunnels: list[Tunnel]
+    next_cursor: str | None = None
+
+
+class Listed(enum.Enum):
+    """The statuses of tunnels that a list shows: what is deleted is not there."""
+
+    AWAITING_CERT = "awaiting_cert"
+    ACTIVE = "active"
+    PENDING_REMOVAL = "delete_pending"
+
+
+def _visible(key: str) -> str:
+    if not all("!" <= c <= "~" for c in key):
+        raise InputError("Idempotency-Key may hold visible ASCII characters only")
+    return key
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="Any text that is used for this create alone."),
+    AfterValidator(lambda key: None if key is None else _visible(key)),
+]
+
+
+class JSONBytes(Response):
+    """A body that is JSON already."""
+
+    media_type = "application/json"
 
 
 def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> APIRouter:
@@ -84,28 +125,58 @@ def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> 
     def represent(row: TunnelRow) -> Tunnel:
         return tunnel_record(row, store.directory.presence(TunnelId(row.id)), public)
 
-    @routes.get("/", operation_id="list_tunnels")
-    @routes.get("", include_in_schema=False)
+    @routes.get("/", operation_id="list_tunnels", response_model=TunnelList)
+    @routes.get("", include_in_schema=False, response_model=TunnelList)
     async def list_tunnels(
-        key: Key, name: Annotated[str | None, Query(description="Only the tunnel of this name.")] = None
-    ) -> TunnelList:
-        """The organization's tunnels, oldest first."""
-        rows = await store.tunnels(key.organization_id, name)
-        return TunnelList([represent(row) for row in rows if access.may_use_tunnel(key.scopes, row.id)])
+        key: Key,
+        name: Annotated[str | None, Query(description="Only the tunnel of this name.")] = None,
+        status: Annotated[Listed | None, Query(description="Only those of this status.")] = None,
+        tls_mode: Annotated[TlsMode | None, Query(description="Only those of this mode.")] = None,
+        connected: Annotated[bool | None, Query(description="Only those with, or without, an agent.")] = None,
+        limit: paging.Limit = None,
+        cursor: paging.At = None,
+    ) -> Response:
+        """The organization's tunnels, oldest first: all that the key may see and the filters let through."""
+        chosen = Filter(
+            ids=None if access.is_admin(key.scopes) else _reach(key),
+            name=name,
+            status=None if status is None else TunnelStatus(status.value),
+            tls_mode=tls_mode,
+            connected=connected,
+            after=None if cursor is None else paging.read_place(cursor),
+        )
+        async with aclosing(
+            store.each_tunnel(key.organization_id, chosen, None if limit is None else limit + 1)
+        ) as rows:
+            return JSONBytes(await _in_batches(rows, represent, limit))
 
     @routes.post("/", status_code=201, operation_id="create_tunnel")
     @routes.post("", status_code=201, include_in_schema=False)
-    async def create_tunnel(key: Key, new: NewTunnel) -> CreatedTunnel:
-        """Make a tunnel. The connect secret is shown in this answer and never again."""
+    async def create_tunnel(
+        key: Key, by: By, new: NewTunnel, response: Response, idempotency_key: IdempotencyKey = None
+    ) -> CreatedTunnel:
+        """Make a tunnel. The connect secret is shown in this answer and never again.
+
+        With an Idempotency-Key a create whose answer was lost can be repeated for 24 hours: it finds the
+        same tunnel and gives it a fresh secret (the lost one is dead), as long as no agent has connected.
+        """
         need_admin(key)
         if new.tls_mode is not TlsMode.EDGE:
             raise Invalid(422, f'this server makes no {new.tls_mode.value} tunnels: tls_mode must be "edge"')
         if is_reserved(new.tunnel_name):
             raise Conflict(409, f"tunnel name {shown(new.tunnel_name)} is reserved")
-        row, secret = await store.create_tunnel(
-            OrganizationId(key.organization_id), new.tunnel_name, new.tls_mode, new.description, new.metadata
+        made = await store.create_once(
+            key.organization_id,
+            new.tunnel_name,
+            new.tls_mode,
+            new.description,
+            new.metadata,
+            once=None if idempotency_key is None else Once.of(idempotency_key, new.model_dump(mode="json")),
+            by=by,
         )
-        return CreatedTunnel(represent(row), secret.reveal())
+        if made.replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return CreatedTunnel(represent(made.row), made.secret.reveal())
 
     @routes.get("/{tunnel_id}", operation_id="get_tunnel")
     async def get_tunnel(key: Key, tunnel_id: str) -> Tunnel:
@@ -113,7 +184,7 @@ def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> 
         return represent(await store.tunnel(key.organization_id, tunnel_id))
 
     @routes.patch("/{tunnel_id}", operation_id="update_tunnel")
-    async def update_tunnel(key: Key, tunnel_id: str, change: TunnelChange) -> Tunnel:
+    async def update_tunnel(key: Key, by: By, tunnel_id: str, change: TunnelChange) -> Tunnel:
         """Change description and metadata: what is absent stays, null clears."""
         need_tunnel(key, tunnel_id)
         need_admin(key)
@@ -123,24 +194,80 @@ def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> 
             tunnel_id,
             description=change.description if "description" in given else UNCHANGED,
             metadata=(change.metadata or {}) if "metadata" in given else UNCHANGED,
+            by=by,
         )
         return represent(row)
 
     @routes.delete("/{tunnel_id}", operation_id="delete_tunnel")
-    async def delete_tunnel(key: Key, tunnel_id: str) -> Tunnel:
+    async def delete_tunnel(key: Key, by: By, tunnel_id: str) -> Tunnel:
         """Stop the tunnel's traffic at once; until ``restore_deadline_at`` it may be restored."""
         need_tunnel(key, tunnel_id)
         need_admin(key)
-        return represent(await store.delete_tunnel(key.organization_id, tunnel_id))
+        return represent(await store.delete_tunnel(key.organization_id, tunnel_id, by=by))
 
     @routes.post("/{tunnel_id}/restore", operation_id="restore_tunnel")
-    async def restore_tunnel(key: Key, tunnel_id: str) -> Tunnel:
+    async def restore_tunnel(key: Key, by: By, tunnel_id: str) -> Tunnel:
         """Take a delete back."""
         need_tunnel(key, tunnel_id)
         need_admin(key)
-        return represent(await store.restore_tunnel(key.organization_id, tunnel_id))
+        return represent(await store.restore_tunnel(key.organization_id, tunnel_id, by=by))
+
+    @routes.delete("/{tunnel_id}/force", operation_id="force_delete_tunnel")
+    async def force_delete_tunnel(key: Key, by: By, tunnel_id: str) -> Tunnel:
+        """End a tunnel that is pending removal now: it cannot be restored, its name is free."""
+        need_tunnel(key, tunnel_id)
+        need_admin(key)
+        return represent(await store.force_delete_tunnel(key.organization_id, tunnel_id, by=by))
+
+    @routes.post("/{tunnel_id}/rotate-secret", operation_id="rotate_secret")
+    async def rotate_secret(
+        key: Key,
+        by: By,
+        tunnel_id: str,
+        hard: Annotated[bool, Query(description="End live sessions too.")] = False,
+    ) -> RotatedSecret:
+        """A new connect secret, shown in this answer and never again. The old one fails at the next hello."""
+        need_tunnel(key, tunnel_id)
+        need_admin(key)
+        secret = await store.rotate_secret(key.organization_id, tunnel_id, hard=hard, by=by)
+        return RotatedSecret(secret.reveal())
 
     return routes
+
+
+def _reach(key: ApiKey) -> list[str]:
+    return [scope.resource for scope in key.scopes if scope.resource is not None]
+
+
+_tunnels = TypeAdapter(list[Tunnel])
+
+
+async def _in_batches(
+    rows: AsyncIterator[TunnelRow], represent: Callable[[TunnelRow], Tunnel], limit: int | None
+) -> bytes:
+    """A TunnelList as JSON, made BATCH records at a time: visitors' bytes pass in between.
+
+    A list of 10,000 made in one go held up the loop for a third of a second.
+    """
+    parts: list[bytes] = []
+    batch: list[Tunnel] = []
+    count, following, last = 0, None, None
+    async for row in rows:
+        if count == limit and last is not None:
+            following = paging.place(last.created_at, last.id)
+            break
+        count, last = count + 1, row
+        batch.append(represent(row))
+        if len(batch) == BATCH:
+            parts.append(_tunnels.dump_json(batch)[1:-1])
+            batch.clear()
+            await asyncio.sleep(0)
+    if batch:
+        parts.append(_tunnels.dump_json(batch)[1:-1])
+    listed = b'{"tunnels":[%b]' % b",".join(parts)
+    if limit is None:  # byte for byte what callers get who know of no pages
+        return listed + b"}"
+    return b'%b,"next_cursor":%b}' % (listed, json.dumps(following).encode())
 
 
 def tunnel_record(row: TunnelRow, presence: Presence, public: Public) -> Tunnel:
@@ -162,5 +289,6 @@ def tunnel_record(row: TunnelRow, presence: Presence, public: Public) -> Tunnel:
         last_connected_at=presence.last_connected_at,
         last_disconnected_at=presence.last_disconnected_at,
         last_connected_ip_addr=presence.last_ip,
+        agent_version=presence.agent,
         restore_deadline_at=row.restore_deadline_at,
     )

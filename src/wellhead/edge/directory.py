@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wellhead.model.access import Secret
-from wellhead.model.records import TunnelId, TunnelView
+from wellhead.model.records import Admission, KeyId, TunnelId, TunnelView
 
-__all__ = ["Directory", "TunnelView"]
+__all__ = ["Admission", "Directory", "TunnelView"]
 
 
 class Directory(Protocol):
@@ -20,9 +20,15 @@ class Directory(Protocol):
         """The tunnel of this name that may be routed to, or None. Lower case, a single label."""
 
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
-        """Have ``call`` told, at once, of each tunnel that may no longer be routed to."""
+        """Have ``call`` told, at once, of each tunnel whose live sessions are to end.
 
-    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
+        It may no longer be routed to, or its secret was changed in a hurry.
+        """
+
+    def on_revoked(self, call: Callable[[KeyId], None]) -> None:
+        """Have ``call`` told, at once, of each API key that is good no more."""
+
+    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> Admission:
         """Check an agent's credential for a tunnel, given by name or id.
 
         ``secret`` is the tunnel's connect secret, or an API key with scope ``admin`` of its

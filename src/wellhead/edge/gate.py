@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wellhead.edge.directory import Directory, TunnelView
+from wellhead.edge.directory import Admission, Directory
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.errors import (
@@ -28,7 +28,7 @@ from wellhead.errors import (
 )
 from wellhead.logs import Log
 from wellhead.model.access import Secret
-from wellhead.model.records import TunnelId
+from wellhead.model.records import KeyId, TunnelId, TunnelView
 from wellhead.net.session import Liveness, Session
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
@@ -36,6 +36,7 @@ from wellhead.wire.mux import MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 
 _log = Log("wellhead.edge")
+END_SECONDS = 0.5  # for an agent to read the last bytes of a session that is ended
 FAILURES_PER_MINUTE = 10  # rejected credentials from one address before hellos are put off
 
 
@@ -61,10 +62,11 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Session, asyncio.TimerHandle] = {}  # no hello yet
         self._admissions: dict[Session, asyncio.Task[None]] = {}  # hello being checked
-        self._admitted: dict[Session, TunnelView] = {}
+        self._admitted: dict[Session, Admission] = {}
         self._failures: dict[str, list[float]] = {}  # address -> times of rejected credentials
         self._draining = False
         directory.on_removed(self.end_tunnel)
+        directory.on_revoked(self.end_key)
 
     def session(self) -> Session:
         """A protocol for a connection whose ALPN was the native carrier's."""
@@ -94,10 +96,23 @@ class Gate:
             session.close()
 
     def end_tunnel(self, tunnel: TunnelId) -> None:
-        """End the live sessions of a tunnel (it was removed)."""
-        for session, view in list(self._admitted.items()):
-            if view.id == tunnel:
-                session.close()
+        """End the live sessions of a tunnel: it was removed, or its secret changed in a hurry."""
+        for session, admission in list(self._admitted.items()):
+            if admission.tunnel.id == tunnel:
+                self._end(session, admission.tunnel)
+
+    def end_key(self, key: KeyId) -> None:
+        """End the live sessions that an API key let in: it was revoked, or its time is over."""
+        for session, admission in list(self._admitted.items()):
+            if admission.key_id == key:
+                self._end(session, admission.tunnel)
+
+    def _end(self, session: Session, tunnel: TunnelView) -> None:
+        # At once no visitor is led to it; an agent that does not read cannot keep the connection open.
+        self._registry.remove(tunnel.id, session)
+        session.usable = False
+        session.close()
+        self._loop.call_later(END_SECONDS, session.abort)
 
     # From the session
 
@@ -123,11 +138,12 @@ class Gate:
         task = self._admissions.pop(session, None)
         if task is not None:
             task.cancel()
-        view = self._admitted.pop(session, None)
-        if view is None:
+        admission = self._admitted.pop(session, None)
+        if admission is None:
             if isinstance(error, ProtocolError):
                 self._metrics.hellos_refused[error.code] += 1
             return
+        view = admission.tunnel
         self._registry.remove(view.id, session)
         self._directory.session_closed(view.id, session.id)
         _log.info("session closed", session=session.id, tunnel=view.name, error=str(error or "-"))
@@ -137,17 +153,17 @@ class Gate:
     async def _admit(self, session: Session, hello: Hello) -> None:
         try:
             async with asyncio.timeout(self._terms.hello_seconds):
-                view = await self._check(session, hello)
+                admission = await self._check(session, hello)
         except RefusedError as error:
             self._refuse(session, error)
         except TimeoutError:
             self._refuse(session, QuotaExceeded("the directory is slow", retry_after_seconds=1.0))
         else:
-            self._welcome(session, hello, view)
+            self._welcome(session, hello, admission)
         finally:
             self._admissions.pop(session, None)
 
-    async def _check(self, session: Session, hello: Hello) -> TunnelView:
+    async def _check(self, session: Session, hello: Hello) -> Admission:
         if self._draining:
             raise QuotaExceeded("the edge is draining", retry_after_seconds=0.5)
         if hello.protocol != PROTOCOL:
@@ -174,10 +190,10 @@ class Gate:
                 retry_after_seconds=60.0,
             )
 
-    def _welcome(self, session: Session, hello: Hello, view: TunnelView) -> None:
+    def _welcome(self, session: Session, hello: Hello, admission: Admission) -> None:
         if session.closed.done():
             return
-        terms = self._terms
+        terms, view = self._terms, admission.tunnel
         session.id = "s_" + secrets.token_hex(8)
         session.mux.start(hello.window)
         welcome = Welcome(
@@ -190,7 +206,7 @@ class Gate:
             drain_seconds=terms.drain_seconds,
         )
         session.mux.control(Kind.WELCOME, welcome.encode())
-        self._admitted[session] = view
+        self._admitted[session] = admission
         self._registry.add(view.id, session)
         self._metrics.sessions_opened += 1
         self._directory.session_opened(view.id, session.id, session.peer, hello.agent)

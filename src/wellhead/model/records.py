@@ -18,6 +18,8 @@ TunnelId = NewType("TunnelId", str)
 
 METADATA_MAX = 4096  # bytes of compact JSON in UTF-8
 DESCRIPTION_MAX = 1000  # characters
+LABEL_MAX = 255  # characters of a key's label
+AGENT_MAX = 200  # characters kept of what an agent says it is
 RESTORE_GRACE = timedelta(hours=24)  # between a delete and the end of the record
 
 
@@ -68,9 +70,68 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    label: str = ""
+    prefix: str = ""  # how the key begins, up to the end of its public half
 
     def live(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class KeyStatus(enum.Enum):
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An API key as the REST API gives it.
+
+    Source: inkbox-tunnels, "2.3 Objects", ApiKey record; ``scopes`` are ours.
+    """
+
+    id: KeyId
+    organization_id: OrganizationId
+    label: str
+    scopes: list[str]  # "admin", "tunnel:{id}"
+    status: KeyStatus
+    display_prefix: str
+    last4: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks for a change: a key, and the address it is used from. The server itself has neither."""
+
+    key_id: KeyId | None = None
+    key_last4: str | None = None
+    address: str | None = None
+
+
+SERVER = Actor()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change of the records, or one refused attempt: who, what, and the fields before and after.
+
+    ``before`` and ``after`` hold the fields that changed; never a secret nor a digest of one.
+    """
+
+    id: str
+    at: datetime
+    actor: str  # "key", or "server" for what it does by itself
+    key_id: KeyId | None
+    key_last4: str | None
+    address: str | None  # an IP address
+    action: str  # "tunnel.create"
+    target_id: str
+    target_name: str | None
+    before: dict[str, object] | None
+    after: dict[str, object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +143,14 @@ class TunnelView:
     organization_id: OrganizationId
     status: TunnelStatus
     tls_mode: TlsMode
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An agent's credential was good: for which tunnel, and which key it was (None: the connect secret)."""
+
+    tunnel: TunnelView
+    key_id: KeyId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +176,7 @@ class Tunnel:
     last_connected_at: datetime | None = None
     last_disconnected_at: datetime | None = None
     last_connected_ip_addr: str | None = None
+    agent_version: str | None = None  # what the last agent said it is: "wellhead-python/0.1.0"
     restore_deadline_at: datetime | None = None
     cert_pem: str | None = None
     cert_fingerprint_sha256: str | None = None

@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from wellhead.errors import LocalStateError, Unavailable
 
-BUSY_SECONDS = 5  # how long a statement waits for a lock that another program holds
+BUSY_SECONDS = 4  # how long a transaction waits for its turn and for a lock that another program holds
 _READERS = 4  # connections; each is a thread
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -76,13 +76,18 @@ class Database:
         """One transaction: durable when the block ends, undone when it raises.
 
         Raises:
-            Unavailable: the database stayed locked or full for BUSY_SECONDS, or is out of order.
+            Unavailable: the database stayed locked for BUSY_SECONDS, its disk is full, or it is out of order.
         """
         with _unavailable():
-            async with asyncio.timeout(BUSY_SECONDS):
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + BUSY_SECONDS
+            async with asyncio.timeout_at(deadline):
                 await self._turn.acquire()
             try:
                 async with self._write() as session, session.begin():
+                    # What the turn took is not waited for again at the file's lock.
+                    left = max(1, int((deadline - loop.time()) * 1000))
+                    await session.connection(execution_options={"busy_milliseconds": left})
                     yield session
             finally:
                 self._turn.release()
@@ -158,7 +163,7 @@ def _on_connect(connection: DBAPIConnection, record: object) -> None:
     cursor = connection.cursor()
     # FULL: an acknowledged write outlives a power cut. Writes are rare; requests never wait for one.
     for pragma in (
-        f"busy_timeout = {BUSY_SECONDS * 1000}",
+        f"busy_timeout = {int(BUSY_SECONDS * 1000)}",
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
@@ -169,5 +174,7 @@ def _on_connect(connection: DBAPIConnection, record: object) -> None:
 
 def _on_begin(connection: Connection) -> None:
     # A writer takes the lock at once: taking it after a read can fail without waiting.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    busy = int(options.get("busy_milliseconds", BUSY_SECONDS * 1000))
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {busy}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", False) else "BEGIN")

@@ -11,9 +11,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from wellhead.errors import SecretRejected, TunnelRemoved
+from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Secret
-from wellhead.model.records import ApiKey, TunnelId, TunnelStatus, TunnelView
+from wellhead.model.records import (
+    AGENT_MAX,
+    Admission,
+    ApiKey,
+    KeyId,
+    TunnelId,
+    TunnelStatus,
+    TunnelView,
+)
+
+_log = Log("wellhead.control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,7 @@ class Presence:
     last_connected_at: datetime | None = None
     last_disconnected_at: datetime | None = None
     last_ip: str | None = None
+    agent: str | None = None
 
 
 @dataclass(slots=True)
@@ -53,10 +65,13 @@ class Snapshot:
         self._on_presence = on_presence
         self._clock = clock
         self._on_removed: list[Callable[[TunnelId], None]] = []
+        self._on_revoked: list[Callable[[KeyId], None]] = []
+        self._on_trespass: list[Callable[[ApiKey, TunnelView, str], None]] = []
         self._routes: dict[str, TunnelView] = {}
         self._by_name: dict[str, _Tunnel] = {}
         self._by_id: dict[TunnelId, _Tunnel] = {}
         self._keys: dict[str, _Key] = {}  # by handle
+        self._expiring: dict[KeyId, datetime] = {}  # keys that will end by themselves
 
     # What the edge asks.
 
@@ -66,7 +81,10 @@ class Snapshot:
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         self._on_removed.append(call)
 
-    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
+    def on_revoked(self, call: Callable[[KeyId], None]) -> None:
+        self._on_revoked.append(call)
+
+    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> Admission:
         entry = self._by_name.get(tunnel) or self._by_id.get(TunnelId(tunnel))
         # Both comparisons are made whatever is found, so that every refusal takes the same time.
         by_secret = access.matches(secret, entry.secret_digest if entry is not None else None)
@@ -78,17 +96,28 @@ class Snapshot:
             and access.may_use_tunnel(key.scopes, entry.view.id)
         )
         if entry is None or not (by_secret or by_key):
+            if entry is not None and key is not None:
+                self._trespass(key, entry.view, peer)
             raise SecretRejected("no such tunnel, or the secret is not good for it")
         if entry.view.status in (TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED):
             raise TunnelRemoved(f"tunnel {entry.view.name} is {entry.view.status.value}")
-        return entry.view
+        return Admission(entry.view, key.id if by_key and key is not None else None)
+
+    def _trespass(self, key: ApiKey, view: TunnelView, peer: str) -> None:
+        _log.warning("tunnel claimed by another key", tunnel=view.name, key=key.id, peer=peer)
+        for call in self._on_trespass:
+            call(key, view, peer)
 
     def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
         if (entry := self._by_id.get(tunnel_id)) is None:
             return
         entry.sessions.add(session_id)
         entry.presence = replace(
-            entry.presence, connected=True, last_connected_at=self._clock(), last_ip=peer
+            entry.presence,
+            connected=True,
+            last_connected_at=self._clock(),
+            last_ip=peer,
+            agent=agent[:AGENT_MAX] or None,
         )
         self._on_presence(tunnel_id)
 
@@ -117,8 +146,31 @@ class Snapshot:
         entry = self._by_id.get(tunnel_id)
         return entry.presence if entry is not None else Presence()
 
+    def on_trespass(self, call: Callable[[ApiKey, TunnelView, str], None]) -> None:
+        """Have ``call(key, tunnel, peer)`` told of each live key that claims a tunnel it has no right to."""
+        self._on_trespass.append(call)
+
     def put_key(self, record: ApiKey, handle: str, digest: bytes) -> None:
         self._keys[handle] = _Key(record, digest)
+        if record.expires_at is not None and record.live(self._clock()):
+            self._expiring[record.id] = record.expires_at
+
+    def drop_key(self, key_id: KeyId, handle: str) -> None:
+        """Forget a revoked key, and end what lives by it."""
+        self._keys.pop(handle, None)
+        self._expiring.pop(key_id, None)
+        self._revoked(key_id)
+
+    def expire(self) -> None:
+        """End what lives by keys whose time has come; asked every second."""
+        now = self._clock()
+        for key_id in [key_id for key_id, at in self._expiring.items() if at <= now]:
+            del self._expiring[key_id]
+            self._revoked(key_id)
+
+    def _revoked(self, key_id: KeyId) -> None:
+        for call in self._on_revoked:
+            call(key_id)
 
     def put_tunnel(self, view: TunnelView, secret_digest: bytes, presence: Presence | None = None) -> None:
         """Take a tunnel's record as it now is; ``presence`` only where none is known yet."""
@@ -130,5 +182,19 @@ class Snapshot:
         if view.status is TunnelStatus.ACTIVE:
             self._routes[view.name] = view
         elif self._routes.pop(view.name, None) is not None:
-            for call in self._on_removed:
-                call(view.id)
+            self.end_sessions(view.id)
+
+    def drop_tunnel(self, tunnel_id: TunnelId) -> None:
+        """Forget a tunnel that was deleted: its name may be another's from now on."""
+        entry = self._by_id.pop(tunnel_id, None)
+        if entry is None:
+            return
+        if self._by_name.get(entry.view.name) is entry:
+            del self._by_name[entry.view.name]
+            self._routes.pop(entry.view.name, None)
+        self.end_sessions(tunnel_id)
+
+    def end_sessions(self, tunnel_id: TunnelId) -> None:
+        """End the live sessions of a tunnel; whoever still has a credential for it may come back."""
+        for call in self._on_removed:
+            call(tunnel_id)

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from wellhead.control.store import audit
+from wellhead.control.store.audit import Audit, Target, Trespasses
 from wellhead.control.store.database import Database
+from wellhead.control.store.duty import Duty, Sightings
+from wellhead.control.store.keys import Keys
 from wellhead.control.store.presence import PresenceWriter
 from wellhead.control.store.snapshot import Presence, Snapshot, utc_now
-from wellhead.control.store.tables import ApiKeyRow, OrganizationRow, TunnelRow
-from wellhead.errors import Conflict, NotFound
+from wellhead.control.store.tables import IdempotencyRow, TunnelRow
+from wellhead.errors import Conflict, Invalid, NotFound
 from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Scope, Secret
 from wellhead.model.records import (
     RESTORE_GRACE,
+    SERVER,
+    Actor,
     ApiKey,
-    KeyId,
     OrganizationId,
     TlsMode,
     TunnelId,
@@ -32,6 +41,9 @@ from wellhead.model.records import (
     may_become,
 )
 from wellhead.model.text import shown
+
+IDEMPOTENCY_KEPT = timedelta(hours=24)
+BATCH = 100  # rows made of a query at a time, so that a long list does not hold up the loop
 
 _log = Log("wellhead.control")
 
@@ -43,17 +55,70 @@ class Unchanged:
 UNCHANGED = Unchanged()
 
 
-class Store:
-    """Organizations, keys and tunnels. Of a tunnel of another organization it says what it says of none."""
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tunnels of an organization; None does not choose."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
-        self._presence = PresenceWriter(self._write_presence)
-        self.directory = Snapshot(self._presence.note, clock)
+    ids: Collection[str] | None = None
+    name: str | None = None
+    status: TunnelStatus | None = None
+    tls_mode: TlsMode | None = None
+    connected: bool | None = None
+    after: tuple[datetime, str] | None = None  # creation time and id: a place in the order
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A create that is asked for under an idempotency key, and what is asked."""
+
+    key_digest: bytes
+    request_digest: bytes
 
     @classmethod
-    async def open(cls, path: Path, clock: Callable[[], datetime] = utc_now) -> Store:
+    def of(cls, key: str, request: Mapping[str, object]) -> Once:
+        body = json.dumps(request, sort_keys=True).encode()
+        return cls(hashlib.sha256(key.encode()).digest(), hashlib.sha256(body).digest())
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A tunnel, its connect secret, and whether the tunnel was there already by the idempotency key."""
+
+    row: TunnelRow
+    secret: Secret
+    replayed: bool = False
+
+
+class Store:
+    """Organizations, keys and tunnels. Of a tunnel of another organization it says what it says of none.
+
+    Every change takes ``by``, who asks for it, and writes it into the audit.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._sightings = Sightings()
+        self._presence = PresenceWriter(self._write_presence)
+        self.directory = Snapshot(self._presence.note, clock)
+        self.keys = Keys(database, self.directory, clock)
+        self.audit = Audit(database)
+        self._trespasses = Trespasses(database, clock)
+        self.directory.on_trespass(self._trespasses.note)
+        self._duty = Duty(self._often, self.release_overdue, monotonic)
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        clock: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> Store:
         """Open or make the database file, migrate it, and load the snapshot. The directory must exist.
 
         Raises:
@@ -62,46 +127,27 @@ class Store:
         async with AsyncExitStack() as stack:
             database = await Database.open(path)
             stack.push_async_callback(database.close)
-            store = cls(database, clock)
+            store = cls(database, clock, monotonic)
             stack.push_async_callback(store._presence.close)
+            stack.push_async_callback(store._duty.close)
             await store._load()
             stack.pop_all()
         return store
 
     async def close(self) -> None:
         """Write what is waiting and close the file."""
+        await self._duty.close()
+        await self._trespasses.write()
         await self._presence.close()
         await self._database.close()
 
     async def bootstrap(self, keep: Callable[[Secret], None] | None = None) -> Secret | None:
-        """On an empty database, make an organization with one admin key and return the key; else None.
-
-        ``keep`` is given the key before it becomes valid: if it fails, nothing was made, and a crash after it
-        leaves a key that the next start replaces. So there is never a server whose only key nobody has.
-        """
-        async with self._database.writing() as session:
-            if (await session.scalar(select(OrganizationRow.id).limit(1))) is not None:
-                return None
-            row, secret = await self._add_organization(session, "default")
-            if keep is not None:
-                keep(secret)
-        self._put_key(row)
-        return secret
+        """As ``Keys.bootstrap``."""
+        return await self.keys.bootstrap(keep)
 
     async def create_organization(self, name: str) -> tuple[OrganizationId, Secret]:
-        """A new organization and its first admin key, which is nowhere but in the answer."""
-        async with self._database.writing() as session:
-            row, secret = await self._add_organization(session, name)
-        return self._put_key(row).organization_id, secret
-
-    async def _add_organization(self, session: AsyncSession, name: str) -> tuple[ApiKeyRow, Secret]:
-        secret, now = access.mint(access.API_KEY), self._clock()
-        organization = OrganizationRow(id=str(uuid.uuid4()), name=name, created_at=now)
-        session.add(organization)
-        await session.flush()  # the key refers to it
-        row = _key_row(organization.id, secret, (access.ADMIN,), now)
-        session.add(row)
-        return row, secret
+        """As ``Keys.create_organization``."""
+        return await self.keys.create_organization(name)
 
     async def create_key(
         self,
@@ -109,20 +155,27 @@ class Store:
         scopes: Sequence[Scope],
         expires_at: datetime | None = None,
     ) -> tuple[ApiKey, Secret]:
-        """A new key; the secret is nowhere but in the answer."""
-        secret = access.mint(access.API_KEY)
-        row = _key_row(organization_id, secret, scopes, self._clock(), expires_at)
-        async with self._database.writing() as session:
-            session.add(row)
-        return self._put_key(row), secret
+        """As ``Keys.create``."""
+        return await self.keys.create(organization_id, scopes, expires_at)
 
-    async def tunnels(self, organization_id: OrganizationId, name: str | None = None) -> list[TunnelRow]:
-        """The organization's tunnels, oldest first; only the one of that name, where one is given."""
-        query = _tunnels_of(organization_id).order_by(TunnelRow.created_at, TunnelRow.id)
-        if name is not None:
-            query = query.where(TunnelRow.name == name)
+    async def tunnels(
+        self, organization_id: OrganizationId, chosen: Filter | None = None, limit: int | None = None
+    ) -> list[TunnelRow]:
+        """The organization's tunnels, oldest first, at most ``limit`` of those chosen."""
+        return [row async for row in self.each_tunnel(organization_id, chosen, limit)]
+
+    async def each_tunnel(
+        self, organization_id: OrganizationId, chosen: Filter | None = None, limit: int | None = None
+    ) -> AsyncGenerator[TunnelRow, None]:
+        """``tunnels`` in batches of one consistent view: between two of them others have their turn."""
+        query = _chosen(organization_id, chosen or Filter()).order_by(TunnelRow.created_at, TunnelRow.id)
         async with self._database.reading() as session:
-            return list(await session.scalars(query))
+            found = await session.stream_scalars(
+                (query if limit is None else query.limit(limit)).execution_options(yield_per=BATCH)
+            )
+            async for batch in found.partitions(BATCH):
+                for row in batch:
+                    yield row
 
     async def tunnel(self, organization_id: OrganizationId, tunnel_id: str) -> TunnelRow:
         """
@@ -139,11 +192,36 @@ class Store:
         tls_mode: TlsMode,
         description: str | None = None,
         metadata: dict[str, object] | None = None,
+        *,
+        by: Actor = SERVER,
     ) -> tuple[TunnelRow, Secret]:
         """A new tunnel and its connect secret, which is nowhere but in the answer. The name is well formed.
 
         Raises:
             Conflict: the name is taken.
+        """
+        made = await self.create_once(organization_id, name, tls_mode, description, metadata, by=by)
+        return made.row, made.secret
+
+    async def create_once(
+        self,
+        organization_id: OrganizationId,
+        name: str,
+        tls_mode: TlsMode,
+        description: str | None = None,
+        metadata: dict[str, object] | None = None,
+        *,
+        once: Once | None = None,
+        by: Actor = SERVER,
+    ) -> Created:
+        """``create_tunnel``; a repeat under the same idempotency key finds the first one's tunnel.
+
+        The first answer cannot be given again, for the secret in it is kept nowhere. A repeat replaces it:
+        the secret that got lost is dead, the new one is good.
+
+        Raises:
+            Conflict: the name is taken; or it is a repeat, and the first answer's secret is in use already.
+            Invalid: the idempotency key was used for another request.
         """
         secret, now = access.mint(access.CONNECT_SECRET), self._clock()
         row = TunnelRow(
@@ -159,14 +237,57 @@ class Store:
             updated_at=now,
             currently_connected=False,
         )
+        replayed = False
         try:
             async with self._database.writing() as session:
-                session.add(row)
+                known = await self._known(session, organization_id, once, now)
+                if known is not None:
+                    row, replayed = await self._replay(session, known, secret, now, by), True
+                else:
+                    session.add(row)
+                    await session.flush()
+                    audit.note(
+                        session, organization_id, now, by, "tunnel.create", _target(row), None, _facts(row)
+                    )
+                    if once is not None:
+                        session.add(_idempotency(row, once))
         except IntegrityError as error:
             raise Conflict(409, f"tunnel name {shown(name)} is taken") from error
         self._put_tunnel(row)
-        _log.info("tunnel created", tunnel=row.id, name=name)
-        return row, secret
+        _log.info("tunnel created", tunnel=row.id, name=name, replayed=replayed)
+        return Created(row, secret, replayed)
+
+    async def _known(
+        self, session: AsyncSession, organization_id: OrganizationId, once: Once | None, now: datetime
+    ) -> IdempotencyRow | None:
+        if once is None:
+            return None
+        known = await session.get(IdempotencyRow, (organization_id, once.key_digest))
+        if known is None:
+            return None
+        if now - known.created_at >= IDEMPOTENCY_KEPT:
+            await session.delete(known)
+            await session.flush()
+            return None
+        if known.request_digest != once.request_digest:
+            raise Invalid(422, "this Idempotency-Key was used for another request")
+        return known
+
+    async def _replay(
+        self, session: AsyncSession, known: IdempotencyRow, secret: Secret, now: datetime, by: Actor
+    ) -> TunnelRow:
+        row = await session.get_one(TunnelRow, known.tunnel_id)
+        used = self.directory.presence(TunnelId(row.id)).last_connected_at is not None
+        if row.status is TunnelStatus.DELETED or used or row.secret_digest != known.secret_digest:
+            raise Conflict(
+                409,
+                f"this Idempotency-Key made tunnel {row.id}, which is {row.status.value} and whose secret"
+                " is in use or was replaced: rotate it if you have not got it",
+            )
+        row.secret_digest = known.secret_digest = access.digest(secret)
+        row.updated_at = now
+        audit.note(session, row.organization_id, now, by, "tunnel.create_repeated", _target(row))
+        return row
 
     async def update_tunnel(
         self,
@@ -174,21 +295,52 @@ class Store:
         tunnel_id: str,
         description: str | None | Unchanged = UNCHANGED,
         metadata: dict[str, object] | Unchanged = UNCHANGED,
+        *,
+        by: Actor = SERVER,
     ) -> TunnelRow:
         """
         Raises:
             NotFound: none of that id in this organization.
         """
+        now = self._clock()
         async with self._database.writing() as session:
             row = await _one(session, organization_id, tunnel_id)
+            before: dict[str, object] = {}
+            after: dict[str, object] = {}
             if not isinstance(description, Unchanged):
+                before["description"], after["description"] = row.description, description
                 row.description = description
             if not isinstance(metadata, Unchanged):
+                before["metadata"], after["metadata"] = row.metadata_, metadata
                 row.metadata_ = metadata
-            row.updated_at = self._clock()
+            row.updated_at = now
+            audit.note(session, organization_id, now, by, "tunnel.update", _target(row), before, after)
         return row
 
-    async def delete_tunnel(self, organization_id: OrganizationId, tunnel_id: str) -> TunnelRow:
+    async def rotate_secret(
+        self, organization_id: OrganizationId, tunnel_id: str, *, hard: bool = False, by: Actor = SERVER
+    ) -> Secret:
+        """A new connect secret; the old one fails at the next hello. ``hard`` ends live sessions too.
+
+        Raises:
+            NotFound: none of that id in this organization.
+        """
+        secret, now = access.mint(access.CONNECT_SECRET), self._clock()
+        async with self._database.writing() as session:
+            row = await _one(session, organization_id, tunnel_id)
+            row.secret_digest, row.updated_at = access.digest(secret), now
+            audit.note(
+                session, organization_id, now, by, "tunnel.rotate_secret", _target(row), None, {"hard": hard}
+            )
+        self._put_tunnel(row)
+        if hard:
+            self.directory.end_sessions(TunnelId(row.id))
+        _log.info("tunnel secret rotated", tunnel=row.id, name=row.name, hard=hard)
+        return secret
+
+    async def delete_tunnel(
+        self, organization_id: OrganizationId, tunnel_id: str, *, by: Actor = SERVER
+    ) -> TunnelRow:
         """Stop its traffic now; the record may be restored for RESTORE_GRACE. Twice is as once.
 
         Raises:
@@ -199,13 +351,17 @@ class Store:
             row = await _one(session, organization_id, tunnel_id)
             if row.status is TunnelStatus.PENDING_REMOVAL:
                 return row
+            before = row.status
             _change(row, TunnelStatus.PENDING_REMOVAL, now)
             row.restore_deadline_at = now + RESTORE_GRACE
+            _note_status(session, row, before, by, "tunnel.delete")
         self._put_tunnel(row)
         _log.info("tunnel pending removal", tunnel=row.id, name=row.name)
         return row
 
-    async def restore_tunnel(self, organization_id: OrganizationId, tunnel_id: str) -> TunnelRow:
+    async def restore_tunnel(
+        self, organization_id: OrganizationId, tunnel_id: str, *, by: Actor = SERVER
+    ) -> TunnelRow:
         """Take a delete back.
 
         Raises:
@@ -215,14 +371,65 @@ class Store:
         now = self._clock()
         async with self._database.writing() as session:
             row = await _one(session, organization_id, tunnel_id)
-            if row.status is TunnelStatus.PENDING_REMOVAL and _is_over(row, now):
+            before = row.status
+            if before is TunnelStatus.PENDING_REMOVAL and _is_over(row, now):
                 raise Conflict(409, f"tunnel {row.name} could be restored until {row.restore_deadline_at}")
             to = TunnelStatus.ACTIVE if row.tls_mode is TlsMode.EDGE else TunnelStatus.AWAITING_CERT
             _change(row, to, now)
             row.restore_deadline_at = None
+            _note_status(session, row, before, by, "tunnel.restore")
         self._put_tunnel(row)
         _log.info("tunnel restored", tunnel=row.id, name=row.name)
         return row
+
+    async def force_delete_tunnel(
+        self, organization_id: OrganizationId, tunnel_id: str, *, by: Actor = SERVER
+    ) -> TunnelRow:
+        """End a tunnel that is pending removal without waiting for its deadline; its name is free.
+
+        Raises:
+            NotFound: none of that id in this organization.
+            Conflict: it is not pending removal.
+        """
+        async with self._database.writing() as session:
+            row = await _one(session, organization_id, tunnel_id)
+            _finish(session, row, self._clock(), by, "tunnel.force_delete")
+        self.directory.drop_tunnel(TunnelId(row.id))
+        _log.info("tunnel deleted", tunnel=row.id, name=row.name)
+        return row
+
+    async def release_overdue(self, now: float) -> None:
+        """End the tunnels whose deadline was seen passed for a while. ``now``: seconds, monotonic.
+
+        Raises:
+            Unavailable: the database does not answer; what is left is done next time.
+        """
+        overdue = select(TunnelRow.id).where(
+            TunnelRow.status == TunnelStatus.PENDING_REMOVAL, TunnelRow.restore_deadline_at <= self._clock()
+        )
+        async with self._database.reading() as session:
+            seen = list(await session.scalars(overdue))
+        for tunnel_id in self._sightings.over(seen, now):
+            async with self._database.writing() as session:
+                row = await session.get_one(TunnelRow, tunnel_id)
+                if row.status is not TunnelStatus.PENDING_REMOVAL or not _is_over(row, self._clock()):
+                    continue
+                _finish(session, row, self._clock(), SERVER, "tunnel.release")
+            self.directory.drop_tunnel(TunnelId(row.id))
+            _log.info("tunnel released", tunnel=row.id, name=row.name)
+        await self._forget_idempotency()
+
+    async def _forget_idempotency(self) -> None:
+        old = IdempotencyRow.created_at <= self._clock() - IDEMPOTENCY_KEPT
+        async with self._database.reading() as session:
+            if (await session.scalar(select(IdempotencyRow.key_digest).where(old).limit(1))) is None:
+                return
+        async with self._database.writing() as session:
+            await session.execute(delete(IdempotencyRow).where(old))
+
+    async def _often(self) -> None:
+        self.directory.expire()
+        await self._trespasses.write()
 
     async def _load(self) -> None:
         now = self._clock()
@@ -233,8 +440,7 @@ class Store:
                 .where(TunnelRow.currently_connected)
                 .values(currently_connected=False, last_disconnected_at=now)
             )
-            for key in await session.scalars(select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None))):
-                self._put_key(key)
+            await self.keys.load(session)
             live = select(TunnelRow).where(TunnelRow.status != TunnelStatus.DELETED)
             for row in await session.scalars(live):
                 self._put_tunnel(row)
@@ -251,28 +457,20 @@ class Store:
                         last_connected_at=presence.last_connected_at,
                         last_disconnected_at=presence.last_disconnected_at,
                         last_connected_ip_addr=presence.last_ip,
+                        agent_version=presence.agent,
                     )
                 )
-
-    def _put_key(self, row: ApiKeyRow) -> ApiKey:
-        record = ApiKey(
-            KeyId(row.id),
-            OrganizationId(row.organization_id),
-            row.last4,
-            tuple(Scope.parse(scope) for scope in row.scopes),
-            row.created_at,
-            row.expires_at,
-            row.revoked_at,
-        )
-        self.directory.put_key(record, row.handle, row.digest)
-        return record
 
     def _put_tunnel(self, row: TunnelRow) -> None:
         view = TunnelView(
             TunnelId(row.id), row.name, OrganizationId(row.organization_id), row.status, row.tls_mode
         )
         presence = Presence(
-            False, row.last_connected_at, row.last_disconnected_at, row.last_connected_ip_addr
+            False,
+            row.last_connected_at,
+            row.last_disconnected_at,
+            row.last_connected_ip_addr,
+            row.agent_version,
         )
         self.directory.put_tunnel(view, row.secret_digest, presence)
 
@@ -281,6 +479,26 @@ def _tunnels_of(organization_id: OrganizationId) -> Select[TunnelRow]:
     return select(TunnelRow).where(
         TunnelRow.organization_id == organization_id, TunnelRow.status != TunnelStatus.DELETED
     )
+
+
+def _chosen(organization_id: OrganizationId, chosen: Filter) -> Select[TunnelRow]:
+    query = _tunnels_of(organization_id)
+    if chosen.ids is not None:
+        query = query.where(TunnelRow.id.in_(chosen.ids))
+    if chosen.name is not None:
+        query = query.where(TunnelRow.name == chosen.name)
+    if chosen.status is not None:
+        query = query.where(TunnelRow.status == chosen.status)
+    if chosen.tls_mode is not None:
+        query = query.where(TunnelRow.tls_mode == chosen.tls_mode)
+    if chosen.connected is not None:
+        query = query.where(TunnelRow.currently_connected == chosen.connected)
+    if chosen.after is not None:
+        at, tunnel_id = chosen.after
+        query = query.where(
+            (TunnelRow.created_at > at) | ((TunnelRow.created_at == at) & (TunnelRow.id > tunnel_id))
+        )
+    return query
 
 
 async def _one(session: AsyncSession, organization_id: OrganizationId, tunnel_id: str) -> TunnelRow:
@@ -300,20 +518,42 @@ def _is_over(row: TunnelRow, now: datetime) -> bool:
     return row.restore_deadline_at is not None and now >= row.restore_deadline_at
 
 
-def _key_row(
-    organization_id: str,
-    secret: Secret,
-    scopes: Sequence[Scope],
-    now: datetime,
-    expires_at: datetime | None = None,
-) -> ApiKeyRow:
-    return ApiKeyRow(
-        id=str(uuid.uuid4()),
-        organization_id=organization_id,
-        handle=access.handle_of(secret),
-        digest=access.digest(secret),
-        last4=access.last4(secret),
-        scopes=[str(scope) for scope in scopes],
-        created_at=now,
-        expires_at=expires_at,
+def _finish(session: AsyncSession, row: TunnelRow, now: datetime, by: Actor, action: str) -> None:
+    before = row.status
+    _change(row, TunnelStatus.DELETED, now)
+    # What the owner wrote and what let agents in end with it; the row stays, its id is never used again.
+    row.description, row.metadata_, row.secret_digest = None, {}, bytes(32)
+    row.restore_deadline_at = None
+    _note_status(session, row, before, by, action)
+
+
+def _target(row: TunnelRow) -> Target:
+    return Target(row.id, row.name)
+
+
+def _facts(row: TunnelRow) -> dict[str, object]:
+    return {
+        "tunnel_name": row.name,
+        "tls_mode": row.tls_mode.value,
+        "status": row.status.value,
+        "description": row.description,
+        "metadata": row.metadata_,
+    }
+
+
+def _note_status(session: AsyncSession, row: TunnelRow, before: TunnelStatus, by: Actor, action: str) -> None:
+    audit.note(
+        session, row.organization_id, row.updated_at, by, action, _target(row),
+        {"status": before.value}, {"status": row.status.value},
+    )  # fmt: skip
+
+
+def _idempotency(row: TunnelRow, once: Once) -> IdempotencyRow:
+    return IdempotencyRow(
+        organization_id=row.organization_id,
+        key_digest=once.key_digest,
+        request_digest=once.request_digest,
+        tunnel_id=row.id,
+        secret_digest=row.secret_digest,
+        created_at=row.created_at,
     )

@@ -6,7 +6,7 @@ import enum
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, DateTime, ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy import Boolean, DateTime, ForeignKey, Index, Integer, LargeBinary, String, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
@@ -70,6 +70,7 @@ class ApiKeyRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    label: Mapped[str] = mapped_column(String(255), server_default="")
 
 
 class TunnelRow(Base):
@@ -100,3 +101,36 @@ class TunnelRow(Base):
     last_connected_at: Mapped[datetime | None] = mapped_column(UtcTime)
     last_disconnected_at: Mapped[datetime | None] = mapped_column(UtcTime)
     last_connected_ip_addr: Mapped[str | None] = mapped_column(String(45))
+    agent_version: Mapped[str | None] = mapped_column(String(200))
+
+
+class IdempotencyRow(Base):
+    """A create that was asked for under an idempotency key: what was asked, and what came of it."""
+
+    __tablename__ = "idempotency_keys"
+
+    organization_id: Mapped[str] = mapped_column(String(36), ForeignKey("organizations.id"), primary_key=True)
+    key_digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    request_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    tunnel_id: Mapped[str] = mapped_column(String(36), ForeignKey("tunnels.id"))
+    secret_digest: Mapped[bytes] = mapped_column(LargeBinary(32))  # of the secret that was answered
+    created_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
+
+
+class AuditRow(Base):
+    """Refers to nothing: an entry outlives what it tells of."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("audit_of_organization", "organization_id", "id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    organization_id: Mapped[str] = mapped_column(String(36))
+    at: Mapped[datetime] = mapped_column(UtcTime)
+    key_id: Mapped[str | None] = mapped_column(String(36))
+    key_last4: Mapped[str | None] = mapped_column(String(4))
+    address: Mapped[str | None] = mapped_column(String(45))
+    action: Mapped[str] = mapped_column(String(64))
+    target_id: Mapped[str] = mapped_column(String(36))
+    target_name: Mapped[str | None] = mapped_column(String(255))
+    before: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
+    after: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))

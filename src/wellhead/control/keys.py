@@ -1,0 +1,135 @@
+"""``/api/v1/keys``: API keys, for keys that may administer their organization."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from wellhead.control import paging
+from wellhead.control.access import By, Key, need_admin
+from wellhead.control.store.keys import key_of
+from wellhead.control.store.store import Store
+from wellhead.errors import InputError
+from wellhead.model.access import Scope
+from wellhead.model.records import LABEL_MAX, ApiKey, KeyRecord, KeyStatus
+from wellhead.model.text import shown
+
+SCOPES_MAX = 100
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _label(label: str) -> str:
+    if not 1 <= len(label) <= LABEL_MAX:
+        raise InputError(f"label of {len(label)} characters, 1 to {LABEL_MAX} allowed")
+    return label
+
+
+def _scopes(scopes: list[str]) -> list[str]:
+    if not 1 <= len(scopes) <= SCOPES_MAX:
+        raise InputError(f"{len(scopes)} scopes, 1 to {SCOPES_MAX} allowed")
+    return list(dict.fromkeys(str(Scope.parse(scope)) for scope in scopes))
+
+
+def _time(text: str) -> str:
+    try:
+        if _TIME.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        pass
+    raise InputError(f"{shown(text)} is not a time such as 2030-01-02T03:04:05Z")
+
+
+Label = Annotated[
+    str, AfterValidator(_label), Field(json_schema_extra={"minLength": 1, "maxLength": LABEL_MAX})
+]
+Scopes = Annotated[
+    list[str], AfterValidator(_scopes), Field(json_schema_extra={"minItems": 1, "maxItems": SCOPES_MAX})
+]
+Time = Annotated[str, AfterValidator(_time), Field(json_schema_extra={"format": "date-time"})]
+
+
+class NewKey(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    label: Label = Field(description="For people: what or who has this key.")
+    scopes: Scopes = Field(description="`admin` or `tunnel:ID`, each.")
+    expires_at: Time | None = Field(None, description="When it ends by itself; absent: never.")
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """The key is nowhere but here."""
+
+    api_key: str
+    record: KeyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class KeyList:
+    keys: list[KeyRecord]
+    next_cursor: str | None = None
+
+
+def router(store: Store, clock: Callable[[], datetime]) -> APIRouter:
+    """The routes; ``clock`` tells an expired key from a live one."""
+    routes = APIRouter(prefix="/keys", tags=["keys"])
+
+    @routes.get("/", operation_id="list_keys")
+    @routes.get("", include_in_schema=False)
+    async def list_keys(key: Key, limit: paging.Limit = None, cursor: paging.At = None) -> KeyList:
+        """The organization's keys, oldest first; revoked ones stay to be seen."""
+        need_admin(key)
+        after = None if cursor is None else paging.read_place(cursor)
+        rows = await store.keys.page(key.organization_id, None if limit is None else limit + 1, after)
+        shown, following = paging.cut(rows, limit)
+        return KeyList([key_record(key_of(row), clock()) for row in shown], following)
+
+    @routes.post("/", status_code=201, operation_id="create_key")
+    @routes.post("", status_code=201, include_in_schema=False)
+    async def create_key(key: Key, by: By, new: NewKey) -> CreatedKey:
+        """Make a key. It is shown in this answer and never again."""
+        need_admin(key)
+        record, secret = await store.keys.create(
+            key.organization_id,
+            [Scope.parse(scope) for scope in new.scopes],
+            None if new.expires_at is None else datetime.fromisoformat(new.expires_at),
+            new.label,
+            by=by,
+        )
+        return CreatedKey(secret.reveal(), key_record(record, clock()))
+
+    @routes.get("/{key_id}", operation_id="get_key")
+    async def get_key(key: Key, key_id: str) -> KeyRecord:
+        need_admin(key)
+        return key_record(key_of(await store.keys.one(key.organization_id, key_id)), clock())
+
+    @routes.delete("/{key_id}", operation_id="revoke_key")
+    async def revoke_key(key: Key, by: By, key_id: str) -> KeyRecord:
+        """End a key and the sessions that it let in. The organization's last admin key stays: 409."""
+        need_admin(key)
+        return key_record(key_of(await store.keys.revoke(key.organization_id, key_id, by=by)), clock())
+
+    return routes
+
+
+def key_record(key: ApiKey, now: datetime) -> KeyRecord:
+    """The record as the API gives it."""
+    status = KeyStatus.ACTIVE if key.live(now) else KeyStatus.EXPIRED
+    return KeyRecord(
+        id=key.id,
+        organization_id=key.organization_id,
+        label=key.label,
+        scopes=[str(scope) for scope in key.scopes],
+        status=KeyStatus.REVOKED if key.revoked_at is not None else status,
+        display_prefix=key.prefix,
+        last4=key.last4,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+    )

@@ -1,0 +1,240 @@
+"""Organizations and API keys at rest."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from wellhead.control.store import audit
+from wellhead.control.store.audit import Target
+from wellhead.control.store.database import Database
+from wellhead.control.store.snapshot import Snapshot
+from wellhead.control.store.tables import ApiKeyRow, OrganizationRow, TunnelRow
+from wellhead.errors import Conflict, Invalid, NotFound
+from wellhead.logs import Log
+from wellhead.model import access
+from wellhead.model.access import Scope, ScopeKind, Secret
+from wellhead.model.records import (
+    SERVER,
+    Actor,
+    ApiKey,
+    KeyId,
+    OrganizationId,
+    TunnelStatus,
+)
+from wellhead.model.text import shown
+
+_log = Log("wellhead.control")
+
+
+class Keys:
+    """The keys of every organization. Of another organization's key it says what it says of none."""
+
+    def __init__(self, database: Database, directory: Snapshot, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._directory = directory
+        self._clock = clock
+
+    async def bootstrap(self, keep: Callable[[Secret], None] | None = None) -> Secret | None:
+        """On an empty database, make an organization with one admin key and return the key; else None.
+
+        ``keep`` is given the key before it becomes valid: if it fails, nothing was made, and a crash after it
+        leaves a key that the next start replaces. So there is never a server whose only key nobody has.
+        """
+        async with self._database.writing() as session:
+            if (await session.scalar(select(OrganizationRow.id).limit(1))) is not None:
+                return None
+            row, secret = await self._add_organization(session, "default")
+            if keep is not None:
+                keep(secret)
+        self._put(row)
+        return secret
+
+    async def create_organization(self, name: str) -> tuple[OrganizationId, Secret]:
+        """A new organization and its first admin key, which is nowhere but in the answer."""
+        async with self._database.writing() as session:
+            row, secret = await self._add_organization(session, name)
+        return self._put(row).organization_id, secret
+
+    async def _add_organization(self, session: AsyncSession, name: str) -> tuple[ApiKeyRow, Secret]:
+        secret, now = access.mint(access.API_KEY), self._clock()
+        organization = OrganizationRow(id=str(uuid.uuid4()), name=name, created_at=now)
+        session.add(organization)
+        await session.flush()  # the key refers to it
+        row = _row(organization.id, secret, (access.ADMIN,), now, "first key", None)
+        session.add(row)
+        audit.note(
+            session, organization.id, now, SERVER, "organization.create",
+            Target(organization.id, name), None, {"name": name},
+        )  # fmt: skip
+        _note_created(session, row, SERVER)
+        return row, secret
+
+    async def create(
+        self,
+        organization_id: OrganizationId,
+        scopes: Sequence[Scope],
+        expires_at: datetime | None = None,
+        label: str = "",
+        *,
+        by: Actor = SERVER,
+    ) -> tuple[ApiKey, Secret]:
+        """A new key; the secret is nowhere but in the answer.
+
+        Raises:
+            Invalid: it would be over already, or a scope names a tunnel that is not the organization's.
+        """
+        secret, now = access.mint(access.API_KEY), self._clock()
+        if expires_at is not None and expires_at <= now:
+            raise Invalid(422, f"expires_at {shown(expires_at.isoformat())} is not in the future")
+        row = _row(organization_id, secret, scopes, now, label, expires_at)
+        async with self._database.writing() as session:
+            await _check_scopes(session, organization_id, scopes)
+            session.add(row)
+            _note_created(session, row, by)
+        _log.info("key created", key=row.id, last4=row.last4)
+        return self._put(row), secret
+
+    async def page(
+        self,
+        organization_id: OrganizationId,
+        limit: int | None = None,
+        after: tuple[datetime, str] | None = None,
+    ) -> list[ApiKeyRow]:
+        """The organization's keys, revoked ones too, oldest first; those after a place in that order."""
+        query = _keys_of(organization_id).order_by(ApiKeyRow.created_at, ApiKeyRow.id)
+        if after is not None:
+            at, key_id = after
+            query = query.where(
+                (ApiKeyRow.created_at > at) | ((ApiKeyRow.created_at == at) & (ApiKeyRow.id > key_id))
+            )
+        async with self._database.reading() as session:
+            return list(await session.scalars(query if limit is None else query.limit(limit)))
+
+    async def one(self, organization_id: OrganizationId, key_id: str) -> ApiKeyRow:
+        """
+        Raises:
+            NotFound: none of that id in this organization.
+        """
+        async with self._database.reading() as session:
+            return await _one(session, organization_id, key_id)
+
+    async def revoke(self, organization_id: OrganizationId, key_id: str, *, by: Actor = SERVER) -> ApiKeyRow:
+        """From now on the key is nobody's, and the sessions that it let in end. Twice is as once.
+
+        Raises:
+            NotFound: none of that id in this organization.
+            Conflict: it is the last key that may administer the organization.
+        """
+        now = self._clock()
+        async with self._database.writing() as session:
+            row = await _one(session, organization_id, key_id)
+            if row.revoked_at is not None:
+                return row
+            await self._check_not_last(session, row, now)
+            row.revoked_at = now
+            audit.note(
+                session, organization_id, now, by, "key.revoke", Target(row.id, row.label),
+                {"revoked_at": None}, {"revoked_at": now.isoformat()},
+            )  # fmt: skip
+        self._directory.drop_key(KeyId(row.id), row.handle)
+        _log.info("key revoked", key=row.id, last4=row.last4)
+        return row
+
+    async def _check_not_last(self, session: AsyncSession, row: ApiKeyRow, now: datetime) -> None:
+        if str(access.ADMIN) not in row.scopes:
+            return
+        others = _keys_of(OrganizationId(row.organization_id)).where(
+            ApiKeyRow.id != row.id, ApiKeyRow.revoked_at.is_(None), ApiKeyRow.expires_at.is_(None)
+        )
+        if not any(str(access.ADMIN) in other.scopes for other in await session.scalars(others)):
+            raise Conflict(
+                409, "this is the last admin key without an expiry: create another before you revoke it"
+            )
+
+    async def load(self, session: AsyncSession) -> None:
+        """Tell the snapshot of every key that was not revoked."""
+        for row in await session.scalars(select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None))):
+            self._put(row)
+
+    def _put(self, row: ApiKeyRow) -> ApiKey:
+        record = key_of(row)
+        self._directory.put_key(record, row.handle, row.digest)
+        return record
+
+
+def key_of(row: ApiKeyRow) -> ApiKey:
+    return ApiKey(
+        KeyId(row.id),
+        OrganizationId(row.organization_id),
+        row.last4,
+        tuple(Scope.parse(scope) for scope in row.scopes),
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+        row.label,
+        f"{access.API_KEY}_{row.handle}",
+    )
+
+
+def _keys_of(organization_id: OrganizationId) -> Select[ApiKeyRow]:
+    return select(ApiKeyRow).where(ApiKeyRow.organization_id == organization_id)
+
+
+async def _one(session: AsyncSession, organization_id: OrganizationId, key_id: str) -> ApiKeyRow:
+    row = await session.scalar(_keys_of(organization_id).where(ApiKeyRow.id == key_id))
+    if row is None:
+        raise NotFound(404, "no such key")
+    return row
+
+
+async def _check_scopes(
+    session: AsyncSession, organization_id: OrganizationId, scopes: Sequence[Scope]
+) -> None:
+    for scope in scopes:
+        if scope.kind is not ScopeKind.TUNNEL:
+            continue
+        found = await session.scalar(
+            select(TunnelRow.id).where(
+                TunnelRow.id == scope.resource,
+                TunnelRow.organization_id == organization_id,
+                TunnelRow.status != TunnelStatus.DELETED,
+            )
+        )
+        if found is None:
+            raise Invalid(422, f"scope {shown(str(scope))} names no tunnel of this organization")
+
+
+def _note_created(session: AsyncSession, row: ApiKeyRow, by: Actor) -> None:
+    after = {
+        "label": row.label,
+        "scopes": list(row.scopes),
+        "expires_at": None if row.expires_at is None else row.expires_at.isoformat(),
+    }
+    target = Target(row.id, row.label)
+    audit.note(session, row.organization_id, row.created_at, by, "key.create", target, None, after)
+
+
+def _row(
+    organization_id: str,
+    secret: Secret,
+    scopes: Sequence[Scope],
+    now: datetime,
+    label: str,
+    expires_at: datetime | None,
+) -> ApiKeyRow:
+    return ApiKeyRow(
+        id=str(uuid.uuid4()),
+        organization_id=organization_id,
+        handle=access.handle_of(secret),
+        digest=access.digest(secret),
+        last4=access.last4(secret),
+        scopes=[str(scope) for scope in scopes],
+        created_at=now,
+        expires_at=expires_at,
+        label=label,
+    )
