@@ -7,27 +7,28 @@ from typing import Annotated
 
 import typer
 
-Url = Annotated[
-    str | None,
-    typer.Option(
-        metavar="BASE", envvar="WELLHEAD_URL", help="The server.  [default: the one in the profile]"
-    ),
-]
-ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        metavar="K", envvar="WELLHEAD_API_KEY", help="An API key.  [default: the one in the profile]"
-    ),
-]
-CaFile = Annotated[
-    Path | None,
-    typer.Option(metavar="F", envvar="WELLHEAD_CA_FILE", help="A CA to trust for the server, PEM."),
-]
+from wellhead.cli.options import ApiKey, CaFile, Url
 
 
 def add_to(app: typer.Typer) -> None:
     """Give the front door these commands, in the order of its help."""
+    app.command()(start)
     app.command()(doctor)
+
+
+def start(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="The TOML file of tunnels.")] = Path(
+        "wellhead.toml"
+    ),
+    check: Annotated[bool, typer.Option("--check", help="Validate the file and exit.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Put every local app that a file names on a public hostname, and follow the file."""
+    from wellhead.cli.start import StartOptions, run_start
+
+    run_start(StartOptions(file=config, check=check, url=url, api_key=api_key, ca_file=ca_file))
 
 
 def doctor(
