@@ -19,15 +19,21 @@ from wellhead.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from wellhead.agent import Exchange, Status, TunnelListener, connect, connect_async
-    from wellhead.client import CreatedTunnel, Timeouts
-    from wellhead.model.access import Secret
-    from wellhead.model.records import TlsMode, Tunnel, TunnelStatus
+    from wellhead.client import CreatedKey, CreatedTunnel, Page, Timeouts
+    from wellhead.model.access import Scope, Secret
+    from wellhead.model.records import AuditEntry, KeyRecord, KeyStatus, TlsMode, Tunnel, TunnelStatus
     from wellhead.sdk import AsyncWellhead, Wellhead
 
 __all__ = [
     "AsyncWellhead",
+    "AuditEntry",
+    "CreatedKey",
     "CreatedTunnel",
     "Exchange",
+    "KeyRecord",
+    "KeyStatus",
+    "Page",
+    "Scope",
     "Secret",
     "Status",
     "Timeouts",
@@ -44,9 +50,9 @@ __all__ = [
 
 _HOMES = {
     "wellhead.agent": ("Exchange", "Status", "TunnelListener", "connect", "connect_async"),
-    "wellhead.client": ("CreatedTunnel", "Timeouts"),
-    "wellhead.model.access": ("Secret",),
-    "wellhead.model.records": ("TlsMode", "Tunnel", "TunnelStatus"),
+    "wellhead.client": ("CreatedKey", "CreatedTunnel", "Page", "Timeouts"),
+    "wellhead.model.access": ("Scope", "Secret"),
+    "wellhead.model.records": ("AuditEntry", "KeyRecord", "KeyStatus", "TlsMode", "Tunnel", "TunnelStatus"),
     "wellhead.sdk": ("AsyncWellhead", "Wellhead"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import socket
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from wellhead.errors import (
     ApiError,
     Conflict,
     DialError,
+    Forbidden,
     InputError,
     Invalid,
     LinkError,
@@ -33,7 +35,7 @@ from wellhead.errors import (
 )
 from wellhead.model import access
 from wellhead.model.access import Secret
-from wellhead.model.records import TlsMode, TunnelStatus
+from wellhead.model.records import KeyStatus, TlsMode, TunnelStatus
 from wellhead.net.authority import LocalAuthority
 from wellhead.version import VERSION
 
@@ -86,6 +88,105 @@ async def test_a_tunnels_life(client: AsyncClient) -> None:
     assert (await client.tunnels.restore(tunnel.id)).status is TunnelStatus.ACTIVE
 
 
+async def test_a_secret_is_rotated_and_a_tunnel_ended_for_good(client: AsyncClient) -> None:
+    made = await client.tunnels.create("my-agent")
+    for hard in (False, True):
+        secret = await client.tunnels.rotate_secret(made.tunnel.id, hard=hard)
+        assert access.well_formed(secret, access.CONNECT_SECRET) and secret != made.connect_secret
+    with pytest.raises(Conflict):
+        await client.tunnels.force_delete(made.tunnel.id)
+    await client.tunnels.delete(made.tunnel.id)
+    ended = await client.tunnels.force_delete(made.tunnel.id)
+    assert ended.status is TunnelStatus.DELETED
+    with pytest.raises(NotFound):
+        await client.tunnels.get(made.tunnel.id)
+    again = await client.tunnels.create("my-agent")
+    assert again.tunnel.id != made.tunnel.id
+
+
+async def test_a_create_with_an_idempotency_key_finds_what_it_made(client: AsyncClient) -> None:
+    made = await client.tunnels.create("my-agent", idempotency_key="one")
+    again = await client.tunnels.create("my-agent", idempotency_key="one")
+    assert again.tunnel.id == made.tunnel.id and again.connect_secret != made.connect_secret
+    with pytest.raises(Conflict):
+        await client.tunnels.create("my-agent", idempotency_key="two")
+
+
+async def test_tunnels_come_filtered_and_page_by_page(client: AsyncClient) -> None:
+    made = [(await client.tunnels.create(f"agent-{number}")).tunnel for number in range(3)]
+    first = await client.tunnels.page(limit=2)
+    assert first.items == made[:2] and first.next_cursor is not None
+    rest = await client.tunnels.page(limit=2, cursor=first.next_cursor)
+    assert (rest.items, rest.next_cursor) == (made[2:], None)
+    await client.tunnels.delete(made[0].id)
+    leaving = await client.tunnels.list(status=TunnelStatus.PENDING_REMOVAL)
+    assert [tunnel.id for tunnel in leaving] == [made[0].id]
+    assert await client.tunnels.list(connected=True) == []
+    assert len(await client.tunnels.list(connected=False, tls_mode=TlsMode.EDGE)) == 3
+    with pytest.raises(Invalid):
+        await client.tunnels.page(limit=0)
+    with pytest.raises(Invalid):
+        await client.tunnels.page(cursor="x")
+
+
+async def test_a_keys_life(client: AsyncClient, authority: LocalAuthority) -> None:
+    tunnel = (await client.tunnels.create("my-agent")).tunnel
+    end = datetime(2100, 1, 1, tzinfo=UTC)
+    made = await client.keys.create(
+        "ci", scopes=[access.Scope(access.ScopeKind.TUNNEL, tunnel.id), f"tunnel:{tunnel.id}"], expires_at=end
+    )
+    assert access.well_formed(made.api_key, access.API_KEY)
+    record = made.record
+    assert (record.label, record.scopes, record.status) == ("ci", [f"tunnel:{tunnel.id}"], KeyStatus.ACTIVE)
+    assert (record.expires_at, record.last4) == (end, access.last4(made.api_key))
+    assert [key.id for key in await client.keys.list()][1:] == [record.id]
+
+    async with AsyncClient(client.url, made.api_key, ca_file=authority.ca_file) as scoped:
+        assert await scoped.tunnels.list() == [tunnel]
+        for attempt in (
+            scoped.tunnels.create("other"),
+            scoped.tunnels.delete(tunnel.id),
+            scoped.tunnels.rotate_secret(tunnel.id),
+            scoped.keys.list(),
+            scoped.audit.list(),
+        ):
+            with pytest.raises(Forbidden):
+                await attempt
+        revoked = await client.keys.revoke(record.id)
+        assert revoked.status is KeyStatus.REVOKED and revoked.revoked_at is not None
+        with pytest.raises(Unauthorized):
+            await scoped.tunnels.list()
+
+
+async def test_the_last_admin_key_stays(client: AsyncClient) -> None:
+    (only,) = await client.keys.list()
+    with pytest.raises(Conflict):
+        await client.keys.revoke(only.id)
+    with pytest.raises(NotFound):
+        await client.keys.revoke("nonsense")
+
+
+def test_what_is_wrong_with_a_key_is_said_before_it_is_asked_for() -> None:
+    with Client("https://localhost", KEY) as client:
+        with pytest.raises(InputError, match="is not a scope"):
+            client.keys.create("ci", scopes=["root"])
+        with pytest.raises(InputError, match="has no time zone"):
+            client.keys.create("ci", scopes=["admin"], expires_at=datetime(2100, 1, 1))
+
+
+async def test_the_audit_tells_who_changed_what(client: AsyncClient) -> None:
+    tunnel = (await client.tunnels.create("my-agent")).tunnel
+    await client.tunnels.update(tunnel.id, description="new")
+    newest, *_ = (await client.audit.list(target_id=tunnel.id)).items
+    assert (newest.action, newest.target_id, newest.target_name) == ("tunnel.update", tunnel.id, "my-agent")
+    assert newest.after == {"description": "new"} and newest.actor == "key"
+    page = await client.audit.list(limit=1)
+    assert page.items == [newest] and page.next_cursor is not None
+    (created,) = (await client.audit.list(limit=1, cursor=page.next_cursor)).items
+    assert created.action == "tunnel.create"
+    assert (await client.audit.list(action="tunnel.create")).items == [created]
+
+
 async def test_refusals_are_errors_of_their_kind(client: AsyncClient) -> None:
     made = await client.tunnels.create("my-agent")
     for attempt, kind, says in (
@@ -105,10 +206,10 @@ async def test_refusals_are_errors_of_their_kind(client: AsyncClient) -> None:
 async def test_the_sync_client_does_what_the_async_one_does(
     control: tuple[int, Secret], authority: LocalAuthority
 ) -> None:
-    port, key = control
+    port, admin = control
 
     def script() -> None:
-        with Client(f"https://localhost:{port}", key, ca_file=authority.ca_file) as client:
+        with Client(f"https://localhost:{port}", admin, ca_file=authority.ca_file) as client:
             made = client.tunnels.create("my-agent")
             assert client.tunnels.list() == [made.tunnel]
             assert client.tunnels.find("my-agent") == made.tunnel
@@ -116,8 +217,16 @@ async def test_the_sync_client_does_what_the_async_one_does(
             assert client.tunnels.update(made.tunnel.id, description="x").description == "x"
             assert client.tunnels.delete(made.tunnel.id).status is TunnelStatus.PENDING_REMOVAL
             assert client.tunnels.restore(made.tunnel.id).status is TunnelStatus.ACTIVE
-            with pytest.raises(Conflict):
-                client.tunnels.create("my-agent")
+            assert client.tunnels.page(limit=1).items == client.tunnels.list()
+            assert client.tunnels.rotate_secret(made.tunnel.id) != made.connect_secret
+            client.tunnels.delete(made.tunnel.id)
+            assert client.tunnels.force_delete(made.tunnel.id).status is TunnelStatus.DELETED
+            key = client.keys.create("ci", scopes=["admin"])
+            assert client.keys.revoke(key.record.id).status is KeyStatus.REVOKED
+            assert len(client.keys.list()) == 2
+            assert client.audit.list(limit=1).items[0].action == "key.revoke"
+            with pytest.raises(NotFound):
+                client.tunnels.get(made.tunnel.id)
 
     await asyncio.to_thread(script)
 

@@ -191,7 +191,8 @@ async def _record(
     try:
         tunnel = await client.tunnels.find(name)
         if tunnel is None:
-            created = await client.tunnels.create(name)
+            # A lost answer is asked for again: the tunnel is made once, and the lost secret is dead.
+            created = await client.tunnels.create(name, idempotency_key=secrets.token_urlsafe(16))
             # At once: the server does not show this secret a second time.
             kept = Kept(created.tunnel.id, created.connect_secret)
             await asyncio.to_thread(state.save, server.url, kept)

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from wellhead.client.calls import CreatedTunnel
+from wellhead.client.calls import CreatedKey, CreatedTunnel, Page
 from wellhead.client.client import AsyncClient, Client
 from wellhead.client.patience import Timeouts
 
-__all__ = ["AsyncClient", "Client", "CreatedTunnel", "Timeouts"]
+__all__ = ["AsyncClient", "Client", "CreatedKey", "CreatedTunnel", "Page", "Timeouts"]

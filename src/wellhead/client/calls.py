@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from wellhead.model.access import Secret
-from wellhead.model.records import TlsMode, Tunnel
+from wellhead.errors import InputError
+from wellhead.model.access import Scope, Secret
+from wellhead.model.records import AuditEntry, KeyRecord, TlsMode, Tunnel, TunnelStatus
 
 T = TypeVar("T")
 UNCHANGED: Any = type("Unchanged", (), {"__repr__": lambda self: "UNCHANGED"})()
@@ -39,24 +41,46 @@ class CreatedTunnel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Created:
-    tunnel: Tunnel
-    connect_secret: str
+class CreatedKey:
+    """A new API key, which the server shows this once, and what stays known of it."""
+
+    record: KeyRecord
+    api_key: Secret
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
-    tunnels: list[Tunnel]
+class Page(Generic[T]):
+    """A part of a list; ``next_cursor`` begins the next one, None after the last."""
+
+    items: list[T]
+    next_cursor: str | None
 
 
-_tunnel = TypeAdapter(Tunnel)
-_created = TypeAdapter(_Created)
-_listed = TypeAdapter(_Listed)
+# Tunnels
 
 
-def list_tunnels() -> Call[list[Tunnel]]:
-    """Every tunnel that the key may see, oldest first."""
-    return Call("GET", "/tunnels/", _read_list, repeatable=True)
+def list_tunnels(
+    *, status: TunnelStatus | None = None, tls_mode: TlsMode | None = None, connected: bool | None = None
+) -> Call[list[Tunnel]]:
+    """Every tunnel that the key may see and the filters let through, oldest first, all at once."""
+    return Call("GET", "/tunnels/", _read_list, query=_filters(status, tls_mode, connected), repeatable=True)
+
+
+def page_of_tunnels(
+    *,
+    limit: int = 100,
+    cursor: str | None = None,
+    status: TunnelStatus | None = None,
+    tls_mode: TlsMode | None = None,
+    connected: bool | None = None,
+) -> Call[Page[Tunnel]]:
+    """As ``list``, at most ``limit`` (1 to 1000) at a time; ``cursor`` is ``next_cursor`` of the page before.
+
+    Raises:
+        Invalid: no such limit, or not a cursor.
+    """
+    query = _place(limit, cursor) | _filters(status, tls_mode, connected)
+    return Call("GET", "/tunnels/", _read_page, query=query, repeatable=True)
 
 
 def find_tunnel(name: str) -> Call[Tunnel | None]:
@@ -78,11 +102,16 @@ def create_tunnel(
     tls_mode: TlsMode = TlsMode.EDGE,
     description: str | None = None,
     metadata: Mapping[str, object] | None = None,
+    idempotency_key: str | None = None,
 ) -> Call[CreatedTunnel]:
     """Make a tunnel.
 
+    With an ``idempotency_key`` (any text that is used for this create alone) it is tried again when the
+    answer is lost, and may be repeated for a day: it finds the tunnel that it made, and gives it a fresh
+    secret as long as no agent has connected.
+
     Raises:
-        Conflict: the name is taken or reserved.
+        Conflict: the name is taken or reserved, or the idempotency key was used for something else.
         Invalid: the name breaks a rule, or another field does.
     """
     body: dict[str, object] = {"tunnel_name": name, "tls_mode": tls_mode.value}
@@ -90,7 +119,9 @@ def create_tunnel(
         body["description"] = description
     if metadata is not None:
         body["metadata"] = dict(metadata)
-    return Call("POST", "/tunnels/", _read_created, body=body)
+    headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+    repeatable = idempotency_key is not None
+    return Call("POST", "/tunnels/", _read_created, body=body, headers=headers, repeatable=repeatable)
 
 
 def update_tunnel(
@@ -129,12 +160,160 @@ def restore_tunnel(tunnel_id: str) -> Call[Tunnel]:
     return Call("POST", f"{_item(tunnel_id)}/restore", _tunnel.validate_python)
 
 
+def force_delete_tunnel(tunnel_id: str) -> Call[Tunnel]:
+    """End a tunnel that is pending removal now: it cannot be restored, its name is free.
+
+    Raises:
+        NotFound: no tunnel of this id that the key may see.
+        Conflict: it is not pending removal.
+    """
+    return Call("DELETE", f"{_item(tunnel_id)}/force", _tunnel.validate_python)
+
+
+def rotate_secret(tunnel_id: str, *, hard: bool = False) -> Call[Secret]:
+    """A new connect secret in place of the old one, which fails at the next hello.
+
+    Sessions that are live stay, unless ``hard`` ends them too.
+
+    Raises:
+        NotFound: no tunnel of this id that the key may see.
+    """
+    query = {"hard": "true"} if hard else {}
+    return Call("POST", f"{_item(tunnel_id)}/rotate-secret", _read_rotated, query=query)
+
+
+# Keys
+
+
+def list_keys() -> Call[list[KeyRecord]]:
+    """Every key of the organization, oldest first; revoked and expired ones too.
+
+    Raises:
+        Forbidden: the key's scope is not admin.
+    """
+    return Call("GET", "/keys/", _read_keys, repeatable=True)
+
+
+def create_key(
+    label: str, *, scopes: Sequence[Scope | str], expires_at: datetime | None = None
+) -> Call[CreatedKey]:
+    """Make a key that may do what ``scopes`` say: ``admin``, ``tunnel:ID``.
+
+    Raises:
+        InputError: not a scope, or a time without a time zone.
+        Forbidden: the key's scope is not admin.
+        Invalid: a field breaks a rule.
+    """
+    wanted = [str(scope if isinstance(scope, Scope) else Scope.parse(scope)) for scope in scopes]
+    body: dict[str, object] = {"label": label, "scopes": wanted}
+    if expires_at is not None:
+        if expires_at.tzinfo is None:
+            raise InputError(f"expires_at {expires_at.isoformat()} has no time zone")
+        body["expires_at"] = expires_at.isoformat()
+    return Call("POST", "/keys/", _read_created_key, body=body)
+
+
+def revoke_key(key_id: str) -> Call[KeyRecord]:
+    """End a key and the sessions that it let in.
+
+    Raises:
+        NotFound: no key of this id in the organization.
+        Conflict: it is the last admin key.
+        Forbidden: the key's scope is not admin.
+    """
+    return Call("DELETE", f"/keys/{quote(key_id, safe='')}", _key.validate_python, repeatable=True)
+
+
+# Audit
+
+
+def list_audit(
+    *, limit: int = 100, cursor: str | None = None, action: str | None = None, target_id: str | None = None
+) -> Call[Page[AuditEntry]]:
+    """Who changed what, newest first, at most ``limit`` (1 to 1000) entries at a time.
+
+    ``action`` and ``target_id`` keep only those of one kind, such as ``tunnel.create``, or of one record.
+
+    Raises:
+        Forbidden: the key's scope is not admin.
+        Invalid: no such limit, or not a cursor.
+    """
+    query = _place(limit, cursor)
+    query |= {k: v for k, v in {"action": action, "target_id": target_id}.items() if v is not None}
+    return Call("GET", "/audit/", _read_audit, query=query, repeatable=True)
+
+
+# What is asked, and what is answered
+
+
+@dataclass(frozen=True, slots=True)
+class _Created:
+    tunnel: Tunnel
+    connect_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Rotated:
+    connect_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    tunnels: list[Tunnel]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _CreatedKey:
+    api_key: str
+    record: KeyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    keys: list[KeyRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class _Audit:
+    entries: list[AuditEntry]
+    next_cursor: str | None = None
+
+
+_tunnel = TypeAdapter(Tunnel)
+_created = TypeAdapter(_Created)
+_rotated = TypeAdapter(_Rotated)
+_listed = TypeAdapter(_Listed)
+_key = TypeAdapter(KeyRecord)
+_created_key = TypeAdapter(_CreatedKey)
+_keys = TypeAdapter(_Keys)
+_audit = TypeAdapter(_Audit)
+
+
 def _item(tunnel_id: str) -> str:
     return f"/tunnels/{quote(tunnel_id, safe='')}"
 
 
+def _place(limit: int, cursor: str | None) -> dict[str, str]:
+    return {"limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})
+
+
+def _filters(status: TunnelStatus | None, tls_mode: TlsMode | None, connected: bool | None) -> dict[str, str]:
+    given = {
+        "status": None if status is None else status.value,
+        "tls_mode": None if tls_mode is None else tls_mode.value,
+        "connected": None if connected is None else str(connected).lower(),
+    }
+    return {name: text for name, text in given.items() if text is not None}
+
+
 def _read_list(answer: object) -> list[Tunnel]:
     return _listed.validate_python(answer).tunnels
+
+
+def _read_page(answer: object) -> Page[Tunnel]:
+    listed = _listed.validate_python(answer)
+    return Page(listed.tunnels, listed.next_cursor)
 
 
 def _read_first(answer: object) -> Tunnel | None:
@@ -144,3 +323,21 @@ def _read_first(answer: object) -> Tunnel | None:
 def _read_created(answer: object) -> CreatedTunnel:
     created = _created.validate_python(answer)
     return CreatedTunnel(created.tunnel, Secret(created.connect_secret))
+
+
+def _read_rotated(answer: object) -> Secret:
+    return Secret(_rotated.validate_python(answer).connect_secret)
+
+
+def _read_keys(answer: object) -> list[KeyRecord]:
+    return _keys.validate_python(answer).keys
+
+
+def _read_created_key(answer: object) -> CreatedKey:
+    created = _created_key.validate_python(answer)
+    return CreatedKey(created.record, Secret(created.api_key))
+
+
+def _read_audit(answer: object) -> Page[AuditEntry]:
+    audit = _audit.validate_python(answer)
+    return Page(audit.entries, audit.next_cursor)

@@ -12,7 +12,7 @@ import httpx
 
 from wellhead.client.calls import Call
 from wellhead.client.exchange import Peer
-from wellhead.client.groups import AsyncTunnels, Tunnels
+from wellhead.client.groups import AsyncAudit, AsyncKeys, AsyncTunnels, Audit, Keys, Tunnels
 from wellhead.client.patience import Timeouts
 from wellhead.errors import ApiError, LinkError
 from wellhead.model.access import Secret
@@ -33,6 +33,8 @@ class Client:
         self._peer = Peer.of(url, api_key, ca_file, timeouts)
         self._http = httpx.Client(**self._peer.options())
         self.tunnels = Tunnels(self.send)
+        self.keys = Keys(self.send)
+        self.audit = Audit(self.send)
 
     @property
     def url(self) -> str:
@@ -71,6 +73,8 @@ class AsyncClient:
         self._peer = Peer.of(url, api_key, ca_file, timeouts)
         self._http = httpx.AsyncClient(**self._peer.options())
         self.tunnels = AsyncTunnels(self.send)
+        self.keys = AsyncKeys(self.send)
+        self.audit = AsyncAudit(self.send)
 
     @property
     def url(self) -> str:

@@ -72,17 +72,46 @@ def _signature(describe: Callable[..., object]) -> inspect.Signature:
 
 class _Tunnels:
     list = Method(calls.list_tunnels)
+    page = Method(calls.page_of_tunnels)
     find = Method(calls.find_tunnel)
     get = Method(calls.get_tunnel)
     create = Method(calls.create_tunnel)
     update = Method(calls.update_tunnel)
     delete = Method(calls.delete_tunnel)
     restore = Method(calls.restore_tunnel)
+    force_delete = Method(calls.force_delete_tunnel)
+    rotate_secret = Method(calls.rotate_secret)
+
+
+class _Keys:
+    list = Method(calls.list_keys)
+    create = Method(calls.create_key)
+    revoke = Method(calls.revoke_key)
+
+
+class _Audit:
+    list = Method(calls.list_audit)
 
 
 class Tunnels(_Tunnels, Group):
     """``client.tunnels``; what each call takes, gives and raises is told in ``wellhead.client.calls``."""
 
 
+class Keys(_Keys, Group):
+    """``client.keys``."""
+
+
+class Audit(_Audit, Group):
+    """``client.audit``."""
+
+
 class AsyncTunnels(_Tunnels, AsyncGroup):
     """``client.tunnels``, awaited."""
+
+
+class AsyncKeys(_Keys, AsyncGroup):
+    """``client.keys``, awaited."""
+
+
+class AsyncAudit(_Audit, AsyncGroup):
+    """``client.audit``, awaited."""
