@@ -11,7 +11,7 @@ from wellhead.control import paging
 from wellhead.control.access import Key, need_admin
 from wellhead.control.store.store import Store
 from wellhead.control.store.tables import AuditRow
-from wellhead.errors import Invalid
+from wellhead.errors import NotFound
 from wellhead.model.records import AuditEntry, KeyId
 
 PAGE = 100  # entries, where no limit is asked for
@@ -58,7 +58,7 @@ def _number(cursor: str) -> int:
     (text,) = paging.unpack(cursor, 1)
     if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _NUMBER_MAX:
         return int(text)
-    raise Invalid(422, "cursor is not one of this list's")
+    raise NotFound(404, "cursor is no place in this list")
 
 
 def _entry(row: AuditRow) -> AuditEntry:

@@ -27,6 +27,15 @@ h3 { font-size: .85rem; margin: 1rem 0 0; color: #5b6875; text-transform: upperc
 Document = Mapping[str, Any]  # OpenAPI 3.1, as FastAPI makes it
 
 
+def links(parameter: str, found: str, *operations: str) -> dict[int | str, dict[str, Any]]:
+    """For ``responses`` of a route that answers 201: where to go on with what it made.
+
+    ``found`` is a runtime expression of OpenAPI 3.1 that gives the value of ``parameter``.
+    """
+    made = {name: {"operationId": name, "parameters": {parameter: found}} for name in operations}
+    return {201: {"links": made}}
+
+
 def page(document: Document) -> str:
     """The whole page."""
     title = escape(f"{document['info']['title']} API {document['info']['version']}")

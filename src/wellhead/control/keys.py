@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from wellhead.control import paging
 from wellhead.control.access import By, Key, need_admin
+from wellhead.control.docs import links
 from wellhead.control.store.keys import key_of
 from wellhead.control.store.store import Store
 from wellhead.errors import InputError
@@ -46,12 +47,17 @@ def _time(text: str) -> str:
 
 
 Label = Annotated[
-    str, AfterValidator(_label), Field(json_schema_extra={"minLength": 1, "maxLength": LABEL_MAX})
+    str,
+    AfterValidator(_label),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LABEL_MAX}),
 ]
+_SCOPE = {"type": "string", "pattern": "^(admin|tunnel:[0-9a-f-]{36})$"}
 Scopes = Annotated[
-    list[str], AfterValidator(_scopes), Field(json_schema_extra={"minItems": 1, "maxItems": SCOPES_MAX})
+    list[str],
+    AfterValidator(_scopes),
+    WithJsonSchema({"type": "array", "items": _SCOPE, "minItems": 1, "maxItems": SCOPES_MAX}),
 ]
-Time = Annotated[str, AfterValidator(_time), Field(json_schema_extra={"format": "date-time"})]
+Time = Annotated[str, AfterValidator(_time), WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
 class NewKey(BaseModel):
@@ -76,6 +82,9 @@ class KeyList:
     next_cursor: str | None = None
 
 
+_made = links("key_id", "$response.body#/record/id", "get_key", "revoke_key")
+
+
 def router(store: Store, clock: Callable[[], datetime]) -> APIRouter:
     """The routes; ``clock`` tells an expired key from a live one."""
     routes = APIRouter(prefix="/keys", tags=["keys"])
@@ -90,7 +99,7 @@ def router(store: Store, clock: Callable[[], datetime]) -> APIRouter:
         shown, following = paging.cut(rows, limit)
         return KeyList([key_record(key_of(row), clock()) for row in shown], following)
 
-    @routes.post("/", status_code=201, operation_id="create_key")
+    @routes.post("/", status_code=201, operation_id="create_key", responses=_made)
     @routes.post("", status_code=201, include_in_schema=False)
     async def create_key(key: Key, by: By, new: NewKey) -> CreatedKey:
         """Make a key. It is shown in this answer and never again."""

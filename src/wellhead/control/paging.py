@@ -9,7 +9,7 @@ from typing import Annotated, Protocol, TypeVar
 
 from fastapi import Query
 
-from wellhead.errors import Invalid
+from wellhead.errors import NotFound
 
 LIMIT_MAX = 1000
 _CURSOR_MAX = 500  # characters
@@ -30,7 +30,7 @@ def pack(*parts: str) -> str:
 def unpack(cursor: str, count: int) -> list[str]:
     """
     Raises:
-        Invalid: not a cursor of ``count`` parts.
+        NotFound: not a cursor of ``count`` parts.
     """
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
@@ -39,7 +39,7 @@ def unpack(cursor: str, count: int) -> list[str]:
         parts = None
     if isinstance(parts, list) and len(parts) == count and all(isinstance(part, str) for part in parts):
         return parts
-    raise Invalid(422, "cursor is not one of this list's")
+    raise NotFound(404, "cursor is no place in this list")
 
 
 def place(at: datetime, record_id: str) -> str:
@@ -50,14 +50,14 @@ def place(at: datetime, record_id: str) -> str:
 def read_place(cursor: str) -> tuple[datetime, str]:
     """
     Raises:
-        Invalid: not a cursor of such a list.
+        NotFound: not a cursor of such a list.
     """
     at, record_id = unpack(cursor, 2)
     try:
         time = datetime.fromisoformat(at)
         return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).astimezone(UTC), record_id
     except (ValueError, OverflowError) as error:
-        raise Invalid(422, "cursor is not one of this list's") from error
+        raise NotFound(404, "cursor is no place in this list") from error
 
 
 class Placed(Protocol):

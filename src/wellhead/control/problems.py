@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,23 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     answer = problem(error.status_code, str(error.detail).lower())
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """What the path understands. Starlette names those of one route; here each method has its own."""
+    document = request.app.openapi()["paths"]
+    path = request.scope["path"]
+    return {
+        method.upper()
+        for template, methods in document.items()
+        if re.fullmatch(
+            re.sub(r"\{[a-z_]+\}", "[^/]+", template) + ("?" if template[-1] == "/" else ""), path
+        )
+        for method in methods
+    }
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

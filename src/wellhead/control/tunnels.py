@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from wellhead.control import paging
 from wellhead.control.access import By, Key, need_admin, need_tunnel
+from wellhead.control.docs import links
 from wellhead.control.store.snapshot import Presence
 from wellhead.control.store.store import BATCH, UNCHANGED, Filter, Once, Store
 from wellhead.control.store.tables import TunnelRow
 from wellhead.errors import Conflict, InputError, Invalid
 from wellhead.model import access
-from wellhead.model.names import Public, check_name
+from wellhead.model.names import NAME_MAX, NAME_MIN, Public, check_name
 from wellhead.model.records import (
     DESCRIPTION_MAX,
     METADATA_MAX,
@@ -47,16 +48,30 @@ def _short(description: str) -> str:
     return description
 
 
-Name = Annotated[str, AfterValidator(check_name)]
-Description = Annotated[str, AfterValidator(_short)]
+Name = Annotated[
+    str,
+    AfterValidator(check_name),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": NAME_MIN,
+            "maxLength": NAME_MAX,
+            "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
+        }
+    ),
+]
+Description = Annotated[
+    str, AfterValidator(_short), WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_MAX})
+]
 Metadata = Annotated[dict[str, object], AfterValidator(_small)]
+NewMode = Annotated[TlsMode, WithJsonSchema({"type": "string", "enum": ["edge"]})]  # those that are made yet
 
 
 class NewTunnel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tunnel_name: Name = Field(description="3 to 63 of a-z, 0-9 and -; unique on this server.")
-    tls_mode: TlsMode = Field(TlsMode.EDGE, description="Where a visitor's TLS ends.")
+    tls_mode: NewMode = Field(TlsMode.EDGE, description="Where a visitor's TLS ends.")
     description: Description | None = None
     metadata: Metadata | None = Field(None, description="At most 4096 bytes of JSON.")
 
@@ -99,16 +114,9 @@ class Listed(enum.Enum):
     PENDING_REMOVAL = "delete_pending"
 
 
-def _visible(key: str) -> str:
-    if not all("!" <= c <= "~" for c in key):
-        raise InputError("Idempotency-Key may hold visible ASCII characters only")
-    return key
-
-
 IdempotencyKey = Annotated[
     str | None,
-    Header(min_length=1, max_length=255, description="Any text that is used for this create alone."),
-    AfterValidator(lambda key: None if key is None else _visible(key)),
+    Header(max_length=255, pattern="^[!-~]+$", description="A text that is used for this create alone."),
 ]
 
 
@@ -116,6 +124,18 @@ class JSONBytes(Response):
     """A body that is JSON already."""
 
     media_type = "application/json"
+
+
+_made = links(
+    "tunnel_id",
+    "$response.body#/tunnel/id",
+    "get_tunnel",
+    "update_tunnel",
+    "rotate_secret",
+    "delete_tunnel",
+    "restore_tunnel",
+    "force_delete_tunnel",
+)
 
 
 def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> APIRouter:
@@ -150,7 +170,7 @@ def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> 
         ) as rows:
             return JSONBytes(await _in_batches(rows, represent, limit))
 
-    @routes.post("/", status_code=201, operation_id="create_tunnel")
+    @routes.post("/", status_code=201, operation_id="create_tunnel", responses=_made)
     @routes.post("", status_code=201, include_in_schema=False)
     async def create_tunnel(
         key: Key, by: By, new: NewTunnel, response: Response, idempotency_key: IdempotencyKey = None

@@ -14,7 +14,7 @@ from wellhead.control.store.audit import Target
 from wellhead.control.store.database import Database
 from wellhead.control.store.snapshot import Snapshot
 from wellhead.control.store.tables import ApiKeyRow, OrganizationRow, TunnelRow
-from wellhead.errors import Conflict, Invalid, NotFound
+from wellhead.errors import Conflict, NotFound
 from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Scope, ScopeKind, Secret
@@ -86,11 +86,12 @@ class Keys:
         """A new key; the secret is nowhere but in the answer.
 
         Raises:
-            Invalid: it would be over already, or a scope names a tunnel that is not the organization's.
+            Conflict: it would be over already.
+            NotFound: a scope names a tunnel that is not the organization's.
         """
         secret, now = access.mint(access.API_KEY), self._clock()
         if expires_at is not None and expires_at <= now:
-            raise Invalid(422, f"expires_at {shown(expires_at.isoformat())} is not in the future")
+            raise Conflict(409, f"expires_at {shown(expires_at.isoformat())} is over already")
         row = _row(organization_id, secret, scopes, now, label, expires_at)
         async with self._database.writing() as session:
             await _check_scopes(session, organization_id, scopes)
@@ -206,7 +207,7 @@ async def _check_scopes(
             )
         )
         if found is None:
-            raise Invalid(422, f"scope {shown(str(scope))} names no tunnel of this organization")
+            raise NotFound(404, f"scope {shown(str(scope))} names no tunnel of this organization")
 
 
 def _note_created(session: AsyncSession, row: ApiKeyRow, by: Actor) -> None:

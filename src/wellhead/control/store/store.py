@@ -24,7 +24,7 @@ from wellhead.control.store.keys import Keys
 from wellhead.control.store.presence import PresenceWriter
 from wellhead.control.store.snapshot import Presence, Snapshot, utc_now
 from wellhead.control.store.tables import IdempotencyRow, TunnelRow
-from wellhead.errors import Conflict, Invalid, NotFound
+from wellhead.errors import Conflict, NotFound
 from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Scope, Secret
@@ -220,8 +220,8 @@ class Store:
         the secret that got lost is dead, the new one is good.
 
         Raises:
-            Conflict: the name is taken; or it is a repeat, and the first answer's secret is in use already.
-            Invalid: the idempotency key was used for another request.
+            Conflict: the name is taken; the idempotency key was used for another request; or it is a
+                repeat, and the first answer's secret is in use already.
         """
         secret, now = access.mint(access.CONNECT_SECRET), self._clock()
         row = TunnelRow(
@@ -270,7 +270,7 @@ class Store:
             await session.flush()
             return None
         if known.request_digest != once.request_digest:
-            raise Invalid(422, "this Idempotency-Key was used for another request")
+            raise Conflict(409, "this Idempotency-Key was used for another request")
         return known
 
     async def _replay(

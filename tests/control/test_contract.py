@@ -1,0 +1,56 @@
+"""The OpenAPI document holds: schemathesis, all checks and phases, calls chained by links."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from tests.kit.asgi import served
+from tests.kit.programs import environment
+from wellhead.model.access import Secret
+
+EXAMPLES = 25  # of each operation; raised where there is time
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_the_document_holds_for_whatever_is_asked(app: FastAPI, admin: Secret, tmp_path: Path) -> None:
+    async with served(app) as port:
+        settings = tmp_path / "schemathesis.toml"
+        # The key is not in the arguments, which everybody on the machine can read.
+        settings.write_text(f'headers = {{ "X-API-Key" = "{admin.reveal()}" }}\n')
+        done = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings), "run"),
+            # A deleted tunnel can be restored and a revoked key be looked at: both are there, by the spec.
+            *(
+                "--checks",
+                "all",
+                "--exclude-checks",
+                "use_after_free",
+                "--max-examples",
+                str(EXAMPLES),
+                "--generation-database",
+                "none",
+            ),
+            *(
+                "--generation-allow-x00",
+                "false",
+                "--no-color",
+                "--seed",
+                "1",
+                f"http://127.0.0.1:{port}/api/openapi.json",
+            ),
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(280):
+            out, _ = await done.communicate()
+    said = out.decode(errors="replace")
+    assert done.returncode == 0, said[-12000:]
+    assert "Stateful" in said
