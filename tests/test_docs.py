@@ -60,7 +60,8 @@ def _commands(text: str) -> Iterator[list[str]]:
     """Every command line of ours in code: between backticks, or on an indented line."""
     for code in re.findall(r"`([^`\n]+)`|^ {4}(.+)$", text, re.MULTILINE):
         match = re.search(
-            r"(?:^|[\s/])(wellhead (?:up|http|demo|start|doctor)\b.*|make [a-z]+\b.*)$", "".join(code).strip()
+            r"(?:^|[\s/])(wellhead (?:up|http|demo|start|doctor|trust)\b.*|make [a-z]+\b.*)$",
+            "".join(code).strip(),
         )
         if match and "…" not in match[1]:
             yield shlex.split(match[1], comments=True)

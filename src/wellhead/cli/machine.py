@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from wellhead.cli.options import ApiKey, CaFile, Url
+from wellhead.cli.options import ApiKey, CaFile, Url, Yes
 
 
 def add_to(app: typer.Typer) -> None:
     """Give the front door these commands, in the order of its help."""
     app.command()(start)
     app.command()(doctor)
+    app.command()(trust)
 
 
 def start(
@@ -46,3 +47,17 @@ def doctor(
     raise typer.Exit(
         run_doctor(DoctorOptions(url=url, api_key=api_key, ca_file=ca_file, config=config, as_json=as_json))
     )
+
+
+def trust(
+    ca_file: Annotated[
+        Path | None, typer.Option(metavar="F", help="The CA, PEM.  [default: the one in the profile]")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Trust it no longer.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is to be done.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Have the programs and browsers of this machine trust the local CA; says first what it will do."""
+    from wellhead.cli.trust import TrustOptions, run_trust
+
+    run_trust(TrustOptions(ca_file=ca_file, remove=remove, dry_run=dry_run, yes=yes))

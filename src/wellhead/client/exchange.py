@@ -81,7 +81,7 @@ class Peer:
 
     def _trust(self) -> ssl.SSLContext:
         if self.ca_file is None:
-            return httpx.create_ssl_context()
+            return ssl.create_default_context()  # the system's authorities, as an agent's dial has them
         try:
             return ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:  # ssl.SSLError is one
