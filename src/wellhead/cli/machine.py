@@ -9,12 +9,15 @@ import typer
 
 from wellhead.cli.options import ApiKey, CaFile, Url, Yes
 
+service = typer.Typer(help="Have systemd keep a server or tunnels running.", no_args_is_help=True)
+
 
 def add_to(app: typer.Typer) -> None:
     """Give the front door these commands, in the order of its help."""
     app.command()(start)
     app.command()(doctor)
     app.command()(trust)
+    app.add_typer(service, name="service")
 
 
 def start(
@@ -61,3 +64,42 @@ def trust(
     from wellhead.cli.trust import TrustOptions, run_trust
 
     run_trust(TrustOptions(ca_file=ca_file, remove=remove, dry_run=dry_run, yes=yes))
+
+
+Program = Annotated[
+    str, typer.Argument(metavar="up|start", help="What runs: a server, or the tunnels of a file.")
+]
+System = Annotated[bool, typer.Option("--system/--user", help="A service of the machine, or of yours.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be written or run.")]
+
+
+@service.command("install")
+def service_install(
+    program: Program,
+    system: System = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The TOML file of `up` or `start`.  [default for start: wellhead.toml]"
+        ),
+    ] = None,
+    run_as: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER", help="Whom a --system service runs as.  [default: who called sudo, or you]"
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a systemd unit, start it now and at every boot; says what it did."""
+    from wellhead.cli.service import InstallOptions, run_install
+
+    run_install(InstallOptions(program=program, system=system, config=config, run_as=run_as, dry_run=dry_run))
+
+
+@service.command("remove")
+def service_remove(program: Program, system: System = False, dry_run: DryRun = False) -> None:
+    """Stop the service and take its unit away; what it kept stays."""
+    from wellhead.cli.service import run_remove
+
+    run_remove(program, system=system, dry_run=dry_run)
