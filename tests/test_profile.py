@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wellhead import private
 from wellhead.errors import InputError, LocalStateError, SettingsError
 from wellhead.model.access import Secret
-from wellhead.profile import Connection, Profile
+from wellhead.profile import Access, Connection, Profile
 
 NEAR, FAR = "https://localhost:8443", "https://example.org"
 
@@ -71,6 +71,11 @@ def test_a_name_is_remembered_per_upstream(home: Path) -> None:
         ("url = 5", '"url" in .* must be a string'),
         ("names = 5", "must be a table"),
         ("[names]\na = 5", '"a" in .* must be a string'),
+        ("servers = 5", "servers in .* must be a table"),
+        ('[servers]\na = "b"', '"a" in .* must be a table'),
+        ('[servers."https://a"]\nurl = "b"', 'unknown key "url"'),
+        ('[servers."https://a"]\napi_key = 5', '"api_key" in .* must be a string'),
+        ('[servers."ftp://a"]\napi_key = "k"', "a key of servers in .*ftp://a"),
     ],
 )
 def test_a_profile_that_is_wrong_is_one_clear_line(home: Path, text: str, says: str) -> None:
@@ -105,6 +110,32 @@ def test_the_profiles_key_is_offered_to_no_other_server(home: Path) -> None:
     with pytest.raises(SettingsError, match="no API key is known for https://example.org"):
         profile.resolve(FAR)
     assert profile.resolve(FAR, Secret("wh_far")).ca_file is None
+
+
+def test_several_servers_are_known_and_one_is_chosen(home: Path) -> None:
+    near, far = Access(api_key_file=home / "admin-key", ca_file=home / "ca.pem"), Access(Secret("wh_far"))
+    profile = Profile(home).choosing(NEAR, near).choosing(FAR, far)
+    profile.save()
+    assert Profile.load(home) == profile
+    assert profile.url == FAR and profile.known() == {FAR: far, NEAR: near}
+    assert list(profile.choosing("https://LOCALHOST:8443/", near).known()) == ["https://LOCALHOST:8443/", FAR]
+    assert profile.access_to("https://LOCALHOST:8443/") == near and profile.access_to("https://x") is None
+
+
+def test_a_key_is_offered_to_its_own_server_of_several(home: Path) -> None:
+    profile = Profile(home).choosing(NEAR, Access(Secret("wh_near"))).choosing(FAR, Access(Secret("wh_far")))
+    assert profile.resolve().api_key == Secret("wh_far")
+    assert profile.resolve(NEAR).api_key == Secret("wh_near")
+
+
+def test_a_forgotten_server_leaves_nothing(home: Path) -> None:
+    profile = Profile(home, names={"8000": "one"}).choosing(NEAR, Access(Secret("wh_near")))
+    profile = profile.choosing(FAR, Access(Secret("wh_far")))
+    assert profile.without(NEAR).known() == {FAR: Access(Secret("wh_far"))}
+    left = profile.without(FAR)
+    assert (left.url, left.api_key, list(left.known())) == (None, None, [NEAR])
+    left.save()
+    assert "far" not in left.path.read_text() and Profile.load(home) == left
 
 
 def test_without_a_server_the_way_to_one_is_told(home: Path) -> None:

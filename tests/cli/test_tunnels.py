@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Type
 from tests.kit.programs import Edge
+from wellhead.agent.state import Kept, TunnelState
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.main import run
 from wellhead.client import Client
 from wellhead.model import access
 from wellhead.model.access import Secret
-
-
-@pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    with Edge(tmp_path_factory.mktemp("edge") / "home") as edge:
-        yield edge
-
-
-@pytest.fixture
-def server(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """The same server by another way; the commands find it by the profile that it left."""
-    monkeypatch.setenv("WELLHEAD_HOME", str(edge.home))
-    with Client(f"https://localhost:{edge.https}", Secret(edge.key), ca_file=edge.ca) as client:
-        yield client
-
-
-Type = Callable[..., str]
-
-
-@pytest.fixture
-def typed(server: Client, capsys: pytest.CaptureFixture[str]) -> Type:
-    """Run a command line; gives its stdout and holds the exit code to ``code``."""
-
-    def typed(*arguments: str, code: int = ExitCode.OK) -> str:
-        capsys.readouterr()
-        ended = run(list(arguments))
-        told = capsys.readouterr()
-        assert ended == code, told.err
-        return told.out if code == ExitCode.OK else told.err
-
-    return typed
 
 
 def secret_in(text: str) -> str:
@@ -65,6 +35,61 @@ def test_a_tunnels_life_by_name(server: Client, typed: Type) -> None:
     assert "life-line gets no more traffic" in text and "wellhead tunnels restore life-line" in text
     assert "pending removal" in typed("tunnels", "list")
     assert typed("tunnels", "restore", "life-line") == "life-line is active again\n"
+
+
+def test_a_deleted_tunnel_is_ended_for_good(server: Client, typed: Type) -> None:
+    server.tunnels.create("for-good")
+    assert "it cannot become deleted" in typed("tunnels", "force-delete", "for-good", "-y", code=1)
+    typed("tunnels", "delete", "for-good", "-y")
+    assert typed("tunnels", "force-delete", "for-good", "-y") == "for-good is gone; its name is free\n"
+    assert "no tunnel" in typed("tunnels", "get", "for-good", code=1)
+
+
+def test_a_rotated_secret_is_shown_once_and_kept_where_the_old_one_was(
+    edge: Edge, server: Client, typed: Type
+) -> None:
+    made = server.tunnels.create("rotated")
+    assert secret_in(text := typed("tunnels", "rotate-secret", "rotated", "-y")) and "kept" not in text
+    state = TunnelState(edge.home, "rotated")
+    state.save(server.url, Kept(made.tunnel.id, made.connect_secret))
+    text = typed("tunnels", "rotate-secret", "rotated", "--hard", "-y")
+    assert f"kept in {state.path}" in text
+    assert state.load(server.url) == Kept(made.tunnel.id, Secret(secret_in(text)))
+    assert json.loads(typed("tunnels", "rotate-secret", "rotated", "-y", "--json")).keys() == {
+        "connect_secret"
+    }
+    secret = Secret(typed("tunnels", "rotate-secret", "rotated", "-y", "-q").strip())
+    assert state.load(server.url) == Kept(made.tunnel.id, secret)
+
+
+def test_a_rotated_secret_is_shown_even_if_it_cannot_be_kept(
+    edge: Edge, server: Client, typed: Type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = server.tunnels.create("damaged")
+    state = TunnelState(edge.home, "damaged")
+    state.save(server.url, Kept(made.tunnel.id, made.connect_secret))
+    state.path.write_text("{")
+    assert run(["tunnels", "rotate-secret", "damaged", "-y"]) == ExitCode.SETTINGS
+    told = capsys.readouterr()
+    assert secret_in(told.out) and "is damaged" in told.err
+
+
+def test_a_repeated_create_of_a_script_finds_its_tunnel(server: Client, typed: Type) -> None:
+    ids = {
+        json.loads(typed("tunnels", "create", "scripted", "--idempotency-key", "k", "--json"))["tunnel"]["id"]
+        for _ in range(2)
+    }
+    assert len(ids) == 1
+    assert "is taken" in typed("tunnels", "create", "scripted", code=1)
+
+
+def test_a_list_is_filtered(server: Client, typed: Type) -> None:
+    server.tunnels.create("here")
+    server.tunnels.delete(server.tunnels.create("leaving").tunnel.id)
+    assert typed("tunnels", "list", "--status", "pending-removal", "-q").splitlines() == ["leaving"]
+    assert "here" in typed("tunnels", "list", "--status", "active", "--not-connected", "-q").splitlines()
+    assert typed("tunnels", "list", "--connected") == "no tunnels\n"
+    server.tunnels.restore(next(t.id for t in server.tunnels.list() if t.tunnel_name == "leaving"))
 
 
 def test_an_id_will_do_where_a_name_does(server: Client, typed: Type) -> None:
@@ -128,14 +153,14 @@ def test_the_list_is_a_table(server: Client, typed: Type) -> None:
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_what_goes_wrong_is_one_line_and_a_code(
-    typed: Type, arguments: list[str], code: ExitCode, says: str
+    server: Client, typed: Type, arguments: list[str], code: ExitCode, says: str
 ) -> None:
     first, *more = typed("tunnels", *arguments, code=code).splitlines()
     assert first.startswith("error: ") and says in first
     assert all(line.startswith("hint: ") for line in more)
 
 
-def test_no_verb_shows_a_help_and_is_an_error(typed: Type, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_verb_shows_a_help_and_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["tunnels"]) == ExitCode.USAGE
     assert "Usage: wellhead tunnels" in capsys.readouterr().out
 
@@ -147,6 +172,11 @@ def test_nothing_is_removed_where_nobody_can_be_asked(server: Client, typed: Typ
     assert server.tunnels.get(tunnel.id) == tunnel
 
 
-def test_a_server_of_ones_own_is_given_by_options(edge: Edge, typed: Type, tmp_path: Path) -> None:
+def test_a_server_is_given_by_options(
+    edge: Edge, typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WELLHEAD_HOME", str(tmp_path))
     options = ["--url", f"https://localhost:{edge.https}", "--ca-file", str(edge.ca), "--api-key", edge.key]
-    assert typed("tunnels", "list", *options, "--quiet") == typed("tunnels", "list", "--quiet")
+    made = typed("tunnels", "create", "from-afar", *options)
+    assert "from-afar" in typed("tunnels", "list", *options, "--quiet").splitlines() and secret_in(made)
+    assert not list(tmp_path.iterdir()), "nothing is kept of a server that was given by options"

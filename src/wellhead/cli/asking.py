@@ -36,7 +36,7 @@ class Ask:
     """The common options of one command line."""
 
     url: str | None = None
-    api_key: str | None = None
+    api_key: Secret | None = None
     ca_file: Path | None = None
     as_json: bool = False
     quiet: bool = False
@@ -64,7 +64,7 @@ def open_server(ask: Ask) -> Client:
             with progress(f"asking {self.url}"):
                 return super().send(call)
 
-    server = Profile.load().resolve(ask.url, Secret(ask.api_key) if ask.api_key else None, ask.ca_file)
+    server = Profile.load().resolve(ask.url, ask.api_key, ask.ca_file)
     return Shown(server.url, server.api_key, ca_file=server.ca_file)
 
 
@@ -75,18 +75,19 @@ OPENER: ContextVar[Callable[[Ask], Client]] = ContextVar("opener", default=open_
 def asks(command: Callable[Concatenate[Ask, P], None]) -> Callable[..., None]:
     """Makes a function of an ``Ask`` and options of its own a command that also takes the common options."""
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    common = {"url": Url, "api_key": ApiKey, "ca_file": CaFile, "as_json": Json, "quiet": Quiet}
+    common = {"url": Url, "ca_file": CaFile, "as_json": Json, "quiet": Quiet}
     defaults = Ask()
     added = [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=kind
         )
-        for name, kind in common.items()
+        for name, kind in {"api_key": ApiKey, **common}.items()
     ]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        ask = Ask(**{name: given.pop(name) for name in common})
+        key = given.pop("api_key")
+        ask = Ask(api_key=Secret(key) if key else None, **{name: given.pop(name) for name in common})
         with hints():
             command(ask, **given)  # type: ignore[call-arg]  # Typer gives what the signature says
 

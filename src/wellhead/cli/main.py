@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from wellhead.cli import machine, tunnels
+from wellhead.cli import keys, machine, profile, tunnels
 from wellhead.cli.exit import ExitCode, exit_code, report
 from wellhead.cli.options import ApiKey, CaFile, Url
 from wellhead.cli.output import hush, tell
@@ -122,6 +122,38 @@ def demo(
 
 
 app.add_typer(tunnels.app, name="tunnels")
+app.add_typer(keys.app, name="keys")
+
+
+@app.command()
+def login(
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL",
+            envvar="WELLHEAD_URL",
+            help="The server, https://HOST[:PORT].  [default: the one in the profile]",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K",
+            envvar="WELLHEAD_API_KEY",
+            help="The API key.  [default: typed unseen, or from stdin]",
+        ),
+    ] = None,
+    ca_file: CaFile = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+) -> None:
+    """Check an API key at its server and keep both in the profile."""
+    from wellhead.cli.login import LoginOptions, run_login
+    from wellhead.model.access import Secret
+
+    run_login(LoginOptions(url, Secret(api_key) if api_key else None, ca_file, quiet))
+
+
+app.add_typer(profile.app, name="profile")
 machine.add_to(app)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from wellhead.cli import exit, samples
+from wellhead.cli import exit
 from wellhead.cli.main import app
 from wellhead.cli.samples import printed
 
@@ -19,11 +19,12 @@ WIDTH = 100  # characters of a help text's line
 def reference_page() -> str:
     root = get_command(app)
     context = root.make_context("wellhead", [], resilient_parsing=True, terminal_width=WIDTH)
+    outputs = printed()
     parts = ["# Commands", "Printed from `wellhead.cli` by `make docs`."]
     for path, text in _helps("wellhead", root, context):
         parts += [f"## {path}", f"```\n{text.rstrip()}\n```"]
-        if lines := [line for line in samples.LINES if _verb(line) == path]:
-            parts += ["Prints", "```\n" + "\n".join(f"$ {line}\n{printed(line)}" for line in lines) + "```"]
+        if lines := [line for line in outputs if _verb(line) == path]:
+            parts += ["Prints", "```\n" + "\n".join(f"$ {line}\n{outputs[line]}" for line in lines) + "```"]
     parts += [
         "## Exit codes",
         "An error is one line on stderr, `error: …`, with a `hint: …` line where something may help.",

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from wellhead.cli.asking import OPENER
@@ -24,6 +29,15 @@ LINES = (
     "wellhead tunnels update my-agent --description 'the team notebook'",
     "wellhead tunnels delete my-agent --yes",
     "wellhead tunnels restore my-agent",
+    "wellhead tunnels force-delete my-agent --yes",
+    "wellhead tunnels rotate-secret my-agent --yes",
+    "wellhead keys create 'build server' --scope tunnel:my-agent --expires 2030-01-31",
+    "wellhead keys list",
+    "wellhead keys revoke 'build server' --yes",
+    "wellhead login https://tunnels.example.com < key",
+    "wellhead profile show",
+    "wellhead profile use https://localhost:8443",
+    "wellhead profile forget https://tunnels.example.com --yes",
 )
 
 _ID = "0f5f9a6e-4a0b-4c53-9d1e-2f7b6a1c8e90"
@@ -44,6 +58,7 @@ _TUNNEL: dict[str, object] = {
     "last_connected_at": "2026-01-31T12:30:00Z",
     "last_disconnected_at": "2026-01-31T12:29:58Z",
     "last_connected_ip_addr": "192.0.2.7",
+    "agent_version": "wellhead-python/0.1.0",
 }
 _LEAVING = _TUNNEL | {
     "status": "delete_pending",
@@ -60,6 +75,25 @@ _NEW = _TUNNEL | {
     "last_connected_at": None,
     "last_disconnected_at": None,
     "last_connected_ip_addr": None,
+    "agent_version": None,
+}
+_KEY: dict[str, object] = {
+    "id": "51a0f7a2-2f4d-4c9b-b7f6-90c1e1c0a9d4",
+    "organization_id": _TUNNEL["organization_id"],
+    "label": "build server",
+    "scopes": [f"tunnel:{_ID}"],
+    "status": "active",
+    "display_prefix": "wh_EXAMPLE0",
+    "last4": "4b7Q",
+    "created_at": "2026-01-31T12:00:00Z",
+    "expires_at": "2030-01-31T00:00:00Z",
+}
+_FIRST_KEY = _KEY | {
+    "id": "0c1d2e3f-5a6b-4c7d-8e9f-a0b1c2d3e4f5",
+    "label": "",
+    "scopes": ["admin"],
+    "last4": "x0Zk",
+    "expires_at": None,
 }
 _ANSWERS: dict[str, object] = {
     "GET /tunnels/": {"tunnels": [_TUNNEL, _OLD]},
@@ -67,6 +101,11 @@ _ANSWERS: dict[str, object] = {
     f"PATCH /tunnels/{_ID}": _TUNNEL,
     f"DELETE /tunnels/{_ID}": _LEAVING,
     f"POST /tunnels/{_ID}/restore": _TUNNEL,
+    f"DELETE /tunnels/{_ID}/force": _LEAVING | {"status": "deleted"},
+    f"POST /tunnels/{_ID}/rotate-secret": {"connect_secret": "whs_EXAMPLE"},
+    "GET /keys/": {"keys": [_FIRST_KEY, _KEY]},
+    "POST /keys/": {"api_key": "wh_EXAMPLE", "record": _KEY},
+    f"DELETE /keys/{_KEY['id']}": _KEY | {"status": "revoked", "revoked_at": "2026-02-01T12:00:00Z"},
 }
 
 
@@ -77,15 +116,44 @@ class _MadeUp(Client):
         return call.read(_ANSWERS[f"{call.method} {call.path}"])
 
 
-def printed(line: str) -> str:
-    """What a command line prints."""
+def printed() -> dict[str, str]:
+    """What each line prints, one after the other, to a user whose server is on the same machine."""
+    from wellhead.profile import Profile
+
+    with tempfile.TemporaryDirectory() as home, _environment(HOME=home):
+        directory = Path(home) / ".wellhead"
+        server = directory / "server"
+        Profile(
+            directory, "https://localhost:8443", api_key_file=server / "admin-key", ca_file=server / "ca.pem"
+        ).save()
+        return {line: _printed(line) for line in LINES}
+
+
+def _printed(line: str) -> str:
     from wellhead.cli.main import run
 
-    before = OPENER.set(lambda ask: _MadeUp("https://localhost:8443", Secret("wh_EXAMPLE")))
+    words = shlex.split(line.partition(" < ")[0])
+    before = OPENER.set(lambda ask: _MadeUp(ask.url or "https://localhost:8443", Secret("wh_EXAMPLE")))
+    stdin, sys.stdin = sys.stdin, io.StringIO("wh_EXAMPLE4b7Q\n")
     try:
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            code = run(shlex.split(line)[1:])
+            code = run(words[1:])
     finally:
         OPENER.reset(before)
+        sys.stdin = stdin
     assert code == 0, line
     return out.getvalue()
+
+
+@contextlib.contextmanager
+def _environment(**changed: str) -> Iterator[None]:
+    """Variables of ours away, these set."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("WELLHEAD_")]:
+        del os.environ[name]
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

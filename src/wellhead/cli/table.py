@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from wellhead.cli.output import wants_colour
 from wellhead.model.access import Secret
@@ -37,3 +39,11 @@ def when(moment: datetime | None) -> str | None:
 def shown_once(what: str, secret: Secret) -> list[str]:
     """A new secret, whole: nothing else shows one."""
     return [f"{what}  {secret.reveal()}", f"{' ' * len(what)}  shown this once"]
+
+
+def homely(path: Path) -> str:
+    """A path as people write it: ``~/…`` for what is in their home."""
+    with contextlib.suppress(RuntimeError):  # no home
+        if path.is_relative_to(Path.home()):
+            return f"~/{path.relative_to(Path.home())}"
+    return str(path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import json
+import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,11 +13,13 @@ import typer
 from wellhead.cli.asking import Ask, asks, tunnel_of
 from wellhead.cli.consent import ask_first
 from wellhead.cli.options import Yes
+from wellhead.cli.output import tell
 from wellhead.cli.table import columns, facts, shown_once, when
 from wellhead.errors import InputError
 from wellhead.model.text import escape, shown
 
 if TYPE_CHECKING:
+    from wellhead.model.access import Secret
     from wellhead.model.records import Tunnel
 
 app = typer.Typer(help="Make, look at and remove tunnels.", no_args_is_help=True, rich_markup_mode=None)
@@ -27,12 +32,30 @@ Metadata = Annotated[
 ]
 
 
+class Status(enum.Enum):
+    """The statuses that a list can be asked for, in the words of this command line."""
+
+    AWAITING_CERT = "awaiting-cert"
+    ACTIVE = "active"
+    PENDING_REMOVAL = "pending-removal"
+
+
 @app.command("list")
 @asks
-def list_tunnels(ask: Ask) -> None:
+def list_tunnels(
+    ask: Ask,
+    status: Annotated[Status | None, typer.Option(help="Only those of this status.")] = None,
+    connected: Annotated[
+        bool | None,
+        typer.Option("--connected/--not-connected", help="Only those with, or without, an agent."),
+    ] = None,
+) -> None:
     """List the tunnels, the oldest first."""
+    from wellhead.model.records import TunnelStatus
+
+    wanted = None if status is None else TunnelStatus[status.name]
     with ask.open() as server:
-        tunnels = server.tunnels.list()
+        tunnels = server.tunnels.list(status=wanted, connected=connected)
     rows = [
         (tunnel.tunnel_name, _status(tunnel), _yes(tunnel.currently_connected), _url(tunnel))
         for tunnel in tunnels
@@ -59,11 +82,18 @@ def create_tunnel(
     ],
     description: Description = None,
     metadata: Metadata = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="For a script: the same text finds the same tunnel for a day."),
+    ] = None,
 ) -> None:
     """Make a tunnel. Its connect secret is shown this once."""
     given = _metadata(metadata)
+    once = idempotency_key or secrets.token_urlsafe(16)  # so that a lost answer can be asked for again
     with ask.open() as server:
-        made = server.tunnels.create(name, description=description or None, metadata=given)
+        made = server.tunnels.create(
+            name, description=description or None, metadata=given, idempotency_key=once
+        )
     lines = [*described(made.tunnel), "", *shown_once("connect secret", made.connect_secret)]
     secret = made.connect_secret.reveal()
     ask.tell({"tunnel": made.tunnel, "connect_secret": secret}, lines, [secret])
@@ -112,6 +142,50 @@ def restore_tunnel(ask: Ask, tunnel: Name) -> None:
     ask.tell(restored, [f"{_name(restored)} is {_status(restored)} again"])
 
 
+@app.command("force-delete")
+@asks
+def force_delete_tunnel(ask: Ask, tunnel: Name, yes: Yes = False) -> None:
+    """End a deleted tunnel now: it cannot be restored, its name is free."""
+    with ask.open() as server:
+        found = tunnel_of(server, tunnel)
+        ask_first(f"End tunnel {_name(found)} for good?", yes=yes)
+        ended = server.tunnels.force_delete(found.id)
+    ask.tell(ended, [f"{_name(ended)} is gone; its name is free"])
+
+
+@app.command("rotate-secret")
+@asks
+def rotate_secret(
+    ask: Ask,
+    tunnel: Name,
+    hard: Annotated[bool, typer.Option("--hard", help="End live sessions too.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Give a tunnel a new connect secret, shown this once; the old one opens no new session."""
+    with ask.open() as server:
+        found = tunnel_of(server, tunnel)
+        cost = "and end its sessions" if hard else "(live sessions stay)"
+        ask_first(f"Replace the connect secret of tunnel {_name(found)} {cost}?", yes=yes)
+        secret = server.tunnels.rotate_secret(found.id, hard=hard)
+    # Told before anything else can go wrong: nobody can tell it again.
+    ask.tell({"connect_secret": secret.reveal()}, shown_once("connect secret", secret), [secret.reveal()])
+    if (kept := _keep(server.url, found, secret)) is not None and not ask.quiet and not ask.as_json:
+        tell(f"                kept in {kept}, where agents of this user find it")
+
+
+def _keep(url: str, tunnel: Tunnel, secret: Secret) -> Path | None:
+    """Put the secret in the place of the old one, where an agent of this user had kept that."""
+    from wellhead.agent.state import Kept, TunnelState
+    from wellhead.settings import home
+
+    state = TunnelState(home(), tunnel.tunnel_name)
+    kept = state.load(url)
+    if kept is None or kept.tunnel_id != tunnel.id or kept.connect_secret is None:
+        return None
+    state.save(url, Kept(tunnel.id, secret))
+    return state.path
+
+
 def described(tunnel: Tunnel) -> list[str]:
     """All that a person may want to know of a tunnel."""
     return facts(
@@ -122,7 +196,8 @@ def described(tunnel: Tunnel) -> list[str]:
             ("restore until", when(tunnel.restore_deadline_at)),
             *(("url", url) for url in tunnel.public_urls),
             ("connected", _yes(tunnel.currently_connected)),
-            ("connected from", tunnel.last_connected_ip_addr),
+            ("agent's address", tunnel.last_connected_ip_addr),
+            ("agent's version", tunnel.agent_version),
             ("last connected", when(tunnel.last_connected_at)),
             ("last disconnected", when(tunnel.last_disconnected_at)),
             ("description", tunnel.description),
