@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -22,9 +23,24 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "wellhead.db"
 
 
+class Clock:
+    """The wall clock, which a test may put ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
 @pytest.fixture
-async def store(file: Path) -> AsyncIterator[Store]:
-    store = await Store.open(file)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(file: Path, clock: Clock) -> AsyncIterator[Store]:
+    store = await Store.open(file, clock)
     yield store
     await store.close()
 

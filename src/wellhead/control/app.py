@@ -15,7 +15,6 @@ from wellhead.control.deadline import Deadline
 from wellhead.control.intake import BodyGate
 from wellhead.control.limits import Limits
 from wellhead.control.problems import Faults
-from wellhead.control.store.snapshot import utc_now
 from wellhead.control.store.store import Store
 from wellhead.model.names import Public
 from wellhead.settings import ServerSettings
@@ -44,7 +43,7 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
 
     v1 = APIRouter(prefix=API, responses=_refusals())
     v1.include_router(tunnels.router(store, public, settings.is_reserved))
-    v1.include_router(keys.router(store, utc_now))
+    v1.include_router(keys.router(store))
     v1.include_router(audit.router(store))
     app.include_router(v1)
 

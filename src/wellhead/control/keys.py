@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -85,8 +84,7 @@ class KeyList:
 _made = links("key_id", "$response.body#/record/id", "get_key", "revoke_key")
 
 
-def router(store: Store, clock: Callable[[], datetime]) -> APIRouter:
-    """The routes; ``clock`` tells an expired key from a live one."""
+def router(store: Store) -> APIRouter:
     routes = APIRouter(prefix="/keys", tags=["keys"])
 
     @routes.get("/", operation_id="list_keys")
@@ -97,7 +95,7 @@ def router(store: Store, clock: Callable[[], datetime]) -> APIRouter:
         after = None if cursor is None else paging.read_place(cursor)
         rows = await store.keys.page(key.organization_id, None if limit is None else limit + 1, after)
         shown, following = paging.cut(rows, limit)
-        return KeyList([key_record(key_of(row), clock()) for row in shown], following)
+        return KeyList([key_record(key_of(row), store.clock()) for row in shown], following)
 
     @routes.post("/", status_code=201, operation_id="create_key", responses=_made)
     @routes.post("", status_code=201, include_in_schema=False)
@@ -111,18 +109,18 @@ def router(store: Store, clock: Callable[[], datetime]) -> APIRouter:
             new.label,
             by=by,
         )
-        return CreatedKey(secret.reveal(), key_record(record, clock()))
+        return CreatedKey(secret.reveal(), key_record(record, store.clock()))
 
     @routes.get("/{key_id}", operation_id="get_key")
     async def get_key(key: Key, key_id: str) -> KeyRecord:
         need_admin(key)
-        return key_record(key_of(await store.keys.one(key.organization_id, key_id)), clock())
+        return key_record(key_of(await store.keys.one(key.organization_id, key_id)), store.clock())
 
     @routes.delete("/{key_id}", operation_id="revoke_key")
     async def revoke_key(key: Key, by: By, key_id: str) -> KeyRecord:
         """End a key and the sessions that it let in. The organization's last admin key stays: 409."""
         need_admin(key)
-        return key_record(key_of(await store.keys.revoke(key.organization_id, key_id, by=by)), clock())
+        return key_record(key_of(await store.keys.revoke(key.organization_id, key_id, by=by)), store.clock())
 
     return routes
 

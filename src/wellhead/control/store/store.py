@@ -102,7 +102,7 @@ class Store:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._clock = clock
+        self.clock = clock
         self._sightings = Sightings()
         self._presence = PresenceWriter(self._write_presence)
         self.directory = Snapshot(self._presence.note, clock)
@@ -223,7 +223,7 @@ class Store:
             Conflict: the name is taken; the idempotency key was used for another request; or it is a
                 repeat, and the first answer's secret is in use already.
         """
-        secret, now = access.mint(access.CONNECT_SECRET), self._clock()
+        secret, now = access.mint(access.CONNECT_SECRET), self.clock()
         row = TunnelRow(
             id=str(uuid.uuid4()),
             organization_id=organization_id,
@@ -302,7 +302,7 @@ class Store:
         Raises:
             NotFound: none of that id in this organization.
         """
-        now = self._clock()
+        now = self.clock()
         async with self._database.writing() as session:
             row = await _one(session, organization_id, tunnel_id)
             before: dict[str, object] = {}
@@ -325,7 +325,7 @@ class Store:
         Raises:
             NotFound: none of that id in this organization.
         """
-        secret, now = access.mint(access.CONNECT_SECRET), self._clock()
+        secret, now = access.mint(access.CONNECT_SECRET), self.clock()
         async with self._database.writing() as session:
             row = await _one(session, organization_id, tunnel_id)
             row.secret_digest, row.updated_at = access.digest(secret), now
@@ -346,7 +346,7 @@ class Store:
         Raises:
             NotFound: none of that id in this organization.
         """
-        now = self._clock()
+        now = self.clock()
         async with self._database.writing() as session:
             row = await _one(session, organization_id, tunnel_id)
             if row.status is TunnelStatus.PENDING_REMOVAL:
@@ -368,7 +368,7 @@ class Store:
             NotFound: none of that id in this organization.
             Conflict: it is not pending removal, or the time for it is over.
         """
-        now = self._clock()
+        now = self.clock()
         async with self._database.writing() as session:
             row = await _one(session, organization_id, tunnel_id)
             before = row.status
@@ -393,7 +393,7 @@ class Store:
         """
         async with self._database.writing() as session:
             row = await _one(session, organization_id, tunnel_id)
-            _finish(session, row, self._clock(), by, "tunnel.force_delete")
+            _finish(session, row, self.clock(), by, "tunnel.force_delete")
         self.directory.drop_tunnel(TunnelId(row.id))
         _log.info("tunnel deleted", tunnel=row.id, name=row.name)
         return row
@@ -405,22 +405,22 @@ class Store:
             Unavailable: the database does not answer; what is left is done next time.
         """
         overdue = select(TunnelRow.id).where(
-            TunnelRow.status == TunnelStatus.PENDING_REMOVAL, TunnelRow.restore_deadline_at <= self._clock()
+            TunnelRow.status == TunnelStatus.PENDING_REMOVAL, TunnelRow.restore_deadline_at <= self.clock()
         )
         async with self._database.reading() as session:
             seen = list(await session.scalars(overdue))
         for tunnel_id in self._sightings.over(seen, now):
             async with self._database.writing() as session:
                 row = await session.get_one(TunnelRow, tunnel_id)
-                if row.status is not TunnelStatus.PENDING_REMOVAL or not _is_over(row, self._clock()):
+                if row.status is not TunnelStatus.PENDING_REMOVAL or not _is_over(row, self.clock()):
                     continue
-                _finish(session, row, self._clock(), SERVER, "tunnel.release")
+                _finish(session, row, self.clock(), SERVER, "tunnel.release")
             self.directory.drop_tunnel(TunnelId(row.id))
             _log.info("tunnel released", tunnel=row.id, name=row.name)
         await self._forget_idempotency()
 
     async def _forget_idempotency(self) -> None:
-        old = IdempotencyRow.created_at <= self._clock() - IDEMPOTENCY_KEPT
+        old = IdempotencyRow.created_at <= self.clock() - IDEMPOTENCY_KEPT
         async with self._database.reading() as session:
             if (await session.scalar(select(IdempotencyRow.key_digest).where(old).limit(1))) is None:
                 return
@@ -432,7 +432,7 @@ class Store:
         await self._trespasses.write()
 
     async def _load(self) -> None:
-        now = self._clock()
+        now = self.clock()
         async with self._database.writing() as session:
             # No session outlives the process that had it.
             await session.execute(

@@ -1,0 +1,174 @@
+"""Every route for every kind of caller: made from the OpenAPI document, so that no route is left out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.control.conftest import Clock
+from wellhead.control.store import Store
+from wellhead.model import access
+from wellhead.model.access import ADMIN, Scope, ScopeKind, Secret
+from wellhead.model.records import OrganizationId, TlsMode
+
+STRANGERS = ("none", "malformed", "unknown", "revoked", "expired", "connect secret", "two keys")
+KEYS = ("admin", "own tunnel", "another tunnel", "other organization")
+OPEN = {"healthz_healthz_get"}
+ADMINS = {"create_tunnel", "list_keys", "create_key", "list_audit"}  # 403 for whoever is not
+MEMBERS = {"list_tunnels"}  # answered for every key, with what it may see
+OF_A_KEY = {"get_key", "revoke_key"}
+READS_OF_A_TUNNEL = {"get_tunnel"}
+WRITES_OF_A_TUNNEL = {
+    "update_tunnel",
+    "delete_tunnel",
+    "restore_tunnel",
+    "force_delete_tunnel",
+    "rotate_secret",
+}
+BODIES: dict[str, dict[str, object]] = {
+    "create_tunnel": {"tunnel_name": "made-here"},
+    "update_tunnel": {"description": "x"},
+    "create_key": {"label": "x", "scopes": ["admin"]},
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    template: str
+    operation: str
+
+
+def routes(app: FastAPI) -> list[Route]:
+    return [
+        Route(method.upper(), path, operation["operationId"])
+        for path, methods in app.openapi()["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def expected(operation: str, caller: str) -> set[int]:
+    """The statuses that the spec allows: one, but for what depends on the record's own status (409)."""
+    if operation in OPEN:
+        return {200}
+    if caller in STRANGERS:
+        return {401}
+    if operation in MEMBERS:
+        return {200}
+    if operation in ADMINS:
+        # Both organizations' admins make the tunnel: the name is the first one's.
+        return {200, 201, 409} if caller in ("admin", "other organization") else {403}
+    if operation in OF_A_KEY:
+        return {"admin": {200}, "other organization": {404}}.get(caller, {403})
+    assert operation in READS_OF_A_TUNNEL | WRITES_OF_A_TUNNEL, f"what may be asked of {operation}?"
+    if caller in ("another tunnel", "other organization"):
+        return {404}
+    if caller == "own tunnel":
+        return {200} if operation in READS_OF_A_TUNNEL else {403}
+    return {200, 409}
+
+
+class House:
+    """Two organizations, a tunnel, and a key of every kind; ``subject`` is a key to be asked about."""
+
+    def __init__(self, store: Store, clock: Clock, admin: Secret, organization: OrganizationId) -> None:
+        self.store, self.clock, self.admin, self.organization = store, clock, admin, organization
+        self.callers: dict[str, list[tuple[str, str]]] = {}
+        self.tunnel = self.subject = ""
+
+    async def furnish(self) -> None:
+        store, ours = self.store, self.organization
+        row, connect_secret = await store.create_tunnel(ours, "my-agent", TlsMode.EDGE)
+        other, _ = await store.create_tunnel(ours, "another", TlsMode.EDGE)
+        self.tunnel = row.id
+        revoked, revoked_key = await store.keys.create(ours, [ADMIN])
+        await store.keys.revoke(ours, revoked.id)
+        expired = await store.keys.create(ours, [ADMIN], self.clock() + timedelta(hours=1))
+        self.clock.ahead = timedelta(hours=2)
+        _, theirs = await store.create_organization("theirs")
+        subject, _ = await store.keys.create(ours, [ADMIN])
+        self.subject = subject.id
+        secrets = {
+            "malformed": Secret("wh_pass\u00e9"),
+            "unknown": access.mint(access.API_KEY),
+            "revoked": revoked_key,
+            "expired": expired[1],
+            "connect secret": connect_secret,
+            "admin": self.admin,
+            "own tunnel": (await store.keys.create(ours, [Scope(ScopeKind.TUNNEL, row.id)]))[1],
+            "another tunnel": (await store.keys.create(ours, [Scope(ScopeKind.TUNNEL, other.id)]))[1],
+            "other organization": theirs,
+        }
+        self.callers = {caller: [("X-API-Key", key.reveal())] for caller, key in secrets.items()}
+        self.callers["none"] = []
+        self.callers["two keys"] = [("X-API-Key", self.admin.reveal())] * 2
+
+
+@pytest.fixture
+async def house(
+    store: Store, clock: Clock, admin: Secret, organization: OrganizationId
+) -> AsyncIterator[House]:
+    house = House(store, clock, admin, organization)
+    await house.furnish()
+    yield house
+
+
+async def test_every_route_answers_every_kind_of_caller_as_the_spec_says(
+    house: House, app: FastAPI, stranger: httpx.AsyncClient
+) -> None:
+    said: dict[str, set[bytes]] = {"401": set(), "404": set()}
+    asked = 0
+    for route in routes(app):
+        for caller in (*STRANGERS, *KEYS):  # the admin's changes come last but for those who must not see
+            path = route.template.format(tunnel_id=house.tunnel, key_id=house.subject)
+            headers = [(name.encode(), text.encode("latin-1")) for name, text in house.callers[caller]]
+            answer = await stranger.request(
+                route.method, path, headers=headers, json=BODIES.get(route.operation)
+            )
+            assert answer.status_code in expected(route.operation, caller), (route, caller, answer.text)
+            if answer.status_code in (401, 404):
+                said[str(answer.status_code)].add(answer.content)
+            asked += 1
+    assert asked == len(routes(app)) * len((*STRANGERS, *KEYS))
+    assert len(said["401"]) == 1, "one shape for every stranger"
+    assert said["404"] == {b'{"detail":"no such tunnel"}', b'{"detail":"no such key"}'}
+
+
+async def test_a_foreign_id_is_answered_as_one_that_does_not_exist(
+    house: House, app: FastAPI, stranger: httpx.AsyncClient
+) -> None:
+    headers = [(name.encode(), text.encode()) for name, text in house.callers["other organization"]]
+    nobody = "0b0c6d0e-0000-4000-8000-000000000000"
+    for route in routes(app):
+        if "{" not in route.template:
+            continue
+        answers = [
+            await stranger.request(
+                route.method,
+                route.template.format(tunnel_id=ids[0], key_id=ids[1]),
+                headers=headers,
+                json=BODIES.get(route.operation),
+            )
+            for ids in ((house.tunnel, house.subject), (nobody, nobody))
+        ]
+        assert len({(answer.status_code, answer.content) for answer in answers}) == 1, route
+
+
+async def test_lists_show_a_caller_what_is_its_own(house: House, stranger: httpx.AsyncClient) -> None:
+    seen = {}
+    for caller in KEYS:
+        answer = await stranger.get("/api/v1/tunnels/", headers=house.callers[caller])
+        seen[caller] = [tunnel["tunnel_name"] for tunnel in answer.json()["tunnels"]]
+    assert seen == {
+        "admin": ["my-agent", "another"],
+        "own tunnel": ["my-agent"],
+        "another tunnel": ["another"],
+        "other organization": [],
+    }
+    theirs = await stranger.get("/api/v1/audit", headers=house.callers["other organization"])
+    assert {entry["action"] for entry in theirs.json()["entries"]} == {"organization.create", "key.create"}
