@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 import urllib.request
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.kit.programs import Edge, Program, environment
+from wellhead.model import access
+from wellhead.model.access import Secret
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 MAX_LINES = 25
@@ -56,3 +59,32 @@ def test_an_example_carries_a_visitor_to_the_upstream(path: Path, tmp_path: Path
                 assert reply.status == 204
             program.stop(signal.SIGINT)
         assert "Traceback" not in program.text
+
+
+def _run(name: str, edge: Edge, *arguments: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLES[0].parent / name), *arguments],
+        env=environment(edge.home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_examples_that_manage_records(tmp_path: Path, upstream: int) -> None:
+    with Edge(tmp_path / "home") as edge:
+        text = _run("make_and_remove.py", edge, "for-a-moment")
+        assert "https://for-a-moment.localhost:" in text and "for-a-moment is deleted" in text
+        for _ in range(2):  # the tunnel is made by the first and found by the second
+            assert access.well_formed(Secret(_run("hand_out_key.py", edge, "shared").strip()), access.API_KEY)
+        lines = _run("rotate_secret.py", edge, "shared", str(upstream)).splitlines()
+        assert [line.partition(" is ")[2] for line in lines] == [
+            "connected with the old secret",
+            "connected with the new one",
+        ]
+        text = _run("watch_tunnels.py", edge)
+        assert "1 tunnels, 3 keys" in text and "shared: active" in text and "tunnel.rotate" in text

@@ -1,0 +1,82 @@
+"""The commands and programs in how-to pages, run one after the other as a reader would."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.programs import Edge, environment
+
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+PATH = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Iterator[Edge]:
+    with Edge(tmp_path / ".wellhead") as edge:
+        yield edge
+
+
+def commands(page: str, edge: Edge) -> str:
+    """A page's indented lines as a script, for a server on other ports than the usual."""
+    lines = re.findall(r"^ {4}(\S.*)$", (HOWTO / page).read_text("utf-8"), re.MULTILINE)
+    assert lines
+    return "\n".join(["set -eux", *lines]).replace(":8443", f":{edge.https}")
+
+
+def shell(script: str, edge: Edge, directory: Path) -> str:
+    ended = subprocess.run(
+        ["sh", "-c", script],
+        env=environment(edge.home, PATH=PATH, HOME=str(directory)),
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_keys(edge: Edge, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(edge.ca.read_bytes())
+    script = commands("keys.md", edge)
+    # On the other machine: its own home. The two commands after `profile forget` are the first one's again.
+    there, here = f"export WELLHEAD_HOME={tmp_path}/there", f"export WELLHEAD_HOME={edge.home}"
+    script = re.sub(r"^(wellhead login .*)$", rf"{there}\n\1", script, flags=re.MULTILINE)
+    script = re.sub(r"^(wellhead profile forget .*)$", rf"\1\n{here}", script, flags=re.MULTILINE)
+    out = shell(script, edge, tmp_path)
+    assert "checked" in out and "is forgotten" in out and 'key "build server"' in out
+    assert (tmp_path / "night-job.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_rotate(edge: Edge, tmp_path: Path) -> None:
+    out = shell("wellhead tunnels create my-agent\n" + commands("rotate.md", edge), edge, tmp_path)
+    secret = (tmp_path / "secret").read_text().strip()
+    assert secret.startswith("whs_") and secret not in out and out.count("shown this once") == 3
+
+
+def test_delete(edge: Edge, tmp_path: Path) -> None:
+    out = shell("wellhead tunnels create my-agent\n" + commands("delete.md", edge), edge, tmp_path)
+    assert "my-agent is active again" in out and "my-agent is gone" in out
+    assert shell("wellhead tunnels list", edge, tmp_path) == "no tunnels\n"
+
+
+def test_python(edge: Edge, tmp_path: Path) -> None:
+    programs = re.findall(r"^```python\n(.*?)^```$", (HOWTO / "python.md").read_text("utf-8"), re.M | re.S)
+    assert len(programs) == 3
+    outputs = []
+    for program in programs:
+        (tmp_path / "program.py").write_text(program)
+        outputs.append(shell(f"{sys.executable} program.py", edge, tmp_path))
+    assert "my-notebook ACTIVE False" in outputs[0]
+    assert "{'team': 'blue'}" in outputs[1]
+    assert outputs[2] == 'tunnel name "my-notebook" is taken\n'
