@@ -142,6 +142,15 @@ def test_on_the_servers_machine_no_option_is_needed(edge: Edge, upstream: int) -
     assert "error" not in agent.text and "Traceback" not in agent.text
 
 
+def test_quiet_prints_the_urls_and_nothing_else(edge: Edge, upstream: int) -> None:
+    with Agent(edge.home, str(upstream), "--name", "quiet", "--quiet", wait=False) as agent:
+        agent.url = agent.line(r"^https://quiet\.localhost:\d+$")[0]
+        agent.line(r"^http://quiet\.localhost:\d+$")
+        assert _get(edge, agent, "/") == "hello /"
+        assert agent.stop(signal.SIGINT) == ExitCode.OK
+    assert len(agent.out) == 2
+
+
 def test_a_made_up_name_is_remembered_for_its_upstream(edge: Edge, upstream: int) -> None:
     names = set()
     for _ in range(2):

@@ -15,6 +15,7 @@ from wellhead.cli.exchange_lines import ExchangeLines
 from wellhead.cli.hints import hints
 from wellhead.cli.lines import LineWriter
 from wellhead.cli.output import wants_colour
+from wellhead.cli.progress import progress
 from wellhead.errors import LinkError, WellheadError
 from wellhead.net import loop
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
@@ -36,6 +37,7 @@ class HttpOptions:
     url: str | None
     api_key: str | None
     ca_file: Path | None
+    quiet: bool = False
 
 
 def run_http(options: HttpOptions) -> None:
@@ -56,10 +58,13 @@ async def _forward(options: HttpOptions, upstream: UpstreamAddress) -> None:
         exchanges.flush()  # what happened before is told before
         lines.put(text + "\n")
 
-    state = StateLines(say)
+    state = StateLines(say, quiet=options.quiet)
     try:
-        opening = asyncio.gather(_connect(options, state, exchanges.add), probe(upstream))
-        if (opened := await _unless(stop, opening)) is None:
+        on_request = None if options.quiet else exchanges.add
+        opening = asyncio.gather(_connect(options, state, on_request), probe(upstream))
+        with progress("connecting"):
+            opened = await _unless(stop, opening)
+        if opened is None:
             return
         listener, complaint = opened
         state.opened(listener, upstream, complaint)
@@ -73,7 +78,7 @@ async def _forward(options: HttpOptions, upstream: UpstreamAddress) -> None:
 
 
 async def _connect(
-    options: HttpOptions, state: StateLines, on_request: Callable[[Exchange], None]
+    options: HttpOptions, state: StateLines, on_request: Callable[[Exchange], None] | None
 ) -> TunnelListener:
     return await connect_async(
         options.upstream,
@@ -88,16 +93,20 @@ async def _connect(
 
 
 class StateLines:
-    """Tells where the tunnel is and how its connection does, in a person's words."""
+    """Tells where the tunnel is and, unless it is to be ``quiet``, how its connection does."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], *, quiet: bool = False) -> None:
         self._say = say
+        self._quiet = quiet
         self._early: list[tuple[Status, WellheadError | None]] = []
         self._open = False
         self._last = ""
 
     def opened(self, listener: TunnelListener, upstream: UpstreamAddress, complaint: str | None) -> None:
         """The public URLs, then what was heard before they were known."""
+        if self._quiet:
+            self._say("\n".join(listener.public_urls))
+            return
         self._say("\n".join(f"{url} -> {upstream}" for url in listener.public_urls))
         if complaint is not None:
             self._say(f"the upstream does not answer yet ({complaint}); visitors get 502 until it does")
@@ -106,6 +115,8 @@ class StateLines:
             self.changed(status, error)
 
     def changed(self, status: Status, error: WellheadError | None) -> None:
+        if self._quiet:
+            return
         if not self._open:
             self._early.append((status, error))
         elif (line := state_line(status, error)) and line != self._last:

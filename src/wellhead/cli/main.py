@@ -100,15 +100,14 @@ def http(
     url: Url = None,
     api_key: ApiKey = None,
     ca_file: CaFile = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the public URLs and nothing else.")
+    ] = False,
 ) -> None:
     """Put a local HTTP app on a public hostname."""
     from wellhead.cli.http import HttpOptions, run_http
 
-    run_http(
-        HttpOptions(
-            upstream=upstream, name=name, host_header=host_header, url=url, api_key=api_key, ca_file=ca_file
-        )
-    )
+    run_http(HttpOptions(upstream, name, host_header, url, api_key, ca_file, quiet))
 
 
 @app.command()

@@ -47,11 +47,11 @@ def _show(what: str, stream: TextIO, over: threading.Event, quiet_seconds: float
     with contextlib.suppress(OSError, ValueError):  # the terminal went away
         while not over.wait(pause):
             text = f"{frames[number % len(frames)]} {what} ({time.monotonic() - began:.0f} s)"
-            stream.write(f"\r{text}")
+            stream.write(f"{text}\r")  # the cursor waits at the beginning: what comes next takes the line
             stream.flush()
             pause, number, width = _FRAME_SECONDS, number + 1, len(text)
         if number:
-            stream.write(f"\r{' ' * width}\r")
+            stream.write(f"{' ' * width}\r")
             stream.flush()
 
 
