@@ -77,6 +77,30 @@ async def test_who_is_connected_shows_within_a_second_at_rest_too(
     await within_a_second(at_rest, (True, "wellhead-python/0.1.0"))
 
 
+@pytest.mark.parametrize(
+    ("agent", "shown"),
+    [
+        ("", None),
+        ("x" * 5000, "x" * 200),
+        ("a\x1b[2J\n\u202e\0", r"a\x1b[2J\n\u202e\x00"),
+        ("\ud800", r"\ud800"),
+        ("\U0001f600" * 200, "\U0001f600" * 200),
+    ],
+)
+async def test_what_an_agent_says_it_is_is_kept_short_and_harmless(
+    store: Store, api: httpx.AsyncClient, organization: OrganizationId, agent: str, shown: str | None
+) -> None:
+    row, _ = await store.create_tunnel(organization, "my-agent", TlsMode.EDGE)
+    store.directory.session_opened(TunnelId(row.id), "s_1", "192.0.2.7", agent)
+
+    async def at_rest() -> tuple[bool, str | None]:
+        found = await store.tunnel(organization, row.id)
+        return found.currently_connected, found.agent_version
+
+    await within_a_second(at_rest, (True, shown))
+    assert (await api.get(f"/tunnels/{row.id}")).json()["agent_version"] == shown
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])
 async def test_pages_are_the_list_cut(
     store: Store, api: httpx.AsyncClient, organization: OrganizationId, limit: int

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
+import pytest
+
 from wellhead.control.store.presence import PresenceWriter
 from wellhead.errors import Unavailable
 from wellhead.model.records import TunnelId
@@ -13,15 +15,16 @@ A, B = TunnelId("a"), TunnelId("b")
 class Database:
     """Takes writes, after refusing the first few."""
 
-    def __init__(self, refuses: int = 0) -> None:
+    def __init__(self, refuses: int = 0, error: Exception | None = None) -> None:
         self.refuses = refuses
+        self.error = error or Unavailable(503, "locked")
         self.written: list[list[TunnelId]] = []
         self.wrote = asyncio.Event()
 
     async def write(self, changed: Collection[TunnelId]) -> None:
         if self.refuses:
             self.refuses -= 1
-            raise Unavailable(503, "locked")
+            raise self.error
         self.written.append(list(changed))
         self.wrote.set()
 
@@ -61,3 +64,17 @@ async def test_without_changes_nothing_is_written() -> None:
     database = Database()
     await PresenceWriter(database.write).close()
     assert database.written == []
+
+
+async def test_a_bug_in_one_write_does_not_end_the_writing(caplog: pytest.LogCaptureFixture) -> None:
+    database = Database(refuses=1, error=ZeroDivisionError())
+    writer = PresenceWriter(database.write, join_seconds=0, retry_seconds=0)
+    writer.note(A)
+    async with asyncio.timeout(5):
+        while database.refuses:
+            await asyncio.sleep(0)
+        writer.note(B)
+        await database.wrote.wait()
+    await writer.close()
+    assert database.written == [[B]]
+    assert [record.getMessage() for record in caplog.records] == ["presence not written tunnels=1"]

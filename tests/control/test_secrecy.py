@@ -56,6 +56,22 @@ async def test_secrets_in_wrong_places_are_neither_logged_nor_answered(
         await api.post("/tunnels/", json={"tunnel_name": "abc", text: 1}),
         await api.post("/tunnels/", json={"tunnel_name": "abc", "description": [text]}),
         await api.post("/tunnels/", json={"tunnel_name": "abc", "metadata": text}),
+        await api.post("/tunnels/", json={"tunnel_name": "abc"}, headers={"Idempotency-Key": text}),
+        await api.post("/tunnels/", json={"tunnel_name": "other"}, headers={"Idempotency-Key": text}),
+        await api.get("/tunnels/", params={"status": text}),
+        await api.get("/tunnels/", params={"connected": text}),
+        await api.get("/tunnels/", params={"limit": text}),
+        await api.get("/tunnels/", params={"limit": 1, "cursor": text}),
+        await api.get("/audit", params={"cursor": text}),
+        await api.get("/audit", params={"action": text[:60], "target_id": text[:60]}),
+        await api.get(f"/keys/{text}"),
+        await api.delete(f"/keys/{text}"),
+        await api.post("/keys", json={"label": "x", "scopes": [text]}),
+        await api.post("/keys", json={"label": "x", "scopes": [f"tunnel:{text}"]}),
+        await api.post("/keys", json={"label": "x", "scopes": ["admin"], "expires_at": text}),
+        await api.post("/keys", json={"label": "x" * 300 + text, "scopes": ["admin"]}),
+        await api.delete(f"/tunnels/{text}/force"),
+        await api.post(f"/tunnels/{text}/rotate-secret", params={"hard": text}),
     ]
     assert {answer.status_code for answer in answers} >= {401, 404, 405, 415, 422}
     for piece in halves(canary):
@@ -74,7 +90,13 @@ async def test_issued_secrets_are_not_logged_whatever_is_done_with_them(
     _, key = await store.create_key(organization, [access.ADMIN])
     _, other = await store.create_organization("theirs")
     made = await api.post("/tunnels/", json={"tunnel_name": "my-agent"})
-    secret = Secret(made.json()["connect_secret"])
+    path = f"/tunnels/{made.json()['tunnel']['id']}"
+    secret = Secret((await api.post(f"{path}/rotate-secret?hard=true")).json()["connect_secret"])
+    ask = {"json": {"tunnel_name": "other"}, "headers": {"Idempotency-Key": "same"}}
+    more = [(await api.post("/tunnels/", **ask)).json()["connect_secret"] for _ in range(2)]  # type: ignore[arg-type]
+    body = (await api.post("/keys", json={"label": "ci", "scopes": ["admin"]})).json()
+    more += [body["api_key"], made.json()["connect_secret"]]
+    await api.delete(f"/keys/{body['record']['id']}")
     for given in (admin, key, secret):
         await store.directory.admit("my-agent", given, "192.0.2.7", "test")
     with pytest.raises(Exception) as caught:  # whatever is raised
@@ -85,6 +107,7 @@ async def test_issued_secrets_are_not_logged_whatever_is_done_with_them(
     shown = everything.getvalue()
     for error in (caught.value, conflict.value, conflict.value.__cause__):
         shown += f"{error!r} {error}"
-    for issued in (admin, key, other, secret):
+    shown += (await api.get("/audit")).text + (await api.get("/keys")).text
+    for issued in (admin, key, other, secret, *map(Secret, more)):
         for piece in halves(issued):
             assert piece not in shown

@@ -70,4 +70,6 @@ class PresenceWriter:
             for tunnel_id in changed:
                 self.note(tunnel_id)
             return False
+        except Exception as error:  # a bug: what it concerns is lost, what comes later is not
+            _log.error("presence not written", error, tunnels=len(changed))
         return True

@@ -23,6 +23,7 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
+from wellhead.model.text import escape
 
 _log = Log("wellhead.control")
 
@@ -117,7 +118,7 @@ class Snapshot:
             connected=True,
             last_connected_at=self._clock(),
             last_ip=peer,
-            agent=agent[:AGENT_MAX] or None,
+            agent=escape(agent[:AGENT_MAX])[:AGENT_MAX] or None,  # a stranger's text, shown to people
         )
         self._on_presence(tunnel_id)
 
