@@ -218,6 +218,12 @@ async def test_a_key_that_is_missing_or_broken_is_never_sent() -> None:
         assert finding.verdict is Verdict.FAILED and "--api-key" in finding.remedy
 
 
+async def test_a_connect_secret_is_enough_for_an_agent() -> None:
+    with_secret = Server("https://localhost:1", environ={"WELLHEAD_TUNNEL_SECRET": "whs_canary"})
+    finding = await far.check_key(with_secret, None)
+    assert finding.verdict is Verdict.OK and "whs_canary" not in finding.found
+
+
 async def test_a_key_is_not_shown_to_a_server_that_is_not_trusted(ca: LocalAuthority) -> None:
     heard: list[bytes] = []
 
