@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import report
+from bench import control, report
 from bench.ground import ROOT, Ground, Route, program, raise_file_limit, start_upstream
 from bench.idle import CROWDS, kib_per_agent
 from bench.load import answers, rush
@@ -84,6 +84,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         event_opens=5 if quick else 20,
         event_count=10 if quick else 40,
         idle_agents=arguments.idle_agents or (200 if quick else 500),
+        tunnels=1000 if quick else 10_000,
     )
 
 
@@ -106,6 +107,8 @@ def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
     samples = list(run(ground, routes, options, arguments.only, _say))
     if "idle" in arguments.only:
         samples += [_idle(ground, name, options.idle_agents) for name in arguments.targets if name in CROWDS]
+    if "control" in arguments.only and control.TARGET in arguments.targets:
+        samples += control.measure(ground, options, _say)
     return report.Run(machine, options, routes, skipped, samples)
 
 

@@ -195,7 +195,7 @@ class Agent(asyncio.Protocol):
         self._transport.write(_HEADER.pack(len(payload) << 8 | kind, 0) + payload)
 
 
-def _hello(line: str) -> bytes:
+def hello_of(line: str) -> bytes:
     """``line``: a tunnel's name and its secret."""
     tunnel, secret = line.split()
     facts = {
@@ -227,7 +227,7 @@ async def _hold(port: int, context: ssl.SSLContext | None, hellos: list[bytes]) 
         print(f"open {len(agents)}", flush=True)
 
 
-def _context(authority: str) -> ssl.SSLContext:
+def client_context(authority: str) -> ssl.SSLContext:
     """For native agents that trust this file; without one, for peers that are not verified."""
     if authority:
         context = ssl.create_default_context(cafile=authority)
@@ -239,8 +239,8 @@ def _context(authority: str) -> ssl.SSLContext:
 
 
 def _main(port: str, secrets: str = "", authority: str | None = None) -> None:
-    hellos = [_hello(line) for line in Path(secrets).read_text().splitlines()] if secrets else []
-    uvloop.run(_hold(int(port), None if authority is None else _context(authority), hellos))
+    hellos = [hello_of(line) for line in Path(secrets).read_text().splitlines()] if secrets else []
+    uvloop.run(_hold(int(port), None if authority is None else client_context(authority), hellos))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Options:
     event_opens: int
     event_count: int
     idle_agents: int
+    tunnels: int  # of the list of many
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Sample:
     error: str = ""
 
 
-GROUPS = ("requests", "latency", "connections", "bulk", "sse", "memory", "idle")
+GROUPS = ("requests", "latency", "connections", "bulk", "sse", "memory", "idle", "control")
 """What ``--only`` may name. ``memory`` and ``idle`` are measured once, the others in every round."""
 
 

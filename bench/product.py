@@ -34,12 +34,12 @@ class Edge:
         return (self.data / "admin-key").read_text().strip()
 
 
-def start_edge(ground: Ground, name: str) -> Edge:
-    """A fresh edge that accepts."""
+def start_edge(ground: Ground, name: str, settings: str = "") -> Edge:
+    """A fresh edge that accepts; ``settings`` are further lines of its file."""
     home = ground.directory / name
     home.mkdir(0o700)
     config = home / "bench.toml"
-    config.write_text(_CONFIG)
+    config.write_text(_CONFIG + settings)
     data = home / "server"
     # Settings of the user's own server must not reach this one.
     env: dict[str, str | None] = {key: None for key in os.environ if key.startswith("WELLHEAD_")}
@@ -67,10 +67,15 @@ def tls_visitors(ground: Ground) -> Route:
     return Route("wellhead-tls", "TLS", "TLS", LIMITS, door, (edge.process,), (agent,))
 
 
+def start_agent(ground: Ground, name: str, edge: Edge) -> Child:
+    """An agent of this edge for the upstream; it may not be connected yet."""
+    argv = ["-m", "wellhead", "http", str(ground.upstream), "--name", TUNNEL]
+    return ground.python(name, *argv, env=edge.env)
+
+
 def _start_pair(ground: Ground) -> tuple[Edge, Child]:
     edge = start_edge(ground, "wellhead")
-    argv = ["-m", "wellhead", "http", str(ground.upstream), "--name", TUNNEL]
-    agent = ground.python("wellhead-agent", *argv, env=edge.env)
+    agent = start_agent(ground, "wellhead-agent", edge)
     deadline = time.monotonic() + 20
     while not answers(Door(edge.http)):
         agent.check(deadline)

@@ -106,6 +106,7 @@ def as_markdown(run: Run) -> str:
         ("Server-sent events, µs", _events(run)),
         ("Memory, MiB", _memory(run)),
         ("Idle agents, growth of the server's PSS", _idle(run)),
+        (f"Control plane, {run.options.tunnels:,} tunnels, alone and beside visitors", _control(run)),
     ]
     text = [_preamble(run)]
     text += [f"### {title}\n\n{table}" if title else table for title, table in sections if table]
@@ -276,6 +277,39 @@ def _idle(run: Run) -> str:
     return _table("target | idle agents | KiB each", rows)
 
 
+def _control(run: Run) -> str:
+    def values(cell: str, figure: str) -> Iterable[float]:
+        return run.values(PRODUCT, f"control {cell}", figure).values()
+
+    rows = [
+        [
+            cell,
+            _spread(values(cell, "rate"), digits=1),
+            _middle(values(cell, "p50"), 1),
+            _middle(values(cell, "p99"), 1),
+            _middle(values(cell, "edge_cpu"), 2),
+            _middle(values(cell, "beside"), 1),
+            _middle(values(cell, "quiet_p99")),
+            _middle(values(cell, "busy_p99")),
+            _middle(_slowdowns(run, cell), 2),
+            _middle(values(cell, "full_p99")),
+            f"{sum(values(cell, 'failed')):.0f}",
+        ]
+        for cell in run.cells("control")
+        if list(values(cell, "rate"))
+    ]
+    calls = "calls | per second | p50 ms | p99 ms | server CPU ms each | per second beside visitors"
+    visitors = "visitors' p99 µs, quiet | beside calls at half speed | ratio | beside calls at full speed"
+    return _table(f"{calls} | {visitors} | failed", rows)
+
+
+def _slowdowns(run: Run, cell: str) -> list[float]:
+    """Visitors' p99 beside the calls over their p99 alone, round by round."""
+    quiet = run.values(PRODUCT, f"control {cell}", "quiet_p99")
+    busy = run.values(PRODUCT, f"control {cell}", "busy_p99")
+    return [busy[number] / quiet[number] for number in busy if quiet.get(number)]
+
+
 def _goals(run: Run) -> str:
     """The bounds the product is held to."""
     if not any(sample.target == PRODUCT for sample in run.samples):
@@ -306,4 +340,6 @@ def _goals(run: Run) -> str:
     goal(f"added p50 at one connection, x {CHAIN}", shares, 4, at_least=False)
     idle = [s.figures["kib"] for s in run.samples if s.target == PRODUCT and s.group == "idle" and s.figures]
     goal("KiB per idle agent over TLS", idle, 45, at_least=False)
+    for cell in run.cells("control"):
+        goal(f"visitors' p99 beside {cell} at half speed, x quiet", _slowdowns(run, cell), 2, at_least=False)
     return _table("goal | bound | measured | met", rows)
