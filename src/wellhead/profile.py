@@ -189,7 +189,8 @@ class Profile:
         url = url or os.environ.get("WELLHEAD_URL")
         if not (chosen := url or self.url):
             raise SettingsError(
-                "no server is known: start one here with `wellhead up`, or give --url or WELLHEAD_URL"
+                "no server is known: start one here with `wellhead up`, take one elsewhere with"
+                " `wellhead login`, or give --url or WELLHEAD_URL"
             )
         chosen = base_url(chosen)
         ours = self.access_to(chosen)
@@ -201,7 +202,10 @@ class Profile:
             api_key = api_key if api_key is not None else ours.key()
             ca_file = ca_file if ca_file is not None else ours.ca_file
         if api_key is None:
-            raise SettingsError(f"no API key is known for {chosen}: give --api-key or WELLHEAD_API_KEY")
+            raise SettingsError(
+                f"no API key is known for {chosen}: give --api-key or WELLHEAD_API_KEY, or keep one with"
+                f" `wellhead login {chosen}`"
+            )
         return Connection(chosen, api_key, ca_file)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -77,9 +78,11 @@ class Failing:
     def __init__(self, failures: int) -> None:
         self.failures = failures
         self.methods: list[str] = []
+        self.keys: list[str | None] = []  # idempotency keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.methods.append(scope["method"])
+        self.keys.append(Headers(scope=scope).get("idempotency-key"))
         failed = len(self.methods) <= self.failures
         answer = JSONResponse({"detail": "busy"}, 503, {"Retry-After": "0"})
         await (answer if failed else JSONResponse({"tunnels": []}))(scope, receive, send)
@@ -115,7 +118,29 @@ async def test_a_create_is_sent_once() -> None:
     async with served(server) as port, AsyncClient(f"http://localhost:{port}", KEY) as client:
         with pytest.raises(Unavailable):
             await client.tunnels.create("my-agent")
-    assert server.methods == ["POST"]
+    assert (server.methods, server.keys) == (["POST"], [None])
+
+
+async def test_a_create_with_an_idempotency_key_is_repeated_under_the_same_one() -> None:
+    server = Failing(1000)
+    async with served(server) as port, AsyncClient(f"http://localhost:{port}", KEY) as client:
+        with pytest.raises(Unavailable):
+            await client.tunnels.create("my-agent", idempotency_key="once")
+    assert server.keys == ["once"] * MAX_ATTEMPTS
+
+
+async def test_what_would_happen_twice_is_sent_once() -> None:
+    server = Failing(1000)
+    async with served(server) as port, AsyncClient(f"http://localhost:{port}", KEY) as client:
+        for attempt in (
+            client.tunnels.restore("x"),
+            client.tunnels.force_delete("x"),
+            client.tunnels.rotate_secret("x"),
+            client.keys.create("x", scopes=["admin"]),
+        ):
+            with pytest.raises(Unavailable):
+                await attempt
+    assert server.methods == ["POST", "DELETE", "POST", "POST"]
 
 
 def test_a_client_waits_as_long_as_it_is_told() -> None:

@@ -77,7 +77,8 @@ def page_of_tunnels(
     """As ``list``, at most ``limit`` (1 to 1000) at a time; ``cursor`` is ``next_cursor`` of the page before.
 
     Raises:
-        Invalid: no such limit, or not a cursor.
+        Invalid: no such limit.
+        NotFound: the cursor is no place in this list.
     """
     query = _place(limit, cursor) | _filters(status, tls_mode, connected)
     return Call("GET", "/tunnels/", _read_page, query=query, repeatable=True)
@@ -236,7 +237,8 @@ def list_audit(
 
     Raises:
         Forbidden: the key's scope is not admin.
-        Invalid: no such limit, or not a cursor.
+        Invalid: no such limit.
+        NotFound: the cursor is no place in this list.
     """
     query = _place(limit, cursor)
     query |= {k: v for k, v in {"action": action, "target_id": target_id}.items() if v is not None}
