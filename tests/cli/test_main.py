@@ -67,21 +67,3 @@ def test_a_closed_stdout_is_no_error(tmp_path: Path) -> None:
     command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "wellhead", "up", "--check"]
     ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("wellhead tun", {"tunnels"}),
-        ("wellhead tunnels re", {"restore"}),
-        ("wellhead tunnels list --st", {"--status"}),
-        ("wellhead keys ", {"create", "list", "revoke"}),
-    ],
-)
-def test_a_shell_completes_commands_and_options(line: str, offered: set[str]) -> None:
-    asked = {"_WELLHEAD_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-    program = Path(sys.executable).with_name("wellhead")
-    ended = subprocess.run(
-        [program], env=os.environ | asked, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (ended.returncode, set(ended.stdout.split())) == (0, offered), ended.stderr

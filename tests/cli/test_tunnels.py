@@ -180,3 +180,14 @@ def test_a_server_is_given_by_options(
     made = typed("tunnels", "create", "from-afar", *options)
     assert "from-afar" in typed("tunnels", "list", *options, "--quiet").splitlines() and secret_in(made)
     assert not list(tmp_path.iterdir()), "nothing is kept of a server that was given by options"
+
+
+@pytest.mark.parametrize("verb", [["tunnels", "list"], ["keys", "list"], ["login"]])
+def test_a_key_is_in_no_message_and_no_traceback(
+    server: Client, typed: Type, verb: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = access.mint(access.API_KEY).reveal()
+    monkeypatch.setenv("WELLHEAD_DEBUG", "1")
+    for more, code in (([], ExitCode.REFUSED), (["--ca-file", "/nowhere.pem"], ExitCode.SETTINGS)):
+        text = typed(*verb, "--api-key", key, *more, code=code)
+        assert "Traceback" in text and key not in text and key[3:20] not in text

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wellhead.cli.completion import known_servers
 from wellhead.cli.consent import ask_first
 from wellhead.cli.options import Json, Quiet, Yes
 from wellhead.cli.output import tell
@@ -22,7 +23,12 @@ app = typer.Typer(
     help="Look at the servers that are known, and choose one.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Server = Annotated[str, typer.Argument(metavar="URL", help="A server that is known.", show_default=False)]
+Server = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL", help="A server that is known.", show_default=False, autocompletion=known_servers
+    ),
+]
 
 
 @app.command("show")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wellhead.cli.asking import Ask, asks, tunnel_of
+from wellhead.cli.completion import tunnel_names
 from wellhead.cli.consent import ask_first
 from wellhead.cli.options import Yes
 from wellhead.cli.output import tell
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make, look at and remove tunnels.", no_args_is_help=True, rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="NAME|ID", help="The tunnel.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME|ID", help="The tunnel.", show_default=False, autocompletion=tunnel_names),
+]
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="A note for people; '' for none.")]
 Metadata = Annotated[
     str | None,

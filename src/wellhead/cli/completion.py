@@ -1,0 +1,30 @@
+"""What Tab offers where a name is expected. A shell is never kept waiting and never shown an error."""
+
+from __future__ import annotations
+
+from wellhead.errors import WellheadError
+
+
+def tunnel_names(incomplete: str) -> list[str]:
+    """Names of tunnels at the chosen server."""
+    from wellhead.client import Client, Timeouts
+    from wellhead.profile import Profile
+
+    quick = Timeouts(connect_seconds=0.5, reply_seconds=1.0, retry_seconds=0)
+    try:
+        server = Profile.load().resolve()
+        with Client(server.url, server.api_key, ca_file=server.ca_file, timeouts=quick) as client:
+            tunnels = client.tunnels.list()
+    except WellheadError:
+        return []
+    return [tunnel.tunnel_name for tunnel in tunnels if tunnel.tunnel_name.startswith(incomplete)]
+
+
+def known_servers(incomplete: str) -> list[str]:
+    """Base URLs in the profile."""
+    from wellhead.profile import Profile
+
+    try:
+        return [url for url in Profile.load().known() if url.startswith(incomplete)]
+    except WellheadError:
+        return []
