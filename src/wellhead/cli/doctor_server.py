@@ -37,6 +37,7 @@ SKEW_LIMIT_SECONDS = 3600.0  # beyond it a certificate that was just made is not
 
 # OpenSSL's x509_vfy.h
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
+KEY_REMEDY = "give --api-key or WELLHEAD_API_KEY; a server keeps its first key in {data-dir}/admin-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,7 @@ async def check_carrier(server: Server) -> Finding:
 async def check_key(server: Server, key: Secret | None) -> Finding:
     """Whether the server knows the key; sent over verified TLS, or within this machine, only."""
     check = "key"
-    remedy = "give --api-key or WELLHEAD_API_KEY; a server keeps its first key in {data-dir}/admin-key"
+    remedy = KEY_REMEDY
     if key is None and server.environ.get("WELLHEAD_TUNNEL_SECRET"):
         found = f"no API key is known for {server.url}; the connect secret that is set is enough for an agent"
         return ok(check, found)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wellhead.cli.options import ApiKey, CaFile, Url, Yes
+from wellhead.cli.options import ApiKey, CaFile, Json, Url, Yes
 
 service = typer.Typer(help="Have systemd keep a server or tunnels running.", no_args_is_help=True)
 
@@ -42,7 +42,7 @@ def doctor(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The TOML file of settings of `wellhead up`.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what is wrong here or on the way to the server, and what to do about it."""
     from wellhead.cli.doctor import DoctorOptions, run_doctor

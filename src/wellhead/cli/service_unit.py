@@ -50,7 +50,6 @@ def unit(service: Service) -> str:
         "# Written by `wellhead service install`; `wellhead service remove` takes it away.",
         "[Unit]",
         f"Description={_DESCRIPTIONS[service.program]}",
-        "Documentation=man:systemd.service(5)",
     ]
     if system:
         lines += ["Wants=network-online.target", "After=network-online.target"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from wellhead.profile import Profile
 from wellhead.settings import home
 
 COMMAND_SECONDS = 120.0
+MACHINE: ContextVar[Machine | None] = ContextVar("machine", default=None)
+"""In place of this one: the reference page tells of one that is made up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def run_trust(options: TrustOptions, machine: Machine | None = None) -> None:
         SettingsError: there is no CA file, or it is none.
         LocalStateError: a command failed; what was done before it stays done.
     """
-    machine = machine or Machine()
+    machine = machine or MACHINE.get() or Machine()
     authority = read_authority(options.ca_file or _known_file())
     tell(f"authority    {authority.subject}")
     tell(f"             {authority.file}, SHA-256 {authority.mark}…")

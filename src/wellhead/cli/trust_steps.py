@@ -58,13 +58,19 @@ def read_authority(path: Path) -> Authority:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where things are. ``root``: whether commands that change the system may be run by us."""
+    """Where things are. ``root``: whether commands that change the system may be run by us.
+
+    ``programs``: those that it has; None: those that can be found.
+    """
 
     home: Path = field(default_factory=Path.home)
     anchors: Path = Path("/usr/local/share/ca-certificates")
     root: bool = field(default_factory=lambda: os.geteuid() == 0)
+    programs: frozenset[str] | None = None
 
     def has(self, program: str) -> bool:
+        if self.programs is not None:
+            return program in self.programs
         return shutil.which(program, path=search_path()) is not None
 
     def succeeds(self, *command: str) -> bool:
