@@ -192,7 +192,7 @@ def _printed(line: str) -> str:
         doctor.EXAMINER.reset(examiner)
         trust.MACHINE.reset(machine)
         sys.stdin = stdin
-    assert code in (0, 1), line
+    assert code == (1 if line == "wellhead doctor" else 0), line  # it found something
     return out.getvalue()
 
 
