@@ -17,7 +17,7 @@ from tests.control.conftest import PUBLIC, Clock
 from wellhead.control.app import build
 from wellhead.control.limits import CALLERS_MAX, Rate
 from wellhead.control.store import Store
-from wellhead.control.store.store import IDEMPOTENCY_KEPT
+from wellhead.control.store.rows import IDEMPOTENCY_KEPT
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret
 from wellhead.model.records import OrganizationId, TlsMode, TunnelId

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.control.conftest import Clock
 from wellhead.control.store import Store
 from wellhead.control.store.duty import SIGHTING_SECONDS, Duty, Sightings
-from wellhead.control.store.store import Filter
+from wellhead.control.store.rows import Filter
 from wellhead.errors import ApiError, NotFound, SecretRejected, Unavailable
 from wellhead.model.access import Secret
 from wellhead.model.records import RESTORE_GRACE, OrganizationId, TlsMode, TunnelId, TunnelStatus

@@ -20,10 +20,12 @@ class Database:
         self.error = error or Unavailable(503, "locked")
         self.written: list[list[TunnelId]] = []
         self.wrote = asyncio.Event()
+        self.refused = asyncio.Event()
 
     async def write(self, changed: Collection[TunnelId]) -> None:
         if self.refuses:
             self.refuses -= 1
+            self.refused.set()
             raise self.error
         self.written.append(list(changed))
         self.wrote.set()
@@ -71,8 +73,7 @@ async def test_a_bug_in_one_write_does_not_end_the_writing(caplog: pytest.LogCap
     writer = PresenceWriter(database.write, join_seconds=0, retry_seconds=0)
     writer.note(A)
     async with asyncio.timeout(5):
-        while database.refuses:
-            await asyncio.sleep(0)
+        await database.refused.wait()
         writer.note(B)
         await database.wrote.wait()
     await writer.close()

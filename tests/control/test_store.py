@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wellhead.control.store import Store
-from wellhead.control.store.store import Filter
+from wellhead.control.store.rows import Filter
 from wellhead.errors import Conflict, NotFound, SecretRejected
 from wellhead.model import access
 from wellhead.model.access import ADMIN, Scope, ScopeKind, Secret

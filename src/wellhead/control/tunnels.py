@@ -16,8 +16,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from wellhead.control import paging
 from wellhead.control.access import By, Key, need_admin, need_tunnel
 from wellhead.control.docs import links
+from wellhead.control.store.rows import Filter, Once
 from wellhead.control.store.snapshot import Presence
-from wellhead.control.store.store import BATCH, UNCHANGED, Filter, Once, Store
+from wellhead.control.store.store import BATCH, UNCHANGED, Store
 from wellhead.control.store.tables import TunnelRow
 from wellhead.errors import Conflict, InputError, Invalid
 from wellhead.model import access

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from wellhead.control.store import audit
-from wellhead.control.store.audit import Audit, Target, Trespasses
+from wellhead.control.store import audit, rows
+from wellhead.control.store.audit import Audit, Trespasses
 from wellhead.control.store.database import Database
 from wellhead.control.store.duty import Duty, Sightings
 from wellhead.control.store.keys import Keys
 from wellhead.control.store.presence import PresenceWriter
+from wellhead.control.store.rows import IDEMPOTENCY_KEPT, Filter, Once
 from wellhead.control.store.snapshot import Presence, Snapshot, utc_now
 from wellhead.control.store.tables import IdempotencyRow, TunnelRow
-from wellhead.errors import Conflict, NotFound
+from wellhead.errors import Conflict
 from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Scope, Secret
@@ -38,11 +36,9 @@ from wellhead.model.records import (
     TunnelId,
     TunnelStatus,
     TunnelView,
-    may_become,
 )
 from wellhead.model.text import shown
 
-IDEMPOTENCY_KEPT = timedelta(hours=24)
 BATCH = 100  # rows made of a query at a time, so that a long list does not hold up the loop
 
 _log = Log("wellhead.control")
@@ -53,31 +49,6 @@ class Unchanged:
 
 
 UNCHANGED = Unchanged()
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which tunnels of an organization; None does not choose."""
-
-    ids: Collection[str] | None = None
-    name: str | None = None
-    status: TunnelStatus | None = None
-    tls_mode: TlsMode | None = None
-    connected: bool | None = None
-    after: tuple[datetime, str] | None = None  # creation time and id: a place in the order
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """A create that is asked for under an idempotency key, and what is asked."""
-
-    key_digest: bytes
-    request_digest: bytes
-
-    @classmethod
-    def of(cls, key: str, request: Mapping[str, object]) -> Once:
-        body = json.dumps(request, sort_keys=True).encode()
-        return cls(hashlib.sha256(key.encode()).digest(), hashlib.sha256(body).digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +139,7 @@ class Store:
         self, organization_id: OrganizationId, chosen: Filter | None = None, limit: int | None = None
     ) -> AsyncGenerator[TunnelRow, None]:
         """``tunnels`` in batches of one consistent view: between two of them others have their turn."""
-        query = _chosen(organization_id, chosen or Filter()).order_by(TunnelRow.created_at, TunnelRow.id)
+        query = rows.chosen(organization_id, chosen or Filter()).order_by(TunnelRow.created_at, TunnelRow.id)
         async with self._database.reading() as session:
             found = await session.stream_scalars(
                 (query if limit is None else query.limit(limit)).execution_options(yield_per=BATCH)
@@ -183,7 +154,7 @@ class Store:
             NotFound: none of that id in this organization.
         """
         async with self._database.reading() as session:
-            return await _one(session, organization_id, tunnel_id)
+            return await rows.one(session, organization_id, tunnel_id)
 
     async def create_tunnel(
         self,
@@ -240,54 +211,32 @@ class Store:
         replayed = False
         try:
             async with self._database.writing() as session:
-                known = await self._known(session, organization_id, once, now)
+                known = await rows.known(session, organization_id, once, now)
                 if known is not None:
-                    row, replayed = await self._replay(session, known, secret, now, by), True
+                    row, replayed = await session.get_one(TunnelRow, known.tunnel_id), True
+                    used = self.directory.presence(TunnelId(row.id)).last_connected_at is not None
+                    rows.replay(session, row, known, used, secret, now, by)
                 else:
                     session.add(row)
                     await session.flush()
+                    target = rows.target(row)
                     audit.note(
-                        session, organization_id, now, by, "tunnel.create", _target(row), None, _facts(row)
+                        session,
+                        organization_id,
+                        now,
+                        by,
+                        "tunnel.create",
+                        target,
+                        None,
+                        rows.facts(row),
                     )
                     if once is not None:
-                        session.add(_idempotency(row, once))
+                        session.add(rows.idempotency(row, once))
         except IntegrityError as error:
             raise Conflict(409, f"tunnel name {shown(name)} is taken") from error
         self._put_tunnel(row)
         _log.info("tunnel created", tunnel=row.id, name=name, replayed=replayed)
         return Created(row, secret, replayed)
-
-    async def _known(
-        self, session: AsyncSession, organization_id: OrganizationId, once: Once | None, now: datetime
-    ) -> IdempotencyRow | None:
-        if once is None:
-            return None
-        known = await session.get(IdempotencyRow, (organization_id, once.key_digest))
-        if known is None:
-            return None
-        if now - known.created_at >= IDEMPOTENCY_KEPT:
-            await session.delete(known)
-            await session.flush()
-            return None
-        if known.request_digest != once.request_digest:
-            raise Conflict(409, "this Idempotency-Key was used for another request")
-        return known
-
-    async def _replay(
-        self, session: AsyncSession, known: IdempotencyRow, secret: Secret, now: datetime, by: Actor
-    ) -> TunnelRow:
-        row = await session.get_one(TunnelRow, known.tunnel_id)
-        used = self.directory.presence(TunnelId(row.id)).last_connected_at is not None
-        if row.status is TunnelStatus.DELETED or used or row.secret_digest != known.secret_digest:
-            raise Conflict(
-                409,
-                f"this Idempotency-Key made tunnel {row.id}, which is {row.status.value} and whose secret"
-                " is in use or was replaced: rotate it if you have not got it",
-            )
-        row.secret_digest = known.secret_digest = access.digest(secret)
-        row.updated_at = now
-        audit.note(session, row.organization_id, now, by, "tunnel.create_repeated", _target(row))
-        return row
 
     async def update_tunnel(
         self,
@@ -304,7 +253,7 @@ class Store:
         """
         now = self.clock()
         async with self._database.writing() as session:
-            row = await _one(session, organization_id, tunnel_id)
+            row = await rows.one(session, organization_id, tunnel_id)
             before: dict[str, object] = {}
             after: dict[str, object] = {}
             if not isinstance(description, Unchanged):
@@ -314,7 +263,7 @@ class Store:
                 before["metadata"], after["metadata"] = row.metadata_, metadata
                 row.metadata_ = metadata
             row.updated_at = now
-            audit.note(session, organization_id, now, by, "tunnel.update", _target(row), before, after)
+            audit.note(session, organization_id, now, by, "tunnel.update", rows.target(row), before, after)
         return row
 
     async def rotate_secret(
@@ -327,10 +276,18 @@ class Store:
         """
         secret, now = access.mint(access.CONNECT_SECRET), self.clock()
         async with self._database.writing() as session:
-            row = await _one(session, organization_id, tunnel_id)
+            row = await rows.one(session, organization_id, tunnel_id)
             row.secret_digest, row.updated_at = access.digest(secret), now
+            target = rows.target(row)
             audit.note(
-                session, organization_id, now, by, "tunnel.rotate_secret", _target(row), None, {"hard": hard}
+                session,
+                organization_id,
+                now,
+                by,
+                "tunnel.rotate_secret",
+                target,
+                None,
+                {"hard": hard},
             )
         self._put_tunnel(row)
         if hard:
@@ -348,13 +305,13 @@ class Store:
         """
         now = self.clock()
         async with self._database.writing() as session:
-            row = await _one(session, organization_id, tunnel_id)
+            row = await rows.one(session, organization_id, tunnel_id)
             if row.status is TunnelStatus.PENDING_REMOVAL:
                 return row
             before = row.status
-            _change(row, TunnelStatus.PENDING_REMOVAL, now)
+            rows.change(row, TunnelStatus.PENDING_REMOVAL, now)
             row.restore_deadline_at = now + RESTORE_GRACE
-            _note_status(session, row, before, by, "tunnel.delete")
+            rows.note_status(session, row, before, by, "tunnel.delete")
         self._put_tunnel(row)
         _log.info("tunnel pending removal", tunnel=row.id, name=row.name)
         return row
@@ -370,14 +327,14 @@ class Store:
         """
         now = self.clock()
         async with self._database.writing() as session:
-            row = await _one(session, organization_id, tunnel_id)
+            row = await rows.one(session, organization_id, tunnel_id)
             before = row.status
-            if before is TunnelStatus.PENDING_REMOVAL and _is_over(row, now):
+            if before is TunnelStatus.PENDING_REMOVAL and rows.is_over(row, now):
                 raise Conflict(409, f"tunnel {row.name} could be restored until {row.restore_deadline_at}")
             to = TunnelStatus.ACTIVE if row.tls_mode is TlsMode.EDGE else TunnelStatus.AWAITING_CERT
-            _change(row, to, now)
+            rows.change(row, to, now)
             row.restore_deadline_at = None
-            _note_status(session, row, before, by, "tunnel.restore")
+            rows.note_status(session, row, before, by, "tunnel.restore")
         self._put_tunnel(row)
         _log.info("tunnel restored", tunnel=row.id, name=row.name)
         return row
@@ -392,8 +349,8 @@ class Store:
             Conflict: it is not pending removal.
         """
         async with self._database.writing() as session:
-            row = await _one(session, organization_id, tunnel_id)
-            _finish(session, row, self.clock(), by, "tunnel.force_delete")
+            row = await rows.one(session, organization_id, tunnel_id)
+            rows.finish(session, row, self.clock(), by, "tunnel.force_delete")
         self.directory.drop_tunnel(TunnelId(row.id))
         _log.info("tunnel deleted", tunnel=row.id, name=row.name)
         return row
@@ -412,9 +369,9 @@ class Store:
         for tunnel_id in self._sightings.over(seen, now):
             async with self._database.writing() as session:
                 row = await session.get_one(TunnelRow, tunnel_id)
-                if row.status is not TunnelStatus.PENDING_REMOVAL or not _is_over(row, self.clock()):
+                if row.status is not TunnelStatus.PENDING_REMOVAL or not rows.is_over(row, self.clock()):
                     continue
-                _finish(session, row, self.clock(), SERVER, "tunnel.release")
+                rows.finish(session, row, self.clock(), SERVER, "tunnel.release")
             self.directory.drop_tunnel(TunnelId(row.id))
             _log.info("tunnel released", tunnel=row.id, name=row.name)
         await self._forget_idempotency()
@@ -473,87 +430,3 @@ class Store:
             row.agent_version,
         )
         self.directory.put_tunnel(view, row.secret_digest, presence)
-
-
-def _tunnels_of(organization_id: OrganizationId) -> Select[TunnelRow]:
-    return select(TunnelRow).where(
-        TunnelRow.organization_id == organization_id, TunnelRow.status != TunnelStatus.DELETED
-    )
-
-
-def _chosen(organization_id: OrganizationId, chosen: Filter) -> Select[TunnelRow]:
-    query = _tunnels_of(organization_id)
-    if chosen.ids is not None:
-        query = query.where(TunnelRow.id.in_(chosen.ids))
-    if chosen.name is not None:
-        query = query.where(TunnelRow.name == chosen.name)
-    if chosen.status is not None:
-        query = query.where(TunnelRow.status == chosen.status)
-    if chosen.tls_mode is not None:
-        query = query.where(TunnelRow.tls_mode == chosen.tls_mode)
-    if chosen.connected is not None:
-        query = query.where(TunnelRow.currently_connected == chosen.connected)
-    if chosen.after is not None:
-        at, tunnel_id = chosen.after
-        query = query.where(
-            (TunnelRow.created_at > at) | ((TunnelRow.created_at == at) & (TunnelRow.id > tunnel_id))
-        )
-    return query
-
-
-async def _one(session: AsyncSession, organization_id: OrganizationId, tunnel_id: str) -> TunnelRow:
-    row = await session.scalar(_tunnels_of(organization_id).where(TunnelRow.id == tunnel_id))
-    if row is None:
-        raise NotFound(404, "no such tunnel")
-    return row
-
-
-def _change(row: TunnelRow, to: TunnelStatus, now: datetime) -> None:
-    if not may_become(row.status, to):
-        raise Conflict(409, f"tunnel {row.name} is {row.status.value}, it cannot become {to.value}")
-    row.status, row.updated_at = to, now
-
-
-def _is_over(row: TunnelRow, now: datetime) -> bool:
-    return row.restore_deadline_at is not None and now >= row.restore_deadline_at
-
-
-def _finish(session: AsyncSession, row: TunnelRow, now: datetime, by: Actor, action: str) -> None:
-    before = row.status
-    _change(row, TunnelStatus.DELETED, now)
-    # What the owner wrote and what let agents in end with it; the row stays, its id is never used again.
-    row.description, row.metadata_, row.secret_digest = None, {}, bytes(32)
-    row.restore_deadline_at = None
-    _note_status(session, row, before, by, action)
-
-
-def _target(row: TunnelRow) -> Target:
-    return Target(row.id, row.name)
-
-
-def _facts(row: TunnelRow) -> dict[str, object]:
-    return {
-        "tunnel_name": row.name,
-        "tls_mode": row.tls_mode.value,
-        "status": row.status.value,
-        "description": row.description,
-        "metadata": row.metadata_,
-    }
-
-
-def _note_status(session: AsyncSession, row: TunnelRow, before: TunnelStatus, by: Actor, action: str) -> None:
-    audit.note(
-        session, row.organization_id, row.updated_at, by, action, _target(row),
-        {"status": before.value}, {"status": row.status.value},
-    )  # fmt: skip
-
-
-def _idempotency(row: TunnelRow, once: Once) -> IdempotencyRow:
-    return IdempotencyRow(
-        organization_id=row.organization_id,
-        key_digest=once.key_digest,
-        request_digest=once.request_digest,
-        tunnel_id=row.id,
-        secret_digest=row.secret_digest,
-        created_at=row.created_at,
-    )

@@ -1,0 +1,178 @@
+"""Tunnels' rows: which are asked for, what may become of them, and what the audit is told of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from wellhead.control.store import audit
+from wellhead.control.store.audit import Target
+from wellhead.control.store.tables import IdempotencyRow, TunnelRow
+from wellhead.errors import Conflict, NotFound
+from wellhead.model import access
+from wellhead.model.access import Secret
+from wellhead.model.records import Actor, OrganizationId, TlsMode, TunnelStatus, may_become
+
+IDEMPOTENCY_KEPT = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tunnels of an organization; None does not choose."""
+
+    ids: Collection[str] | None = None
+    name: str | None = None
+    status: TunnelStatus | None = None
+    tls_mode: TlsMode | None = None
+    connected: bool | None = None
+    after: tuple[datetime, str] | None = None  # creation time and id: a place in the order
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A create that is asked for under an idempotency key, and what is asked."""
+
+    key_digest: bytes
+    request_digest: bytes
+
+    @classmethod
+    def of(cls, key: str, request: Mapping[str, object]) -> Once:
+        body = json.dumps(request, sort_keys=True).encode()
+        return cls(hashlib.sha256(key.encode()).digest(), hashlib.sha256(body).digest())
+
+
+def _tunnels_of(organization_id: OrganizationId) -> Select[TunnelRow]:
+    return select(TunnelRow).where(
+        TunnelRow.organization_id == organization_id, TunnelRow.status != TunnelStatus.DELETED
+    )
+
+
+def chosen(organization_id: OrganizationId, chosen: Filter) -> Select[TunnelRow]:
+    query = _tunnels_of(organization_id)
+    if chosen.ids is not None:
+        query = query.where(TunnelRow.id.in_(chosen.ids))
+    if chosen.name is not None:
+        query = query.where(TunnelRow.name == chosen.name)
+    if chosen.status is not None:
+        query = query.where(TunnelRow.status == chosen.status)
+    if chosen.tls_mode is not None:
+        query = query.where(TunnelRow.tls_mode == chosen.tls_mode)
+    if chosen.connected is not None:
+        query = query.where(TunnelRow.currently_connected == chosen.connected)
+    if chosen.after is not None:
+        at, tunnel_id = chosen.after
+        query = query.where(
+            (TunnelRow.created_at > at) | ((TunnelRow.created_at == at) & (TunnelRow.id > tunnel_id))
+        )
+    return query
+
+
+async def one(session: AsyncSession, organization_id: OrganizationId, tunnel_id: str) -> TunnelRow:
+    row = await session.scalar(_tunnels_of(organization_id).where(TunnelRow.id == tunnel_id))
+    if row is None:
+        raise NotFound(404, "no such tunnel")
+    return row
+
+
+def change(row: TunnelRow, to: TunnelStatus, now: datetime) -> None:
+    if not may_become(row.status, to):
+        raise Conflict(409, f"tunnel {row.name} is {row.status.value}, it cannot become {to.value}")
+    row.status, row.updated_at = to, now
+
+
+def is_over(row: TunnelRow, now: datetime) -> bool:
+    return row.restore_deadline_at is not None and now >= row.restore_deadline_at
+
+
+def finish(session: AsyncSession, row: TunnelRow, now: datetime, by: Actor, action: str) -> None:
+    before = row.status
+    change(row, TunnelStatus.DELETED, now)
+    # What the owner wrote and what let agents in end with it; the row stays, its id is never used again.
+    row.description, row.metadata_, row.secret_digest = None, {}, bytes(32)
+    row.restore_deadline_at = None
+    note_status(session, row, before, by, action)
+
+
+def target(row: TunnelRow) -> Target:
+    return Target(row.id, row.name)
+
+
+def facts(row: TunnelRow) -> dict[str, object]:
+    return {
+        "tunnel_name": row.name,
+        "tls_mode": row.tls_mode.value,
+        "status": row.status.value,
+        "description": row.description,
+        "metadata": row.metadata_,
+    }
+
+
+def note_status(session: AsyncSession, row: TunnelRow, before: TunnelStatus, by: Actor, action: str) -> None:
+    audit.note(
+        session, row.organization_id, row.updated_at, by, action, target(row),
+        {"status": before.value}, {"status": row.status.value},
+    )  # fmt: skip
+
+
+def idempotency(row: TunnelRow, once: Once) -> IdempotencyRow:
+    return IdempotencyRow(
+        organization_id=row.organization_id,
+        key_digest=once.key_digest,
+        request_digest=once.request_digest,
+        tunnel_id=row.id,
+        secret_digest=row.secret_digest,
+        created_at=row.created_at,
+    )
+
+
+async def known(
+    session: AsyncSession, organization_id: OrganizationId, once: Once | None, now: datetime
+) -> IdempotencyRow | None:
+    """What came of this request before, if it is a repeat.
+
+    Raises:
+        Conflict: the idempotency key was used for another request.
+    """
+    if once is None:
+        return None
+    found = await session.get(IdempotencyRow, (organization_id, once.key_digest))
+    if found is None:
+        return None
+    if now - found.created_at >= IDEMPOTENCY_KEPT:
+        await session.delete(found)
+        await session.flush()
+        return None
+    if found.request_digest != once.request_digest:
+        raise Conflict(409, "this Idempotency-Key was used for another request")
+    return found
+
+
+def replay(
+    session: AsyncSession,
+    row: TunnelRow,
+    made: IdempotencyRow,
+    used: bool,
+    secret: Secret,
+    now: datetime,
+    by: Actor,
+) -> None:
+    """Give the tunnel of an earlier create a fresh secret. ``used``: an agent has connected.
+
+    Raises:
+        Conflict: the first answer's secret is in use, or was replaced otherwise.
+    """
+    if row.status is TunnelStatus.DELETED or used or row.secret_digest != made.secret_digest:
+        raise Conflict(
+            409,
+            f"this Idempotency-Key made tunnel {row.id}, which is {row.status.value} and whose secret"
+            " is in use or was replaced: rotate it if you have not got it",
+        )
+    row.secret_digest = made.secret_digest = access.digest(secret)
+    row.updated_at = now
+    audit.note(session, row.organization_id, now, by, "tunnel.create_repeated", target(row))
