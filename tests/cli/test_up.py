@@ -12,6 +12,8 @@ import pytest
 from tests.kit.programs import Edge, run
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.main import run as run_here
+from wellhead.model.access import Secret
+from wellhead.profile import Access, Profile
 
 FREE = ("--https", "127.0.0.1:0", "--http", "off")
 
@@ -152,15 +154,19 @@ def test_one_data_directory_is_for_one_server(tmp_path: Path) -> None:
     assert ended.returncode == ExitCode.SETTINGS and "in use" in ended.stderr
 
 
-def test_a_profile_written_by_hand_is_left_alone(tmp_path: Path) -> None:
+def test_a_server_that_the_user_chose_stays_chosen_and_this_one_is_known(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    profile = home / "profile.toml"
-    profile.write_text('url = "https://tunnels.example.com"\napi_key = "wh_mine"\n')
-    profile.chmod(0o600)
-    with Edge(home) as server:
-        assert "left as it is" in server.text
-    assert "tunnels.example.com" in profile.read_text()
+    chosen = Access(Secret("wh_mine"))
+    Profile(home).choosing("https://tunnels.example.com", chosen).save()
+    for _ in range(2):  # on another port each time
+        with Edge(home) as edge:
+            here = f"https://localhost:{edge.https}"
+            edge.line(rf"tunnels.example.com stays chosen; wellhead profile use {here} chooses this server")
+            known = Profile.load(home).known()
+            assert list(known) == ["https://tunnels.example.com", here]
+            assert known["https://tunnels.example.com"] == chosen
+            assert known[here] == Access(api_key_file=edge.data / "admin-key", ca_file=edge.ca)
 
 
 def test_the_open_file_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:

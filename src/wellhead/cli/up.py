@@ -16,8 +16,9 @@ from pathlib import Path
 from wellhead import logs
 from wellhead.cli.output import tell
 from wellhead.errors import WellheadError
+from wellhead.model.names import base_url
 from wellhead.net import loop
-from wellhead.profile import Profile
+from wellhead.profile import Access, Profile
 from wellhead.serve import Ready, serve
 from wellhead.settings import ServerSettings
 
@@ -63,19 +64,22 @@ def ready_line(ready: Ready) -> str:
 
 
 def _leave_profile(ready: Ready) -> None:
-    """With it `wellhead http 8000` needs no option here. A profile written by hand stays as it is."""
+    """With it `wellhead http 8000` needs no option here. A server that the user chose stays chosen."""
+    url = ready.api.removesuffix("/").removesuffix("/api/v1")
+    access = Access(api_key_file=ready.data_dir / ADMIN_KEY_FILE, ca_file=ready.ca_file)
     try:
         profile = Profile.load()
-        if profile.url is not None and not _written_by_up(profile):
-            tell(f"profile      {profile.path} was written by hand and left as it is")
-            return
-        ours = replace(
-            profile,
-            url=ready.api.removesuffix("/").removesuffix("/api/v1"),
-            api_key=None,
-            api_key_file=ready.data_dir / ADMIN_KEY_FILE,
-            ca_file=ready.ca_file,
-        )
+        if profile.url is None or _written_by_up(profile):
+            ours = replace(
+                profile, url=url, api_key=None, api_key_file=access.api_key_file, ca_file=access.ca_file
+            )
+        elif base_url(profile.url) == base_url(url):
+            return  # chosen already, with a key of the user's own
+        else:
+            # One entry a data directory: its port may be another at every start.
+            others = {u: a for u, a in profile.servers.items() if a.api_key_file != access.api_key_file}
+            ours = replace(profile, servers={**others, url: access})
+            tell(f"profile      {profile.url} stays chosen; wellhead profile use {url} chooses this server")
         if ours != profile:
             ours.save()
     except WellheadError as error:
