@@ -72,10 +72,14 @@ async def test_a_revoked_key_ends_what_lives_by_it_and_a_hard_rotation_all(tmp_p
                 listed = (await api.get(f"/tunnels/{tunnel['id']}")).json()
                 assert listed["currently_connected"] and listed["last_connected_ip_addr"] == "127.0.0.1"
                 assert listed["agent_version"].startswith("wellhead-python/")
-                assert (await api.delete(f"/keys/{made['record']['id']}")).status_code == 200
+                forged = {"X-Forwarded-For": "192.0.2.66"}
+                gone_key = await api.delete(f"/keys/{made['record']['id']}", headers=forged)
+                assert gone_key.status_code == 200
                 assert await gone(edge, agent.hostname, 5) < 1.0
                 assert (await asyncio.to_thread(agent.wait, 10)) != 0, "the agent is told, and stops"
                 assert not (await api.get(f"/tunnels/{tunnel['id']}")).json()["currently_connected"]
+                entry = (await api.get("/audit", params={"action": "key.revoke"})).json()["entries"][0]
+                assert entry["address"] == "127.0.0.1", "as the edge saw it, not as the caller says"
 
             with edge.agent(port, "--name", "by-secret") as agent:
                 found = (await api.get("/tunnels/", params={"name": "by-secret"})).json()["tunnels"][0]
