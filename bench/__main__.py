@@ -44,7 +44,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Measure Wellhead and other tunnels in one run, on loopback, over the same upstream.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one round of one second with fewer cells (about 2 minutes)"
+        "--quick", action="store_true", help="one round of one second with fewer cells (about 3 minutes)"
     )
     parser.add_argument(
         "--targets", type=_names(TARGETS), default=tuple(TARGETS), help=f"of {','.join(TARGETS)}"
