@@ -6,6 +6,7 @@ import stat
 from contextlib import closing
 from pathlib import Path
 
+import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -13,10 +14,11 @@ from sqlalchemy import URL, create_engine, select
 from sqlalchemy.pool import NullPool
 
 from wellhead.control.store import Store, database
-from wellhead.control.store.database import Database
+from wellhead.control.store.database import Database, migration_config
 from wellhead.control.store.snapshot import utc_now
 from wellhead.control.store.tables import Base, OrganizationRow
 from wellhead.errors import LocalStateError, Unavailable
+from wellhead.model import access
 
 
 async def test_migrations_make_the_tables_that_the_code_describes(file: Path) -> None:
@@ -125,3 +127,35 @@ async def test_a_locked_database_is_unavailable_and_says_when_to_ask_again(
     async with db.writing() as session:
         session.add(OrganizationRow(id="1", name="x", created_at=utc_now()))
     await db.close()
+
+
+async def test_a_database_of_the_first_schema_is_brought_up_with_all_that_is_in_it(file: Path) -> None:
+    engine = create_engine(URL.create("sqlite", database=str(file)), poolclass=NullPool)
+    with engine.connect() as connection, connection.begin():
+        alembic.command.upgrade(migration_config(connection), "0001")
+    engine.dispose()
+    key, secret = access.mint(access.API_KEY), access.mint(access.CONNECT_SECRET)
+    born = "2026-01-01 00:00:00.000000"
+    with closing(sqlite3.connect(file)) as old, old:
+        old.execute("INSERT INTO organizations VALUES ('o', 'default', ?)", (born,))
+        old.execute(
+            "INSERT INTO api_keys VALUES ('k', 'o', ?, ?, ?, '[\"admin\"]', ?, NULL, NULL)",
+            (access.handle_of(key), access.digest(key), access.last4(key), born),
+        )
+        old.execute(
+            "INSERT INTO tunnels VALUES ('t', 'o', 'my-agent', 'edge', 'active', ?, 'text', '{\"a\": 1}', ?,"
+            " ?, NULL, 0, NULL, NULL, NULL)",
+            (access.digest(secret), born, born),
+        )
+    store = await Store.open(file)
+    assert await store.bootstrap() is None
+    record = store.directory.key(key)
+    assert record is not None and (record.id, record.label) == ("k", "")
+    assert (await store.directory.admit("my-agent", secret, "", "")).tunnel.id == "t"
+    (row,) = await store.tunnels(record.organization_id)
+    assert (row.description, row.metadata_, row.agent_version) == ("text", {"a": 1}, None)
+    await store.rotate_secret(record.organization_id, "t")
+    assert [entry.action for entry in await store.audit.page(record.organization_id, 9)] == [
+        "tunnel.rotate_secret"
+    ]
+    await store.close()
