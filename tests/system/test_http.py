@@ -326,6 +326,12 @@ async def test_an_upstream_that_dies_within_a_body_is_seen_as_truncation(house: 
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 99 Low\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n X-Folded: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-A: a\rb\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 600 High\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX-A: b\x00c\r\nContent-Length: 0\r\n\r\n",
@@ -519,3 +525,69 @@ async def test_the_host_header_is_what_the_agent_was_told(house: House, policy: 
             public = f"{agent.hostname}:{house.edge.https}"
     assert seen["host"] == [expected.format(public=public)]
     assert seen["x-forwarded-host"] == [public]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "fields_"),
+    [
+        ("HEAD", b"200 OK", b"Content-Length: 5\r\n"),
+        ("HEAD", b"200 OK", b"Transfer-Encoding: chunked\r\n"),
+        ("GET", b"204 No Content", b"Content-Length: 5\r\n"),
+        ("GET", b"304 Not Modified", b"Content-Length: 5\r\n"),
+    ],
+)
+async def test_a_body_where_none_may_be_is_nobodys_reply(
+    house: House, method: str, status: bytes, fields_: bytes
+) -> None:
+    async def upstream(peer: Peer) -> None:
+        while head := await peer.request():
+            if b"/faulty" in head:
+                await peer.say(b"HTTP/1.1 " + status + b"\r\n" + fields_ + b"\r\nhello")
+            else:
+                await peer.reply(b"clean")
+
+    async with serving(upstream, port=house.port), visiting(house.edge, house.hostname) as visitor:
+        for _ in range(5):
+            faulty = await visitor.get("/faulty", house.host("tls"), method=method)
+            assert faulty.status in (int(status[:3]), 502)
+            clean = await visitor.get("/clean", house.host("tls"))
+            assert (clean.status, clean.body) == (200, b"clean")
+
+
+async def test_a_request_in_single_bytes_is_a_request(house: House, leg: str) -> None:
+    async def upstream(peer: Peer) -> None:
+        await peer.request()
+        body, trailers = await peer.chunked()
+        await peer.reply(body + trailers)
+
+    text = request("/", house.host(leg), "Transfer-Encoding: chunked", "Trailer: X-T", method="POST")
+    text += b"5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nX-T: 1\r\n\r\n"
+    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+        for at in range(len(text)):
+            await visitor.send(text[at : at + 1])
+            await asyncio.sleep(0)
+        assert (await visitor.reply()).body.lower() == b"hello!x-t: 1\r\n"
+
+
+async def test_pipelined_uploads_keep_their_bodies_apart(house: House, leg: str) -> None:
+    async def upstream(peer: Peer) -> None:
+        while head := await peer.request():
+            if b"transfer-encoding" in head.lower():
+                body, _ = await peer.chunked()
+            else:
+                body = await peer.body(5)
+            await peer.reply(head.split()[1] + b" " + body)
+
+    host = house.host(leg)
+    text = b"".join(
+        request(f"/{number}", host, method="POST", body=b"%05d" % number)
+        if number % 2
+        else request(f"/{number}", host, "Transfer-Encoding: chunked", method="POST")
+        + b"2\r\n%02d\r\n3\r\n%03d\r\n0\r\n\r\n" % (0, number)
+        for number in range(200)
+    )
+    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+        sending = asyncio.create_task(visitor.send(text))
+        for number in range(200):
+            assert (await visitor.reply()).body == b"/%d %05d" % (number, number)
+        await sending
