@@ -42,10 +42,11 @@ class FakeStream:
 
 
 class FakeDoor:
-    """Opens ``FakeStream``s; the last is ``stream``."""
+    """Opens ``FakeStream``s; the last is ``stream``. ``refuses``: resets them at once, for this reason."""
 
     def __init__(self) -> None:
         self.opened: list[FakeStream] = []
+        self.refuses: int | None = None
 
     @property
     def stream(self) -> FakeStream:
@@ -62,4 +63,6 @@ class FakeDoor:
         interactive: bool = False,
     ) -> Stream:
         self.opened.append(FakeStream(kind, envelope, sink, data, end))
+        if self.refuses is not None:
+            sink.on_reset(self.refuses)
         return self.stream

@@ -81,10 +81,10 @@ class Conversation:
         self._uploaded = False  # our half of the stream is ended
         self._over = False
 
-    def start(self, from_agent: Buffer, from_visitor: bytes) -> None:
-        """Carry what came beside the two heads."""
-        if from_agent:
-            self.on_data(from_agent, False)
+    def start(self, from_agent: Buffer, end: bool, from_visitor: bytes) -> None:
+        """Carry what came beside the two heads; ``end`` says that ``from_agent`` is all of its."""
+        if from_agent or end:
+            self.on_data(from_agent, end)
         if from_visitor:
             self.from_visitor(from_visitor)
 
