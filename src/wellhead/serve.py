@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import socket
 import sys
@@ -76,7 +77,7 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
         )
         store = await Store.open(directory / "wellhead.db")
         async with _closing(store):
-            local = LocalAuthority(directory, addresses=_addresses(settings))
+            local = LocalAuthority(directory, addresses=_addresses(settings.agent_zone, https))
             key = await store.bootstrap(_keep_in(directory / "admin-key"))
             async with _control(build(store, public, settings), directory) as path:
                 edge = _edge(settings, store, local, public, path)
@@ -206,8 +207,8 @@ def _listening(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], 
         for name, address in (("https", settings.https), ("http", settings.http)):
             try:
                 sockets.append(listen(*parse_address(address)) if address else [])
-            except OSError as error:
-                raise SettingsError(f"{name}: cannot listen on {address}: {error.strerror}") from error
+            except SettingsError as error:
+                raise SettingsError(f"{name}: {error}") from error.__cause__
         yield sockets[0], sockets[1]
     finally:
         for sock in (sock for group in sockets for sock in group):
@@ -268,9 +269,18 @@ def _access_stream(where: str) -> IO[bytes] | None:
         raise SettingsError(f"access_log: cannot write {where}: {error.strerror}") from error
 
 
-def _addresses(settings: ServerSettings) -> list[str]:
+def _addresses(zone: str, https: list[socket.socket]) -> list[str]:
     """IP addresses that the certificate for callers without a name must carry."""
-    return [parse_address(settings.https).host]
+    numbers = [zone, *(sock.getsockname()[0] for sock in https)]
+    return [ip for ip in numbers if _is_address(ip) and not ipaddress.ip_address(ip).is_unspecified]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(sock: socket.socket) -> str:

@@ -72,6 +72,11 @@ def _hostname(text: str) -> str:
     return hostname
 
 
+def _bracketed(text: str) -> str:
+    """An IPv6 address stands for itself where no port can follow."""
+    return f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
+
+
 def _domain(text: str) -> str:
     hostname = _hostname(text)
     if hostname[-1].isdigit() and not hostname.rpartition(".")[2].strip("0123456789"):
@@ -93,7 +98,7 @@ def _list(given: object) -> object:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-Hostname = Annotated[str, AfterValidator(_hostname)]
+Hostname = Annotated[str, AfterValidator(lambda text: _hostname(_bracketed(text)))]
 Domain = Annotated[str, AfterValidator(_domain)]
 Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 AccessLog = Annotated[str, AfterValidator(lambda text: text.lower() if text.lower() in _STREAMS else text)]
