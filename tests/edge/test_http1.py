@@ -3,114 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 
-from tests.kit.doors import FakeDoor, FakeStream
-from tests.kit.transport import FakeTransport
-from wellhead.edge.accesslog import AccessLog, Line
-from wellhead.edge.http1 import Http1Visitor
-from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
-from wellhead.edge.metrics import Metrics
-from wellhead.edge.registry import Registry
-from wellhead.edge.router import Router
-from wellhead.model.access import Secret
-from wellhead.model.records import TunnelId, TunnelView
+from tests.kit.house import COUNTS, TERMS, House, status
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.streams import HeadKind, Reason
 
-TERMS = VisitorTerms(
-    head=HeadLimits(), max_trailer_bytes=8192, max_chunk_extension_bytes=256, max_reply_head_bytes=65536,
-    max_interim_heads=16, max_pipelined=16, head_seconds=10, body_idle_seconds=30,
-    body_min_bytes_per_second=500, body_grace_seconds=10, write_idle_seconds=60, idle_seconds=620,
-    reply_seconds=120, half_close_seconds=5, linger_seconds=1, max_unread_bytes=65536, unread_seconds=1,
-    websocket_ping_seconds=20, websocket_pings_per_second=100,
-)  # fmt: skip
-COUNTS = CountTerms(
-    connections_per_address=256, connections_per_tunnel=1000, max_connections=1000,
-    loopback_exempt=True,
-)  # fmt: skip
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
-
-
-class NoTunnels:
-    def tunnel(self, name: str) -> TunnelView | None:
-        return None
-
-    def on_removed(self, call: Callable[[TunnelId], None]) -> None:
-        raise NotImplementedError
-
-    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> TunnelView:
-        raise NotImplementedError
-
-    def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
-        raise NotImplementedError
-
-    def session_closed(self, tunnel_id: TunnelId, session_id: str) -> None:
-        raise NotImplementedError
-
-    async def is_admin(self, key: Secret) -> bool:
-        return False
-
-
-class House:
-    """An ingress whose every request for the control plane opens on ``door``; its access lines are kept."""
-
-    def __init__(self, terms: VisitorTerms, counts: CountTerms) -> None:
-        self.door = FakeDoor()
-        self.lines: list[Line] = []
-        metrics = Metrics()
-        log = AccessLog(metrics, None, asyncio.get_running_loop())
-        self.log = log
-        self.ingress = Ingress(
-            Router("localhost", "localhost"), NoTunnels(), Registry(), lambda target, peer: self.door,
-            metrics, log, terms, counts,
-        )  # fmt: skip
-        self.ingress.note = lambda fields: self.lines.append(Line(*fields))
-
-    def visit(self, *, secure: bool = False, sni: str | None = None, local: bool = True) -> Visit:
-        return Visit(self, Http1Visitor(self.ingress, secure=secure, local=local, sni=sni), secure)
-
-    def close(self) -> None:
-        self.ingress.close()
-        self.log.close()
-
-
-class Visit:
-    def __init__(self, house: House, connection: Http1Visitor, secure: bool) -> None:
-        self.house = house
-        self.connection = connection
-        self.transport = FakeTransport(tls=secure)
-        connection.connection_made(self.transport)
-
-    def says(self, data: bytes) -> bytes:
-        """Give the edge bytes of the visitor; returns what it answers at once."""
-        self.connection.data_received(data)
-        return self.transport.take()
-
-    @property
-    def stream(self) -> FakeStream:
-        return self.house.door.stream
-
-    def after(self, seconds: float) -> bytes:
-        """Sweep the connection at a later time."""
-        self.connection.tick(asyncio.get_running_loop().time() + seconds)
-        return self.transport.take()
-
-
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
-    made = House(TERMS, COUNTS)
-    yield made
-    made.close()
-
-
-def status(reply: bytes) -> int:
-    return int(reply.split(b" ", 2)[1])
 
 
 async def test_a_request_becomes_a_canonical_envelope(house: House) -> None:
@@ -480,14 +383,11 @@ async def test_early_hints_are_no_leave_to_send_the_body(house: House) -> None:
 
 async def test_a_body_is_timed_from_the_leave_to_send_it(house: House) -> None:
     visit = house.visit()
-    now = asyncio.get_running_loop().time()
-    house.ingress.clock = visit.connection._clock = lambda: now
     visit.says(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
-    now += 20
+    house.ahead = 20
     visit.stream.sink.on_head(HeadKind.INTERIM, b"HTTP/1.1 100 Continue\r\n\r\n", b"", False)
     visit.transport.take()
-    visit.connection.tick(now + 1)
-    assert visit.transport.take() == b""
+    assert visit.after(1) == b""
 
 
 async def test_an_expectation_without_a_body_keeps_the_connection(house: House) -> None:
@@ -499,15 +399,12 @@ async def test_an_expectation_without_a_body_keeps_the_connection(house: House) 
 
 async def test_a_pause_that_the_agent_asked_for_is_not_the_visitors_slowness(house: House) -> None:
     visit = house.visit()
-    now = asyncio.get_running_loop().time()
-    house.ingress.clock = visit.connection._clock = lambda: now
     visit.says(POST.replace(b"Length: 4", b"Length: 400"))
     visit.stream.full = True
     visit.says(b"x")
-    now += 60
+    house.ahead = 60
     visit.stream.sink.on_writable()
-    visit.connection.tick(now + 0.1)
-    assert visit.transport.take() == b""
+    assert visit.after(0.1) == b""
 
 
 async def test_an_agent_that_takes_no_more_of_a_body_is_a_504(house: House) -> None:

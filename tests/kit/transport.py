@@ -53,6 +53,9 @@ class FakeTransport(asyncio.Transport):
         assert not self.reading
         self.reading = True
 
+    def is_reading(self) -> bool:
+        return self.reading
+
     def is_closing(self) -> bool:
         return self.closed
 

@@ -17,16 +17,17 @@ from wellhead.edge.directory import Directory
 from wellhead.edge.exchange import Door
 from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.http1 import Http1Visitor
-from wellhead.edge.ingress import LOOPBACK, CountTerms, Ingress, VisitorTerms
+from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
 from wellhead.edge.local import LocalDoor, Scrapes
 from wellhead.edge.metrics import Metrics
+from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
 from wellhead.errors import ClientHelloError
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.portal import Portal, PortalTerms
 from wellhead.net.portal import Way as TlsWay
-from wellhead.net.sockets import is_loopback
+from wellhead.net.sockets import is_loopback, tune
 from wellhead.net.tls import ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.wire.sni import ClientHello
@@ -67,6 +68,7 @@ class Edge:
         self._authority = authority
         self._router = Router(terms.domain, terms.zone)
         self._log = log_to(self.metrics)
+        self._refusals = Refusals(self.metrics, asyncio.get_running_loop().time)
         self._scrapes = Scrapes(self.metrics, directory)
         self._control = LocalDoor(control.accept)
         self.gate = Gate(directory, self.registry, self.metrics, terms.gate)
@@ -89,10 +91,12 @@ class Edge:
         """Accept on listening sockets, which belong to the edge from here on."""
         loop = asyncio.get_running_loop()
         local = all(map(_is_loopback, https))
-        self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refused)
+        self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refusals.note)
         self._portal.start()
         for sock in http:
             local = _is_loopback(sock)
+            # Connections inherit the options of the socket that accepts them.
+            tune(sock, user_timeout_seconds=self._terms.portal.write_idle_seconds + 5)
             self._plain.append(await loop.create_server(self._visitor(local), sock=sock, backlog=BACKLOG))
 
     async def drain(self) -> None:
@@ -119,7 +123,7 @@ class Edge:
 
     def _control_door(self, target: bytes, peer: str) -> Door:
         if target.partition(b"?")[0] == b"/metrics":
-            return self._scrapes.door(trusted=peer in LOOPBACK)
+            return self._scrapes.door(trusted=is_loopback(peer))
         return self._control
 
     def _visitor(self, local: bool) -> Callable[[], Http1Visitor]:
@@ -151,9 +155,6 @@ class Edge:
         if name is None or name in LOOPBACK_NAMES:
             return self._authority.address_context((alpn,))
         return self._authority.leaf_context(name, (alpn,))
-
-    def _refused(self, reason: str) -> None:
-        self.metrics.refused[reason] += 1
 
 
 def _is_loopback(sock: socket.socket) -> bool:

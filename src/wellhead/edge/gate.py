@@ -30,6 +30,7 @@ from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.model.records import TunnelId
 from wellhead.net.session import Liveness, Session
+from wellhead.net.sockets import is_loopback
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
 from wellhead.wire.mux import MuxStream, Role
@@ -113,7 +114,7 @@ class Gate:
 
     def _too_late(self, session: Session) -> None:
         self._waiting.pop(session, None)
-        self._metrics.hellos_refused["no-hello"] += 1
+        self._refused(session, "no-hello")
         session.abort(HelloError(f"no hello within {self._terms.hello_seconds:g} s"))
 
     def _lost(self, session: Session, error: WellheadError | None) -> None:
@@ -126,10 +127,11 @@ class Gate:
         view = self._admitted.pop(session, None)
         if view is None:
             if isinstance(error, ProtocolError):
-                self._metrics.hellos_refused[error.code] += 1
+                self._refused(session, error.code, error)
             return
         self._registry.remove(view.id, session)
         self._directory.session_closed(view.id, session.id)
+        self._metrics.sessions_closed[error.code if error is not None else "closed"] += 1
         _log.info("session closed", session=session.id, tunnel=view.name, error=str(error or "-"))
 
     # The decision
@@ -160,7 +162,7 @@ class Gate:
             raise
 
     def _check_failures(self, peer: str) -> None:
-        if self._terms.loopback_exempt and peer in ("127.0.0.1", "::1"):
+        if self._terms.loopback_exempt and is_loopback(peer):
             return
         horizon = self._loop.time() - 60
         recent = [at for at in self._failures.get(peer, ()) if at > horizon]
@@ -200,8 +202,7 @@ class Gate:
         )  # fmt: skip
 
     def _refuse(self, session: Session, error: RefusedError) -> None:
-        self._metrics.hellos_refused[error.code] += 1
-        _log.info("session refused", peer=session.peer, code=error.code, reason=str(error))
+        self._refused(session, error.code, error)
         refused = Refused(
             code=error.code,
             message=str(error),
@@ -210,6 +211,10 @@ class Gate:
         )
         session.mux.control(Kind.REFUSED, refused.encode())
         session.close()
+
+    def _refused(self, session: Session, code: str, error: WellheadError | None = None) -> None:
+        self._metrics.hellos_refused[code] += 1
+        _log.info("session refused", peer=session.peer, code=code, reason=str(error or "-"))
 
 
 def _refuse_stream(stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:

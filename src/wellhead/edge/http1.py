@@ -305,8 +305,9 @@ class Http1Visitor(Replies, asyncio.Protocol):
         self._keep = False
         early, self._buffer = self._buffer, b""
         self._resume()
-        conversation = Conversation(self, exchange, transport, self._terms, extensions=facts.extensions)
-        self._conversation = conversation
+        self._conversation = conversation = Conversation(
+            self, exchange, transport, self._terms, self._clock, extensions=facts.extensions
+        )
         conversation.start(data, end, early)
         if self._eof:
             conversation.visitor_ended()

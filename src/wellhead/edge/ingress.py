@@ -21,10 +21,10 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.pages import Page
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Destination, Place, Router
+from wellhead.net.sockets import is_loopback
 from wellhead.wire.h1 import HeadLimits
 
 SWEEP_SECONDS = 0.25
-LOOPBACK = ("127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class Ingress:
         if line is None or session is None:
             return pages.NO_AGENT
         if line.exchanges >= self._counts.connections_per_tunnel:
-            return pages.BUSY
+            return pages.TUNNEL_FULL
         return session, line
 
     def control(self, target: bytes, peer: str) -> Door:
@@ -167,9 +167,9 @@ class Ingress:
         self._idle.clear()
         self._by_address[peer] += 1
         if len(self._connections) > counts.max_connections:
-            return pages.BUSY
+            return pages.EDGE_FULL
         if self._by_address[peer] > counts.connections_per_address:
-            if not (counts.loopback_exempt and peer in LOOPBACK):
+            if not (counts.loopback_exempt and is_loopback(peer)):
                 return pages.TOO_MANY
         return None
 
