@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
+from wellhead.net.sockets import why
 from wellhead.wire.mux import Mux, MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 
@@ -175,7 +176,7 @@ class Session(asyncio.Protocol):
             self._timer = None
         error = self._error
         if error is None and exc is not None:
-            error = SessionLost(f"connection lost: {exc}")
+            error = SessionLost(f"connection lost: {why(exc) if isinstance(exc, OSError) else exc}")
         self.mux.lost(Reason.SESSION_LOST)
         if not self.closed.done():
             self.closed.set_result(None)
