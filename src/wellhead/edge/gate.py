@@ -115,7 +115,7 @@ class Gate:
     def _too_late(self, session: Session) -> None:
         self._waiting.pop(session, None)
         self._refused(session, "no-hello")
-        session.abort(HelloError(f"no hello within {self._terms.hello_seconds:g} s"))
+        session.abort()
 
     def _lost(self, session: Session, error: WellheadError | None) -> None:
         late = self._waiting.pop(session, None)
