@@ -134,6 +134,7 @@ def _edge(settings: ServerSettings, store: Store, local: LocalAuthority, public:
             liveness=liveness,
             loopback_exempt=settings.loopback_exempt,
             public_urls=public.urls,
+            rejections_per_minute=settings.rejections_per_minute,
         ),
         portal=PortalTerms(
             hello_seconds=settings.hello_seconds,

@@ -210,11 +210,14 @@ class ServerSettings(BaseSettings):
         256, description="Most connections of one visitor's address; beyond: 429."
     )
     connections_per_tunnel: PositiveInt = Field(
-        1000, description="Most connections of visitors with one tunnel; beyond: 503."
+        1000, description="Most exchanges of one tunnel at once, each on a connection; beyond: 503."
     )
     max_handshakes: PositiveInt = Field(500, description="Most unfinished TLS handshakes.")
     handshakes_per_address: PositiveInt = Field(
         20, description="Most unfinished TLS handshakes of one address."
+    )
+    rejections_per_minute: PositiveInt = Field(
+        10, description="Most rejected credentials of one agent's address; beyond, its hellos are put off."
     )
     loopback_exempt: bool = Field(
         True, description="Whether limits per address spare 127.0.0.0/8 and ::1; off behind a local proxy."

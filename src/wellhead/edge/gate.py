@@ -37,7 +37,7 @@ from wellhead.wire.mux import MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 
 _log = Log("wellhead.edge")
-FAILURES_PER_MINUTE = 10  # rejected credentials from one address before hellos are put off
+REMEMBERED = 4096  # addresses with rejected credentials; beyond, those of the last minute only
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class GateTerms:
     liveness: Liveness
     loopback_exempt: bool
     public_urls: Callable[[str], list[str]]  # of a tunnel's name
+    rejections_per_minute: int = 10  # of credentials from one address, before its hellos are put off
 
 
 class Gate:
@@ -158,8 +159,14 @@ class Gate:
         try:
             return await self._directory.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
         except SecretRejected:
-            self._failures.setdefault(session.peer, []).append(self._loop.time())
+            self._note_failure(session.peer)
             raise
+
+    def _note_failure(self, peer: str) -> None:
+        now = self._loop.time()
+        self._failures.setdefault(peer, []).append(now)
+        if len(self._failures) > REMEMBERED:
+            self._failures = {peer: times for peer, times in self._failures.items() if times[-1] > now - 60}
 
     def _check_failures(self, peer: str) -> None:
         if self._terms.loopback_exempt and is_loopback(peer):
@@ -170,9 +177,10 @@ class Gate:
             self._failures[peer] = recent
         else:
             self._failures.pop(peer, None)
-        if len(recent) >= FAILURES_PER_MINUTE:
+        most = self._terms.rejections_per_minute
+        if len(recent) >= most:
             raise QuotaExceeded(
-                f"{len(recent)} rejected credentials within a minute, at most {FAILURES_PER_MINUTE}",
+                f"{len(recent)} rejected credentials within a minute, at most {most}",
                 retry_after_seconds=60.0,
             )
 
