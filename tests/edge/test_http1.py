@@ -140,7 +140,7 @@ async def test_the_control_plane_is_not_on_a_plain_port_of_the_network(house: Ho
     [
         (Reason.UPSTREAM_UNREACHABLE, 502),
         (Reason.UPSTREAM_FAILED, 502),
-        (Reason.SESSION_LOST, 502),
+        (Reason.SESSION_LOST, 503),
         (Reason.TIMEOUT, 504),
         (Reason.OVERLOADED, 503),
         (4711, 502),

@@ -64,8 +64,8 @@ BROKEN = Page(
     "If it is yours, look at the application's log.",
     "application",
 )
-LOST = Page(
-    502,
+LOST = Page(  # 503 and not 502: nobody can be reached at the tunnel, and it may soon be different
+    503,
     "agent-lost",
     "The agent went away",
     "The connection to the agent broke before an answer came.",
