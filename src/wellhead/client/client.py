@@ -76,7 +76,7 @@ class Client:
     system's. Names under ``localhost`` are this machine's, whatever the resolver says.
     """
 
-    def __init__(self, url: str, api_key: Secret, *, ca_file: Path | None = None) -> None:
+    def __init__(self, url: str, api_key: Secret | str, *, ca_file: Path | None = None) -> None:
         self._peer = Peer.of(url, api_key, ca_file)
         self._http = httpx.Client(**self._peer.options())
         self.tunnels = Tunnels(self.send)
@@ -105,7 +105,7 @@ class Client:
 class AsyncClient:
     """``Client``, awaited."""
 
-    def __init__(self, url: str, api_key: Secret, *, ca_file: Path | None = None) -> None:
+    def __init__(self, url: str, api_key: Secret | str, *, ca_file: Path | None = None) -> None:
         self._peer = Peer.of(url, api_key, ca_file)
         self._http = httpx.AsyncClient(**self._peer.options())
         self.tunnels = AsyncTunnels(self.send)
