@@ -17,6 +17,7 @@ from wellhead.edge.directory import Directory, TunnelView
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.errors import (
+    Draining,
     HelloError,
     ProtocolError,
     QuotaExceeded,
@@ -30,14 +31,14 @@ from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.model.records import TunnelId
 from wellhead.net.session import Liveness, Session
-from wellhead.net.sockets import is_loopback
+from wellhead.net.sockets import address_group, is_loopback
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
 from wellhead.wire.mux import MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 
 _log = Log("wellhead.edge")
-REMEMBERED = 4096  # addresses with rejected credentials; beyond, those of the last minute only
+REMEMBERED = 4096  # networks with rejected credentials; beyond, the one that was quiet longest is forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Gate:
         self._waiting: dict[Session, asyncio.TimerHandle] = {}  # no hello yet
         self._admissions: dict[Session, asyncio.Task[None]] = {}  # hello being checked
         self._admitted: dict[Session, TunnelView] = {}
-        self._failures: dict[str, list[float]] = {}  # address -> times of rejected credentials
+        self._failures: dict[str, list[float]] = {}  # network -> times of rejected credentials, youngest last
         self._draining = False
         directory.on_removed(self.end_tunnel)
 
@@ -89,10 +90,12 @@ class Gate:
 
     async def close(self) -> None:
         """End every connection, let in or not."""
-        for task in list(self._admissions.values()):
+        sessions = [*self._waiting, *self._admissions, *self._admitted]
+        tasks = list(self._admissions.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._admissions.values(), return_exceptions=True)
-        for session in [*self._waiting, *self._admitted]:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for session in sessions:
             session.close()
 
     def end_tunnel(self, tunnel: TunnelId) -> None:
@@ -145,38 +148,45 @@ class Gate:
             self._refuse(session, error)
         except TimeoutError:
             self._refuse(session, QuotaExceeded("the directory is slow", retry_after_seconds=1.0))
+        except Exception as error:  # whatever it is, the agent must not be left waiting
+            _log.error("admission failed", peer=session.peer, error=error)
+            self._refuse(session, QuotaExceeded("the directory failed", retry_after_seconds=5.0))
         else:
             self._welcome(session, hello, view)
         finally:
             self._admissions.pop(session, None)
 
     async def _check(self, session: Session, hello: Hello) -> TunnelView:
-        if self._draining:
-            raise QuotaExceeded("the edge is draining", retry_after_seconds=0.5)
+        self._check_draining()
         if hello.protocol != PROTOCOL:
             raise VersionRefused(f"protocol {hello.protocol} is not spoken here, only {PROTOCOL}")
         self._check_failures(session.peer)
         try:
-            return await self._directory.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
+            view = await self._directory.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
         except SecretRejected:
-            self._note_failure(session.peer)
+            self._failed(session.peer)
             raise
+        self._check_draining()
+        return view
 
-    def _note_failure(self, peer: str) -> None:
-        now = self._loop.time()
-        self._failures.setdefault(peer, []).append(now)
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise Draining("the edge is draining", retry_after_seconds=0.5)
+
+    def _failed(self, peer: str) -> None:
+        group = address_group(peer)
+        self._failures[group] = [*self._failures.pop(group, ()), self._loop.time()]
         if len(self._failures) > REMEMBERED:
-            self._failures = {peer: times for peer, times in self._failures.items() if times[-1] > now - 60}
+            del self._failures[next(iter(self._failures))]
 
     def _check_failures(self, peer: str) -> None:
         if self._terms.loopback_exempt and is_loopback(peer):
             return
+        group = address_group(peer)
         horizon = self._loop.time() - 60
-        recent = [at for at in self._failures.get(peer, ()) if at > horizon]
+        recent = [at for at in self._failures.pop(group, ()) if at > horizon]
         if recent:
-            self._failures[peer] = recent
-        else:
-            self._failures.pop(peer, None)
+            self._failures[group] = recent
         most = self._terms.rejections_per_minute
         if len(recent) >= most:
             raise QuotaExceeded(
@@ -185,7 +195,7 @@ class Gate:
             )
 
     def _welcome(self, session: Session, hello: Hello, view: TunnelView) -> None:
-        if session.closed.done():
+        if not session.usable:  # it broke the rules, or left, in the meantime
             return
         terms = self._terms
         session.id = "s_" + secrets.token_hex(8)
