@@ -32,6 +32,9 @@ QUANTUM = 64 * 1024  # bytes a stream may send before it is another's turn
 SHORT_QUANTUM = 16 * 1024  # the same while an interactive stream is open
 
 
+_NOBODY: deque[MuxStream] = deque(maxlen=0)
+
+
 class Turns:
     """The streams of a mux that have something queued which may go out."""
 
@@ -39,8 +42,9 @@ class Turns:
 
     def __init__(self) -> None:
         self.interactive_open = 0  # live streams that are marked interactive
-        self._interactive: deque[MuxStream] = deque()
-        self._bulk: deque[MuxStream] = deque()
+        # Made when first needed: a deque takes 760 bytes, and most sessions are idle.
+        self._interactive: deque[MuxStream] = _NOBODY
+        self._bulk: deque[MuxStream] = _NOBODY
 
     def __bool__(self) -> bool:
         return bool(self._bulk or self._interactive)
@@ -53,14 +57,20 @@ class Turns:
     def give(self, stream: MuxStream) -> None:
         """Let ``stream`` have a turn, after those that wait for one."""
         flags = stream._flags = stream._flags | HAS_TURN
-        (self._interactive if flags & INTERACTIVE else self._bulk).append(stream)
+        if flags & INTERACTIVE:
+            if self._interactive is _NOBODY:
+                self._interactive = deque()
+            self._interactive.append(stream)
+        else:
+            if self._bulk is _NOBODY:
+                self._bulk = deque()
+            self._bulk.append(stream)
 
     def take(self, out: list[Buffer], room: int) -> list[MuxStream]:
         """Put about ``room`` body bytes in frames into ``out``; returns whose writers may go on."""
-        interactive, bulk = self._interactive, self._bulk
         writable: list[MuxStream] = []
         while room > 0:
-            turns = interactive or bulk
+            turns = self._interactive or self._bulk
             if not turns:
                 break
             stream = turns.popleft()
@@ -70,7 +80,7 @@ class Turns:
             if self.interactive_open:
                 quantum = SHORT_QUANTUM
             else:
-                quantum = QUANTUM if bulk else MAX_DATA
+                quantum = QUANTUM if self._bulk else MAX_DATA
             taken = _take_turn(stream, out, min(quantum, max(room, SHORT_QUANTUM), stream._credit))
             room -= taken
             queued = stream._queued = stream._queued - taken
