@@ -197,3 +197,9 @@ def test_home_is_a_directory_of_the_user_or_the_one_named(
     monkeypatch.delenv("WELLHEAD_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert module.home() == tmp_path / ".wellhead"
+
+
+@pytest.mark.parametrize("name", ["max_head_bytes", "max_trailer_bytes"])
+def test_what_has_to_fit_into_a_frame_may_not_be_longer(name: str) -> None:
+    assert "61440" in problems(overrides={name: 61441})[0]
+    ServerSettings.load(None, {name: 61440})

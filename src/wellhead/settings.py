@@ -38,6 +38,7 @@ from wellhead.model.names import is_reserved, join_authority, split_authority
 from wellhead.model.text import shown
 
 PREFIX = "WELLHEAD_"
+MAX_CARRIED = 60 * 1024  # bytes of a head that still fits into a frame, with what the edge adds to it
 
 CLIENT_VARIABLES: Mapping[str, str] = {
     "WELLHEAD_HOME": "Directory of profile, tunnels' state and `server/`; default `~/.wellhead`.",
@@ -145,10 +146,12 @@ class ServerSettings(BaseSettings):
     max_field_bytes: PositiveInt = Field(
         8192, description="Longest header field, name and value; beyond: 431."
     )
-    max_head_bytes: PositiveInt = Field(32768, description="Longest request head; beyond: 431.")
+    max_head_bytes: PositiveInt = Field(
+        32768, le=MAX_CARRIED, description="Longest request head; beyond: 431."
+    )
     max_fields: PositiveInt = Field(100, description="Most header fields of a request; beyond: 431.")
     max_trailer_bytes: PositiveInt = Field(
-        8192, description="Most bytes of trailers after a body; beyond: 400."
+        8192, le=MAX_CARRIED, description="Most bytes of trailers after a body; beyond: 400."
     )
     max_chunk_extension_bytes: NonNegativeInt = Field(
         256, description="Longest extension of one chunk; beyond: 400."
