@@ -312,7 +312,7 @@ async def test_removing_a_tunnel_ends_its_sessions_and_no_others(door: Door) -> 
     door.records.removed(TunnelId("t_2"))
     assert not agent.transport.closed
     door.records.removed(VIEW.id)
-    assert agent.transport.closed and not agent.session.usable
+    assert agent.transport.is_closing() and not agent.session.usable
 
 
 async def test_an_agent_opens_no_streams_before_its_hello(door: Door) -> None:

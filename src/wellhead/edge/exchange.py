@@ -226,12 +226,13 @@ class Exchange:
             if size or end:
                 self._broken("body-before-head")
             return
-        self.bytes_out += size
-        if self._left >= 0:
-            self._left -= size
-            if self._left < 0 or (end and self._left):
+        left = self._left
+        if left >= 0:
+            if size > left or (end and size < left):
                 self._broken("length-mismatch")
                 return
+            self._left = left - size
+        self.bytes_out += size
         self.visitor.send_body(data, end)
         self._took(size, end)
 
