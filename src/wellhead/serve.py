@@ -64,11 +64,11 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
 
     Raises:
         LocalStateError: the data directory is unsafe or in use by another server.
-        SettingsError: an address cannot be listened on.
+        SettingsError: an address cannot be listened on, or the access log not be written.
     """
     net_loop.raise_file_limit()
     directory = private.make_directory(settings.data_dir)
-    with _listening(settings) as (https, http):
+    with _access_stream(settings.access_log) as lines, _listening(settings) as (https, http):
         public = Public(
             domain=settings.domain,
             zone=settings.agent_zone,
@@ -80,7 +80,7 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
             local = LocalAuthority(directory, addresses=_addresses(settings.agent_zone, https))
             key = await store.bootstrap(_keep_in(directory / "admin-key"))
             async with _control(build(store, public, settings), directory) as path:
-                edge = _edge(settings, store, local, public, path)
+                edge = _edge(settings, store, local, public, path, lines)
                 await _run(edge, https, http, settings, public, key, local.ca_file, ready, stop)
 
 
@@ -115,7 +115,14 @@ async def _run(
         await edge.close()
 
 
-def _edge(settings: ServerSettings, store: Store, local: LocalAuthority, public: Public, path: str) -> Edge:
+def _edge(
+    settings: ServerSettings,
+    store: Store,
+    local: LocalAuthority,
+    public: Public,
+    path: str,
+    lines: IO[bytes] | None,
+) -> Edge:
     liveness = Liveness(ping_seconds=settings.ping_seconds, pong_seconds=settings.ping_timeout_seconds)
     limit = net_loop.file_limit()
     terms = EdgeTerms(
@@ -154,7 +161,7 @@ def _edge(settings: ServerSettings, store: Store, local: LocalAuthority, public:
     loop = asyncio.get_running_loop()
 
     def log_to(metrics: Metrics) -> AccessLog:
-        return AccessLog(metrics, _access_stream(settings.access_log), loop)
+        return AccessLog(metrics, lines, loop)
 
     return Edge(terms, store.directory, local, pool, log_to)
 
@@ -222,6 +229,7 @@ async def _control(app: FastAPI, data_dir: Path) -> AsyncIterator[str]:
     with _socket_path(data_dir) as path:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(path)
+        sock.listen()  # whoever comes before the server has started waits
         server = _Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
@@ -259,15 +267,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _access_stream(where: str) -> IO[bytes] | None:
+@contextlib.contextmanager
+def _access_stream(where: str) -> Iterator[IO[bytes] | None]:
     if where == "off":
-        return None
+        yield None
+        return
     if where == "stderr":
-        return sys.stderr.buffer
+        yield sys.stderr.buffer
+        return
     try:
-        return open(where, "ab", buffering=0)
+        stream = open(where, "ab", buffering=0)
     except OSError as error:
         raise SettingsError(f"access_log: cannot write {where}: {error.strerror}") from error
+    with stream:
+        yield stream
 
 
 def _addresses(zone: str, https: list[socket.socket]) -> list[str]:

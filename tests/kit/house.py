@@ -93,7 +93,8 @@ class House:
         return Visit(self, Http1Visitor(self.ingress, secure=secure, local=local, sni=sni), secure)
 
     def close(self) -> None:
-        self.ingress.close()
+        """Stop the timers."""
+        self.ingress._timer.cancel()
         self.log.close()
 
 

@@ -51,7 +51,7 @@ class EdgeTerms:
 
 
 class Edge:
-    """``control`` forwards to the control plane; ``log_to`` makes the access log."""
+    """``control`` forwards to the control plane and is closed with the edge; ``log_to`` makes the log."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Edge:
         self._log = log_to(self.metrics)
         self._refusals = Refusals(self.metrics, asyncio.get_running_loop().time)
         self._scrapes = Scrapes(self.metrics, directory)
+        self._pool = control
         self._control = LocalDoor(control.accept)
         self.gate = Gate(directory, self.registry, self.metrics, terms.gate)
         self.ingress = Ingress(
@@ -112,11 +113,12 @@ class Edge:
         """End everything that is left. Idempotent."""
         for server in self._plain:
             server.close()
-        self.ingress.close()
+        await self.ingress.close()
         await self.gate.close()
         if self._portal is not None:
             await self._portal.aclose()
         await self._scrapes.close()
+        await self._pool.aclose()
         self._log.close()
 
     # Doors
