@@ -15,15 +15,13 @@ lasts until it has. Clocks are plain numbers that the ingress sweeps.
 from __future__ import annotations
 
 import asyncio
-import enum
-import socket
-import struct
 from typing import cast
 
 from wellhead.edge import pages
 from wellhead.edge.conversation import Conversation
 from wellhead.edge.exchange import Door, Exchange
 from wellhead.edge.http1_body import RequestBody
+from wellhead.edge.http1_connection import HIGH_WATER, LOW_WATER, State
 from wellhead.edge.http1_replies import Replies
 from wellhead.edge.ingress import Ingress
 from wellhead.edge.pages import Page
@@ -36,24 +34,9 @@ from wellhead.wire.headers import ReplyFacts, RequestFields
 from wellhead.wire.streams import Buffer, StreamKind
 from wellhead.wire.ws import check_handshake
 
-HIGH_WATER = 128 * 1024  # bytes unsent to a visitor above which its agent gets no credit
-LOW_WATER = 32 * 1024
 MEMO_MAX = 4 * 1024  # longest field block that a connection remembers
 
 _NEVER: tuple[bytes, ...] = ()  # what nothing begins with
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-class State(enum.Enum):
-    IDLE = "idle"
-    HEAD = "head"
-    BODY = "body"
-    BUSY = "busy"
-    UNREAD = "unread"
-    UPGRADED = "upgraded"
-    LINGER = "linger"
-    CLOSED = "closed"
-
 
 # Bound once: an enum's member costs two look-ups, on the path of every request.
 _IDLE, _HEAD, _BODY, _BUSY = State.IDLE, State.HEAD, State.BODY, State.BUSY
@@ -65,20 +48,15 @@ class Http1Visitor(Replies, asyncio.Protocol):
     """One connection. ``sni`` is the name its TLS was made for; ``secure`` whether there is TLS at all."""
 
     __slots__ = (
-        "_conversation", "_deadline", "_destination", "_edge_fields", "_fields", "_local", "_reading",
-        "_refusal", "_repeat", "_scheme", "_sent_at", "_sni", "_state", "_terms", "_unsent", "choked", "peer",
+        "_conversation", "_destination", "_edge_fields", "_fields", "_local", "_refusal", "_repeat",
+        "_scheme", "_sni",
     )  # fmt: skip
 
     def __init__(self, ingress: Ingress, *, secure: bool, local: bool, sni: str | None = None) -> None:
         super().__init__(ingress)
-        self._terms = ingress.terms
         self._scheme = "https" if secure else "http"
         self._local = local
         self._sni = sni
-        self.peer = ""
-        self._state = _IDLE
-        self._deadline = 0.0  # loop time at which the state's clock runs out, 0: none
-        self._reading = True
         self._refusal: Page | None = None  # over a limit: what the first request is answered with
         # of the last request: a repeated field block costs one comparison
         self._repeat: bytes | tuple[bytes, ...] = _NEVER  # the block with its blank line, if it may be known
@@ -87,10 +65,6 @@ class Http1Visitor(Replies, asyncio.Protocol):
         self._destination: Destination | Page = pages.UNKNOWN
         # of the running exchange
         self._conversation: Conversation | None = None
-        # of what the visitor has not yet taken
-        self.choked = False
-        self._unsent = 0  # bytes at the last sweep
-        self._sent_at = 0.0  # loop time at which they were last seen to change
 
     # asyncio.Protocol
 
@@ -384,7 +358,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
             data, self._buffer = self._buffer, b""
             self._take_head(data)
 
-    # Refusals and ends
+    # Refusals
 
     def _refuse(self, page: Page, *, last: bool) -> None:
         """Answer the request that is here with a page of ours."""
@@ -397,67 +371,13 @@ class Http1Visitor(Replies, asyncio.Protocol):
             self._keep = False
         exchange.refuse(page)
 
-    def cut(self, *, short: bool) -> None:
-        """A chunked reply lacks its last chunk, one with a length is short, any other is reset."""
-        transport = self._transport
-        self._keep = False
-        if transport is None:
-            return
-        if short or self._chunked_out:
-            self._close()
-            return
-        self._state = State.LINGER
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        transport.abort()
-
-    def _linger(self) -> None:
-        """Close without losing the reply: a close with unread bytes would reset the connection."""
-        transport = self._transport
-        if transport is None:
-            return
-        if self._eof or not transport.can_write_eof():
-            self._close()
-            return
-        self._state = State.LINGER
-        self._buffer = b""
-        transport.write_eof()
-        self._deadline = self._clock() + self._terms.linger_seconds
-        if not self._reading:
-            self._resume()
-
-    def _close(self) -> None:
-        """Close when everything is written. A TLS transport must read for that: it waits for an answer."""
-        self._state = State.LINGER
-        self._deadline = 0.0  # what is unsent has the clock of slow readers
-        self._buffer = b""
-        if self._transport is not None:
-            self._resume()
-            self._transport.close()
-
-    def _pause(self) -> None:
-        if self._reading and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
-
-    def _resume(self) -> None:
-        if not self._reading and self._transport is not None:
-            self._reading = True
-            if self._body is not None:
-                self._body.restart(self._clock())
-            self._transport.resume_reading()
-
     # Swept by the ingress
 
     def tick(self, now: float) -> None:
         transport = self._transport
         if transport is None:
             return
-        unsent = transport.get_write_buffer_size()
-        if unsent != self._unsent:
-            self._unsent, self._sent_at = unsent, now
-        elif unsent and now - self._sent_at >= self._terms.write_idle_seconds:
+        if self._is_stalled(transport, now):
             self.abort("slow-reader")
             return
         state = self._state
@@ -503,21 +423,9 @@ class Http1Visitor(Replies, asyncio.Protocol):
         else:
             exchange.refuse(pages.TIMEOUT)
 
-    def _linger_expired(self, transport: asyncio.Transport, now: float) -> None:
-        if transport.get_write_buffer_size():  # not yet: the visitor still reads its reply
-            self._deadline = now + self._terms.linger_seconds
-        else:
-            transport.abort()
-
     def drain(self) -> None:
         """Close when the running exchange is done; at once where there is none."""
         if self._conversation is not None:
             self._conversation.drain()
         elif self._state is _IDLE and not self._buffer:
             self._close()
-
-    def abort(self, reason: str) -> None:
-        if self._transport is not None:
-            if self._exchange is not None:
-                self._exchange.reason = reason
-            self._transport.abort()

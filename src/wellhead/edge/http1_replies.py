@@ -1,17 +1,13 @@
 """What a visitor's HTTP/1.1 connection is answered: heads, bodies and pages.
 
 The exchange says what; this says it in HTTP/1.1, and keeps count of whether the connection may serve
-again. A base of the connection and not a part of it, because a call more for each reply is 4 % of the
-edge's work for it.
+again.
 """
 
 from __future__ import annotations
 
-import asyncio
-
 from wellhead.edge import pages
-from wellhead.edge.exchange import Exchange
-from wellhead.edge.http1_body import RequestBody
+from wellhead.edge.http1_connection import Connection
 from wellhead.edge.ingress import Ingress
 from wellhead.edge.pages import Page
 from wellhead.wire import headers
@@ -24,28 +20,18 @@ JOIN_BELOW = 16 * 1024  # smaller body pieces are copied behind their head or ch
 _NO_HEAD = VisitorHead(b"", False, False)
 
 
-class Replies:
+class Replies(Connection):
     """Writes the replies of one connection, one exchange at a time."""
 
-    __slots__ = (
-        "_block", "_body", "_buffer", "_chunked_out", "_clock", "_eof", "_exchange", "_http11", "_ingress",
-        "_keep", "_method", "_reply_facts", "_reply_out", "_transport",
-    )  # fmt: skip
+    __slots__ = ("_block", "_chunked_out", "_http11", "_method", "_reply_facts", "_reply_out")
 
     def __init__(self, ingress: Ingress) -> None:
-        self._ingress = ingress
-        self._clock = ingress.clock
-        self._transport: asyncio.Transport | None = None
-        self._buffer = b""  # bytes of the visitor that nobody has looked at yet
-        self._eof = False  # the visitor ended its half
+        super().__init__(ingress)
         # of the running request
-        self._exchange: Exchange | None = None
         self._method = b""
         self._block = b""  # its field lines
         self._http11 = True
-        self._body: RequestBody | None = None  # None: all of it is in
         # of its reply
-        self._keep = True  # the connection serves again
         self._chunked_out = False
         # of the last reply: servers repeat their heads
         self._reply_facts: ReplyFacts | None = None
@@ -121,3 +107,11 @@ class Replies:
                 bodyless=self._method == b"HEAD",
             )
         )
+
+    def cut(self, *, short: bool) -> None:
+        """A chunked reply lacks its last chunk, one with a length is short, any other is reset."""
+        self._keep = False
+        if short or self._chunked_out:
+            self._close()
+        else:
+            self._reset()
