@@ -190,7 +190,7 @@ def visit(
     consuming: bool = True,
 ) -> Visitor:
     """Open a stream to the pool as the edge would."""
-    near, far = join()
+    near, far = join(len(data), end)
     visitor = Visitor(near, consuming)
     near.sink = visitor
     pool.accept(far, kind, envelope, data, end)
