@@ -16,7 +16,7 @@ import pytest
 from tests.kit.programs import Edge, quiet_port
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, Visitor, ask, request, visiting
-from tests.system.conftest import House
+from tests.system.conftest import House, Landlord
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(40)]
 
@@ -25,8 +25,7 @@ LATE = 0.8  # seconds that a clock of the edge may be behind: it looks four time
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A server whose clocks are short."""
+def hasty_landlord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Landlord]:
     settings = {
         "head_seconds": HEAD,
         "idle_seconds": IDLE,
@@ -37,18 +36,29 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "hello_seconds": HELLO,
         "websocket_ping_seconds": 0.5,
     }
-    port = quiet_port()
-    with Edge(tmp_path_factory.mktemp("hasty"), settings=settings) as edge, edge.agent(port) as agent:
-        yield House(edge, agent, port)
+    landlord = Landlord(lambda: tmp_path_factory.mktemp("hasty"), settings)
+    yield landlord
+    landlord.close()
+
+
+@pytest.fixture
+def hasty(hasty_landlord: Landlord) -> House:
+    """A server whose clocks are short."""
+    return hasty_landlord.house()
 
 
 @pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A server that takes few, and does not spare this machine."""
+def narrow_landlord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Landlord]:
     settings = {"connections_per_address": 8, "connections_per_tunnel": 4, "loopback_exempt": "false"}
-    port = quiet_port()
-    with Edge(tmp_path_factory.mktemp("narrow"), settings=settings) as edge, edge.agent(port) as agent:
-        yield House(edge, agent, port)
+    landlord = Landlord(lambda: tmp_path_factory.mktemp("narrow"), settings)
+    yield landlord
+    landlord.close()
+
+
+@pytest.fixture
+def narrow(narrow_landlord: Landlord) -> House:
+    """A server that takes few, and does not spare this machine."""
+    return narrow_landlord.house()
 
 
 async def ok(peer: Peer) -> None:
