@@ -12,7 +12,6 @@ from typing import TypeVar
 from wellhead import logs
 from wellhead.agent import Exchange, Status, TunnelListener, connect_async
 from wellhead.cli.exchange_lines import ExchangeLines
-from wellhead.cli.lines import LineWriter
 from wellhead.cli.output import wants_colour
 from wellhead.errors import (
     DialError,
@@ -23,6 +22,7 @@ from wellhead.errors import (
     Unauthorized,
     WellheadError,
 )
+from wellhead.lines import LineWriter
 from wellhead.net import loop
 from wellhead.net.tls import client_context
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
