@@ -22,7 +22,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-NOUNS = {"errors", "model", "settings", "logs", "private", "profile", "version"}
+NOUNS = {"errors", "model", "settings", "lines", "logs", "private", "profile", "version"}
 PROGRAMS = {"edge", "control", "agent", "host"}
 COMPOSITION = {"serve", "cli", "__main__"}
 
@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"errors", "model"},
     "private": {"errors"},
     "profile": {"errors", "model", "settings", "private"},
-    "logs": {"errors", "model"},
+    "lines": set(),
+    "logs": {"errors", "lines", "model"},
     "wire": {"errors", "model"},
     "net": NOUNS | {"wire"},
     "client": NOUNS | {"net"},

@@ -151,4 +151,5 @@ def test_without_a_stream_lines_go_to_stderr(stream: io.StringIO, capsys: pytest
     assert sys.stderr is not None
     logs.configure("info")
     Log("wellhead.edge").info("heard")
+    logs.configure("info", stream)  # the thread that wrote to stderr has ended: its lines are there
     assert "heard" in capsys.readouterr().err

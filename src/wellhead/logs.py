@@ -17,6 +17,7 @@ import traceback
 from types import TracebackType
 from typing import TextIO
 
+from wellhead.lines import LineWriter
 from wellhead.model.text import escape, mask
 
 __all__ = ["LINE_MAX", "LineFormatter", "Log", "clip", "configure", "escape", "line", "value"]
@@ -122,18 +123,39 @@ def clip(text: str) -> str:
     return encoded[: LINE_MAX - 1 - len(_CUT.encode())].decode("utf-8", "ignore") + _CUT
 
 
+class _Unhurried(logging.Handler):
+    """Writes through a thread: a stderr that nobody reads must not stop the loop."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._writer = LineWriter(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.put(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        self._writer.close()
+        super().close()
+
+
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
-    """Send our lines, at ``level`` and above, to ``stream`` (default stderr); of libraries, warnings only.
+    """Send our lines, at ``level`` and above, to ``stream``; of libraries, warnings only.
+
+    Without a stream they go to stderr, through a thread.
 
     Libraries stay at warning even at our debug: their debug lines show statements, headers and parameters.
     Calling it again replaces what the last call set.
     """
-    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler = logging.StreamHandler(stream) if stream is not None else _Unhurried(sys.stderr)
     handler.setFormatter(LineFormatter())
     handler.set_name("wellhead")
     root = logging.getLogger()
     for old in [h for h in root.handlers if h.get_name() == "wellhead"]:
         root.removeHandler(old)
+        old.close()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("wellhead").setLevel(level.upper())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import socket
 import sys
@@ -63,11 +64,11 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
 
     Raises:
         LocalStateError: the data directory is unsafe or in use by another server.
-        SettingsError: an address cannot be listened on.
+        SettingsError: an address cannot be listened on, or the access log not be written.
     """
     net_loop.raise_file_limit()
     directory = private.make_directory(settings.data_dir)
-    with _listening(settings) as (https, http):
+    with _access_stream(settings.access_log) as lines, _listening(settings) as (https, http):
         public = Public(
             domain=settings.domain,
             zone=settings.agent_zone,
@@ -76,10 +77,10 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
         )
         store = await Store.open(directory / "wellhead.db")
         async with _closing(store):
-            local = LocalAuthority(directory, addresses=_addresses(settings))
+            local = LocalAuthority(directory, addresses=_addresses(settings.agent_zone, https))
             key = await store.bootstrap(_keep_in(directory / "admin-key"))
             async with _control(build(store, public, settings), directory) as path:
-                edge = _edge(settings, store, local, public, path)
+                edge = _edge(settings, store, local, public, path, lines)
                 await _run(edge, https, http, settings, public, key, local.ca_file, ready, stop)
 
 
@@ -114,7 +115,14 @@ async def _run(
         await edge.close()
 
 
-def _edge(settings: ServerSettings, store: Store, local: LocalAuthority, public: Public, path: str) -> Edge:
+def _edge(
+    settings: ServerSettings,
+    store: Store,
+    local: LocalAuthority,
+    public: Public,
+    path: str,
+    lines: IO[bytes] | None,
+) -> Edge:
     liveness = Liveness(ping_seconds=settings.ping_seconds, pong_seconds=settings.ping_timeout_seconds)
     limit = net_loop.file_limit()
     terms = EdgeTerms(
@@ -133,6 +141,7 @@ def _edge(settings: ServerSettings, store: Store, local: LocalAuthority, public:
             liveness=liveness,
             loopback_exempt=settings.loopback_exempt,
             public_urls=public.urls,
+            rejections_per_minute=settings.rejections_per_minute,
         ),
         portal=PortalTerms(
             hello_seconds=settings.hello_seconds,
@@ -152,7 +161,7 @@ def _edge(settings: ServerSettings, store: Store, local: LocalAuthority, public:
     loop = asyncio.get_running_loop()
 
     def log_to(metrics: Metrics) -> AccessLog:
-        return AccessLog(metrics, _access_stream(settings.access_log), loop)
+        return AccessLog(metrics, lines, loop)
 
     return Edge(terms, store.directory, local, pool, log_to)
 
@@ -206,8 +215,8 @@ def _listening(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], 
         for name, address in (("https", settings.https), ("http", settings.http)):
             try:
                 sockets.append(listen(*parse_address(address)) if address else [])
-            except OSError as error:
-                raise SettingsError(f"{name}: cannot listen on {address}: {error.strerror}") from error
+            except SettingsError as error:
+                raise SettingsError(f"{name}: {error}") from error.__cause__
         yield sockets[0], sockets[1]
     finally:
         for sock in (sock for group in sockets for sock in group):
@@ -220,6 +229,7 @@ async def _control(app: FastAPI, data_dir: Path) -> AsyncIterator[str]:
     with _socket_path(data_dir) as path:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(path)
+        sock.listen()  # whoever comes before the server has started waits
         server = _Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
@@ -257,20 +267,34 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _access_stream(where: str) -> IO[bytes] | None:
+@contextlib.contextmanager
+def _access_stream(where: str) -> Iterator[IO[bytes] | None]:
     if where == "off":
-        return None
+        yield None
+        return
     if where == "stderr":
-        return sys.stderr.buffer
+        yield sys.stderr.buffer
+        return
     try:
-        return open(where, "ab", buffering=0)
+        stream = open(where, "ab", buffering=0)
     except OSError as error:
         raise SettingsError(f"access_log: cannot write {where}: {error.strerror}") from error
+    with stream:
+        yield stream
 
 
-def _addresses(settings: ServerSettings) -> list[str]:
+def _addresses(zone: str, https: list[socket.socket]) -> list[str]:
     """IP addresses that the certificate for callers without a name must carry."""
-    return [parse_address(settings.https).host]
+    numbers = [zone, *(sock.getsockname()[0] for sock in https)]
+    return [ip for ip in numbers if _is_address(ip) and not ipaddress.ip_address(ip).is_unspecified]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(sock: socket.socket) -> str:

@@ -38,6 +38,7 @@ from wellhead.model.names import is_reserved, join_authority, split_authority
 from wellhead.model.text import shown
 
 PREFIX = "WELLHEAD_"
+MAX_CARRIED = 60 * 1024  # bytes of a head that still fits into a frame, with what the edge adds to it
 
 CLIENT_VARIABLES: Mapping[str, str] = {
     "WELLHEAD_HOME": "Directory of profile, tunnels' state and `server/`; default `~/.wellhead`.",
@@ -72,6 +73,11 @@ def _hostname(text: str) -> str:
     return hostname
 
 
+def _bracketed(text: str) -> str:
+    """An IPv6 address stands for itself where no port can follow."""
+    return f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
+
+
 def _domain(text: str) -> str:
     hostname = _hostname(text)
     if hostname[-1].isdigit() and not hostname.rpartition(".")[2].strip("0123456789"):
@@ -93,7 +99,7 @@ def _list(given: object) -> object:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-Hostname = Annotated[str, AfterValidator(_hostname)]
+Hostname = Annotated[str, AfterValidator(lambda text: _hostname(_bracketed(text)))]
 Domain = Annotated[str, AfterValidator(_domain)]
 Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 AccessLog = Annotated[str, AfterValidator(lambda text: text.lower() if text.lower() in _STREAMS else text)]
@@ -140,10 +146,12 @@ class ServerSettings(BaseSettings):
     max_field_bytes: PositiveInt = Field(
         8192, description="Longest header field, name and value; beyond: 431."
     )
-    max_head_bytes: PositiveInt = Field(32768, description="Longest request head; beyond: 431.")
+    max_head_bytes: PositiveInt = Field(
+        32768, le=MAX_CARRIED, description="Longest request head; beyond: 431."
+    )
     max_fields: PositiveInt = Field(100, description="Most header fields of a request; beyond: 431.")
     max_trailer_bytes: PositiveInt = Field(
-        8192, description="Most bytes of trailers after a body; beyond: 400."
+        8192, le=MAX_CARRIED, description="Most bytes of trailers after a body; beyond: 400."
     )
     max_chunk_extension_bytes: NonNegativeInt = Field(
         256, description="Longest extension of one chunk; beyond: 400."
@@ -205,11 +213,14 @@ class ServerSettings(BaseSettings):
         256, description="Most connections of one visitor's address; beyond: 429."
     )
     connections_per_tunnel: PositiveInt = Field(
-        1000, description="Most connections of visitors with one tunnel; beyond: 503."
+        1000, description="Most exchanges of one tunnel at once, each on a connection; beyond: 503."
     )
     max_handshakes: PositiveInt = Field(500, description="Most unfinished TLS handshakes.")
     handshakes_per_address: PositiveInt = Field(
         20, description="Most unfinished TLS handshakes of one address."
+    )
+    rejections_per_minute: PositiveInt = Field(
+        10, description="Most rejected credentials of one agent's address; beyond, its hellos are put off."
     )
     loopback_exempt: bool = Field(
         True, description="Whether limits per address spare 127.0.0.0/8 and ::1; off behind a local proxy."

@@ -412,4 +412,6 @@ def test_a_ca_file_that_cannot_be_read_is_a_settings_error(tmp_path: Path, text:
 def test_a_key_that_cannot_stand_in_a_header_is_refused_unseen(key: str) -> None:
     with pytest.raises(InputError) as caught:
         Client("https://localhost", Secret(key))
+    with pytest.raises(InputError):
+        Client("https://localhost", key)
     assert "wh_" not in str(caught.value)

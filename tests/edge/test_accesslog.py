@@ -1,10 +1,12 @@
 import asyncio
 import io
+import threading
 
 from prometheus_client import generate_latest
 
 from wellhead.edge.accesslog import AccessLog, Line
 from wellhead.edge.metrics import Metrics
+from wellhead.lines import MAX_WAITING
 
 
 def line(**changes: object) -> Line:
@@ -57,3 +59,21 @@ async def test_what_was_cut_off_is_counted_as_such() -> None:
     assert 'wellhead_exchanges_total{place="tunnel",status="cut"} 1.0' in exported
     assert 'wellhead_refused_total{reason="upstream-failed"} 1.0' in exported
     assert 'wellhead_first_byte_seconds_bucket{le="0.25"} 1.0' in exported
+
+
+async def test_a_log_that_nobody_reads_does_not_stop_the_loop() -> None:
+    gate = threading.Event()
+
+    class Stuck(io.BytesIO):
+        def write(self, data: object) -> int:
+            gate.wait(10)
+            return 0
+
+    metrics = Metrics()
+    log = AccessLog(metrics, Stuck(), asyncio.get_running_loop())
+    for _ in range(MAX_WAITING + 2):
+        log.add(line())
+        log.flush()
+    assert metrics.lines_dropped
+    gate.set()
+    log.close()

@@ -3,117 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 
-from tests.kit.doors import FakeDoor, FakeStream
-from tests.kit.transport import FakeTransport
-from wellhead.edge.accesslog import AccessLog, Line
-from wellhead.edge.http1 import Http1Visitor
-from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
-from wellhead.edge.metrics import Metrics
-from wellhead.edge.registry import Registry
-from wellhead.edge.router import Router
-from wellhead.model.access import Secret
-from wellhead.model.records import Admission, KeyId, TunnelId, TunnelView
+from tests.kit.house import COUNTS, TERMS, House, status
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.streams import HeadKind, Reason
 
-TERMS = VisitorTerms(
-    head=HeadLimits(), max_trailer_bytes=8192, max_chunk_extension_bytes=256, max_reply_head_bytes=65536,
-    max_interim_heads=16, max_pipelined=16, head_seconds=10, body_idle_seconds=30,
-    body_min_bytes_per_second=500, body_grace_seconds=10, write_idle_seconds=60, idle_seconds=620,
-    reply_seconds=120, half_close_seconds=5, linger_seconds=1, max_unread_bytes=65536, unread_seconds=1,
-    websocket_ping_seconds=20, websocket_pings_per_second=100,
-)  # fmt: skip
-COUNTS = CountTerms(
-    connections_per_address=256, connections_per_tunnel=1000, max_connections=1000,
-    loopback_exempt=True,
-)  # fmt: skip
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
-
-
-class NoTunnels:
-    def tunnel(self, name: str) -> TunnelView | None:
-        return None
-
-    def on_removed(self, call: Callable[[TunnelId], None]) -> None:
-        raise NotImplementedError
-
-    def on_revoked(self, call: Callable[[KeyId], None]) -> None:
-        raise NotImplementedError
-
-    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> Admission:
-        raise NotImplementedError
-
-    def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
-        raise NotImplementedError
-
-    def session_closed(self, tunnel_id: TunnelId, session_id: str) -> None:
-        raise NotImplementedError
-
-    async def is_admin(self, key: Secret) -> bool:
-        return False
-
-
-class House:
-    """An ingress whose every request for the control plane opens on ``door``; its access lines are kept."""
-
-    def __init__(self, terms: VisitorTerms, counts: CountTerms) -> None:
-        self.door = FakeDoor()
-        self.lines: list[Line] = []
-        metrics = Metrics()
-        log = AccessLog(metrics, None, asyncio.get_running_loop())
-        self.log = log
-        self.ingress = Ingress(
-            Router("localhost", "localhost"), NoTunnels(), Registry(), lambda target, peer: self.door,
-            metrics, log, terms, counts,
-        )  # fmt: skip
-        self.ingress.note = lambda fields: self.lines.append(Line(*fields))
-
-    def visit(self, *, secure: bool = False, sni: str | None = None, local: bool = True) -> Visit:
-        return Visit(self, Http1Visitor(self.ingress, secure=secure, local=local, sni=sni), secure)
-
-    def close(self) -> None:
-        self.ingress.close()
-        self.log.close()
-
-
-class Visit:
-    def __init__(self, house: House, connection: Http1Visitor, secure: bool) -> None:
-        self.house = house
-        self.connection = connection
-        self.transport = FakeTransport(tls=secure)
-        connection.connection_made(self.transport)
-
-    def says(self, data: bytes) -> bytes:
-        """Give the edge bytes of the visitor; returns what it answers at once."""
-        self.connection.data_received(data)
-        return self.transport.take()
-
-    @property
-    def stream(self) -> FakeStream:
-        return self.house.door.stream
-
-    def after(self, seconds: float) -> bytes:
-        """Sweep the connection at a later time."""
-        self.connection.tick(asyncio.get_running_loop().time() + seconds)
-        return self.transport.take()
-
-
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
-    made = House(TERMS, COUNTS)
-    yield made
-    made.close()
-
-
-def status(reply: bytes) -> int:
-    return int(reply.split(b" ", 2)[1])
 
 
 async def test_a_request_becomes_a_canonical_envelope(house: House) -> None:
@@ -240,7 +140,7 @@ async def test_the_control_plane_is_not_on_a_plain_port_of_the_network(house: Ho
     [
         (Reason.UPSTREAM_UNREACHABLE, 502),
         (Reason.UPSTREAM_FAILED, 502),
-        (Reason.SESSION_LOST, 502),
+        (Reason.SESSION_LOST, 503),
         (Reason.TIMEOUT, 504),
         (Reason.OVERLOADED, 503),
         (4711, 502),
@@ -428,3 +328,222 @@ async def test_draining_finishes_what_is_open_and_closes(house: House) -> None:
     busy.connection.connection_lost(None)
     async with asyncio.timeout(1):
         await drained
+
+
+async def test_a_bare_line_feed_behind_a_request_line_never_repeats_the_last_fields(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST + b"body")
+    visit.stream.reply(OK, b"hi")
+    visit.transport.take()
+    assert status(visit.says(b"GET / HTTP/1.1\r\n\nX: 1\r\n\r\n")) == 400
+    assert len(house.door.opened) == 1
+
+
+async def test_a_repeated_block_is_held_to_the_limit_of_the_whole_head() -> None:
+    house = House(replace(TERMS, head=HeadLimits(request_line=200, head=250)), COUNTS)
+    visit = house.visit()
+    block = b"Host: localhost\r\nX: " + b"x" * 160 + b"\r\n\r\n"
+    visit.says(b"GET / HTTP/1.1\r\n" + block)
+    visit.stream.reply(OK, b"hi")
+    visit.transport.take()
+    assert status(visit.says(b"GET /" + b"a" * 150 + b" HTTP/1.1\r\n" + block)) == 431
+    house.close()
+
+
+async def test_what_is_malformed_is_answered_as_itself_and_not_as_the_request_before(house: House) -> None:
+    visit = house.visit()
+    visit.says(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n")
+    visit.stream.reply(OK)
+    visit.transport.take()
+    reply = visit.says(b"nonsense\r\n\r\n")
+    assert status(reply) == 400 and b"application/json" in reply and reply.endswith(b"}\n")
+    assert house.lines[-1].method == b"-"
+
+
+async def test_first_bytes_of_a_body_that_was_refused_at_once_are_not_forgotten(house: House) -> None:
+    """Else as many bytes of the next request would pass for the rest of this body."""
+    house.door.refuses = Reason.OVERLOADED
+    visit = house.visit()
+    assert status(visit.says(POST + b"bo")) == 503
+    house.door.refuses = None
+    visit.says(b"dy" + GET)
+    await asyncio.sleep(0)
+    assert visit.stream.envelope.startswith(b"GET /a ")
+
+
+async def test_early_hints_are_no_leave_to_send_the_body(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    visit.stream.sink.on_head(HeadKind.INTERIM, b"HTTP/1.1 103 Early Hints\r\n\r\n", b"", False)
+    visit.stream.reply(OK, b"no")
+    assert b"Connection: close" in visit.transport.take() and visit.transport.ended
+    visit.says(GET)
+    assert len(house.door.opened) == 1
+
+
+async def test_a_body_is_timed_from_the_leave_to_send_it(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    house.ahead = 20
+    visit.stream.sink.on_head(HeadKind.INTERIM, b"HTTP/1.1 100 Continue\r\n\r\n", b"", False)
+    visit.transport.take()
+    assert visit.after(1) == b""
+
+
+async def test_an_expectation_without_a_body_keeps_the_connection(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"Length: 4\r\n", b"Length: 0\r\nExpect: 100-continue\r\n"))
+    visit.stream.reply(OK, b"hi")
+    assert b"Connection: close" not in visit.transport.take() and not visit.transport.ended
+
+
+async def test_a_pause_that_the_agent_asked_for_is_not_the_visitors_slowness(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"Length: 4", b"Length: 400"))
+    visit.stream.full = True
+    visit.says(b"x")
+    house.ahead = 60
+    visit.stream.sink.on_writable()
+    assert visit.after(0.1) == b""
+
+
+async def test_an_agent_that_takes_no_more_of_a_body_is_a_504(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST.replace(b"Length: 4", b"Length: 400"))
+    visit.stream.full = True
+    visit.says(b"x")
+    assert visit.after(119) == b""
+    assert status(visit.after(121)) == 504
+
+
+async def test_a_slow_reader_is_not_cut_before_it_read_its_last_reply(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    visit.stream.reply(OK, b"hi")
+    for unsent, seconds in ((9000, 0), (6000, 20), (3000, 50)):
+        visit.transport.unsent = unsent
+        visit.after(seconds)
+    assert visit.transport.ended and not visit.transport.closed
+    visit.transport.unsent = 0
+    visit.after(50.25)
+    visit.after(52)
+    assert visit.transport.closed
+
+
+async def test_the_clock_of_a_slow_reader_stops_when_it_has_read_everything(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"event", end=False)
+    for unsent, seconds in ((1000, 0), (0, 1), (1000, 70)):
+        visit.transport.unsent = unsent
+        visit.after(seconds)
+    assert not visit.transport.closed
+
+
+async def test_who_does_not_read_its_replies_gets_no_more_of_them(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.connection.pause_writing()
+    visit.stream.reply(OK, b"hi")
+    visit.says(GET + GET)
+    await asyncio.sleep(0)
+    assert len(house.door.opened) == 1
+    visit.connection.resume_writing()
+    await asyncio.sleep(0)
+    assert len(house.door.opened) == 2
+    visit.stream.reply(OK, b"hi")
+    await asyncio.sleep(0)
+    assert len(house.door.opened) == 3
+
+
+async def test_who_was_refused_for_the_number_of_connections_is_hung_up_on(house: House) -> None:
+    house.ingress._counts = replace(COUNTS, max_connections=0)
+    visit = house.visit()
+    assert status(visit.says(GET)) == 503
+    assert visit.transport.ended
+
+
+async def test_a_page_for_http_10_ends_with_its_connection(house: House) -> None:
+    visit = house.visit()
+    old = b"GET / HTTP/1.0\r\nHost: nobody.localhost\r\nConnection: keep-alive\r\n\r\n"
+    assert b"Connection: close\r\n" in visit.says(old)
+    assert visit.transport.ended
+
+
+async def test_requests_sent_before_the_visitor_ended_its_half_are_all_answered(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET + GET + b"GET /cut HT")
+    assert visit.connection.eof_received()
+    for _ in range(2):
+        visit.stream.reply(OK, b"hi")
+        await asyncio.sleep(0)
+    assert visit.transport.take().count(b"200 OK") == 2
+    assert visit.transport.closed
+
+
+async def test_a_body_that_a_half_closed_visitor_never_finished_is_given_up(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET + POST + b"bo")
+    visit.connection.eof_received()
+    visit.stream.reply(OK, b"hi")
+    await asyncio.sleep(0)
+    assert visit.transport.closed and visit.stream.resets == [Reason.CANCELLED]
+
+
+async def test_a_cut_reply_that_ends_with_the_connection_is_reset_whatever_waits(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET.replace(b"1.1", b"1.0"))
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"abc", end=False)
+    visit.transport.unsent = 3
+    visit.stream.sink.on_reset(Reason.UPSTREAM_FAILED)
+    assert visit.transport.aborted, "a clean end would pass for a whole reply"
+
+
+async def test_a_cut_reply_with_a_length_gives_what_there_is(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(OK, b"h", end=False)
+    visit.transport.unsent = 1
+    visit.stream.sink.on_reset(Reason.UPSTREAM_FAILED)
+    assert visit.transport.closed and not visit.transport.aborted
+
+
+async def test_an_empty_line_between_requests_starts_no_clock(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(OK, b"hi")
+    visit.transport.take()
+    assert visit.says(b"\r\n") == b"" and visit.after(30) == b""
+    visit.says(GET)
+    assert len(house.door.opened) == 2
+
+
+async def test_a_request_that_is_here_when_draining_begins_is_answered(house: House) -> None:
+    visit = house.visit()
+    visit.says(GET + GET)
+    visit.stream.reply(OK, b"hi")
+    house.ingress.draining = True
+    visit.connection.drain()
+    assert not visit.transport.closed
+    await asyncio.sleep(0)
+    visit.stream.reply(OK, b"hi")
+    assert b"Connection: close" in visit.transport.take()
+
+
+async def test_bytes_after_a_close_of_ours_are_no_request(house: House) -> None:
+    visit = house.visit()
+    house.ingress.draining = True
+    visit.connection.drain()
+    assert visit.says(GET) == b"" and not house.door.opened
+
+
+async def test_a_stream_that_is_over_does_not_start_the_reading_for_another(house: House) -> None:
+    visit = house.visit()
+    visit.says(POST + b"body")
+    old = visit.stream
+    old.reply(OK, b"hi")
+    visit.says(POST.replace(b"Length: 4", b"Length: 400"))
+    visit.stream.full = True
+    visit.says(b"x")
+    old.sink.on_writable()
+    assert not visit.transport.reading

@@ -7,7 +7,13 @@ from wellhead.edge.router import CONTROL, NOWHERE, Destination, Place, Router
     "hostname", ["example.com", "zone.example.com", "api.example.com", "localhost", "127.0.0.1", "::1"]
 )
 def test_the_control_plane_has_its_names(hostname: str) -> None:
-    assert Router("example.com", "zone.example.com:8443").destination(hostname) == CONTROL
+    assert Router("example.com", "zone.example.com").destination(hostname) == CONTROL
+
+
+@pytest.mark.parametrize("zone", ["192.0.2.7", "2001:db8::7"])
+def test_the_zone_may_be_an_address(zone: str) -> None:
+    router = Router("example.com", zone)
+    assert router.destination(zone) == CONTROL and router.is_zone(zone)
 
 
 def test_a_label_under_the_domain_is_a_tunnel() -> None:

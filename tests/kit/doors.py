@@ -18,8 +18,10 @@ class FakeStream:
         self.resets: list[int] = []
         self.credit = 0
         self.full = False  # what send answers: True means stop
+        self.interactive = False
 
     def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
+        assert not self.ended and not self.resets
         self.trailers = head
         self.ended = end
         return True
@@ -42,10 +44,13 @@ class FakeStream:
 
 
 class FakeDoor:
-    """Opens ``FakeStream``s; the last is ``stream``."""
+    """Opens ``FakeStream``s; the last is ``stream``. ``refuses``: resets them at once, for this reason."""
 
     def __init__(self) -> None:
         self.opened: list[FakeStream] = []
+        self.refuses: int | None = None
+        self.usable = True
+        self.load = 0
 
     @property
     def stream(self) -> FakeStream:
@@ -62,4 +67,7 @@ class FakeDoor:
         interactive: bool = False,
     ) -> Stream:
         self.opened.append(FakeStream(kind, envelope, sink, data, end))
+        self.stream.interactive = interactive
+        if self.refuses is not None:
+            sink.on_reset(self.refuses)
         return self.stream

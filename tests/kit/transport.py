@@ -8,11 +8,15 @@ from typing import Any
 
 
 class FakeTransport(asyncio.Transport):
-    """``written`` holds everything written; ``unsent`` is what ``get_write_buffer_size`` claims."""
+    """``written`` holds everything written, in ``writes`` calls.
+
+    ``unsent`` is what ``get_write_buffer_size`` claims.
+    """
 
     def __init__(self, peer: str = "192.0.2.7", *, tls: bool = False) -> None:
         super().__init__({"peername": (peer, 50000)})
         self.written = b""
+        self.writes = 0
         self.unsent = 0
         self.reading = True
         self.ended = False
@@ -21,12 +25,12 @@ class FakeTransport(asyncio.Transport):
         self._tls = tls
 
     def write(self, data: Any) -> None:
-        assert not self.closed and not self.ended
-        self.written += bytes(data)
+        self.writelines((data,))
 
     def writelines(self, pieces: Iterable[Any]) -> None:
-        for piece in pieces:
-            self.write(piece)
+        assert not self.closed and not self.ended
+        self.writes += 1
+        self.written += b"".join(pieces)
 
     def take(self) -> bytes:
         """What was written since the last time."""
@@ -52,6 +56,9 @@ class FakeTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         assert not self.reading
         self.reading = True
+
+    def is_reading(self) -> bool:
+        return self.reading
 
     def is_closing(self) -> bool:
         return self.closed

@@ -58,7 +58,8 @@ class House:
         self.talks.append(Talk(name.encode() + b"\n", echo=True))
         return self.talks[-1]
 
-    def _on_refused(self, reason: str) -> None:
+    def _on_refused(self, reason: str, ip: str) -> None:
+        assert ip in ("127.0.0.1", "::1") or reason == "descriptors"
         self.refused[reason] += 1
         self._changed.set()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -32,11 +34,42 @@ class House:
         return f"{self.hostname}:{self.edge.https if leg == TLS else self.edge.http}"
 
 
+class Landlord:
+    """Keeps one house for all tests, and builds another where a test left it in ruins.
+
+    So a test that ends a shared program fails alone, and not every other test after it.
+    """
+
+    def __init__(self, homes: Callable[[], Path], settings: Mapping[str, object] | None = None) -> None:
+        self._homes = homes
+        self._settings = settings
+        self._stack = contextlib.ExitStack()
+        self._house: House | None = None
+
+    def house(self) -> House:
+        house = self._house
+        if house is None or any(each.process.poll() is not None for each in (house.edge, house.agent)):
+            self.close()
+            port = quiet_port()
+            edge = self._stack.enter_context(Edge(self._homes(), settings=self._settings))
+            house = self._house = House(edge, self._stack.enter_context(edge.agent(port)), port)
+        return house
+
+    def close(self) -> None:
+        self._stack.close()
+        self._house = None
+
+
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    port = quiet_port()
-    with Edge(tmp_path_factory.mktemp("house")) as edge, edge.agent(port) as agent:
-        yield House(edge, agent, port)
+def landlord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Landlord]:
+    landlord = Landlord(lambda: tmp_path_factory.mktemp("house"))
+    yield landlord
+    landlord.close()
+
+
+@pytest.fixture
+def house(landlord: Landlord) -> House:
+    return landlord.house()
 
 
 @pytest.fixture(autouse=True)

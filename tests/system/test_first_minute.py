@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.certs import authority
 from tests.kit.programs import Edge, quiet_port, run
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import ask
@@ -51,6 +52,17 @@ async def test_every_form_of_an_upstream_is_taken(tmp_path: Path) -> None:
                 agent = await asyncio.to_thread(edge.agent, form)
                 with agent:
                     assert (await ask(edge, agent.hostname)).body == b"hello", form
+
+
+async def test_an_https_upstream_that_is_not_trusted_is_said_and_not_used(tmp_path: Path) -> None:
+    port = quiet_port()
+    context = authority(tmp_path).address_context(("http/1.1",))
+    with Edge(tmp_path / "home") as edge:
+        async with serving(hello, port=port, context=context):
+            agent = await asyncio.to_thread(edge.agent, f"https://localhost:{port}")
+            with agent:
+                assert "certificate" in agent.text
+                assert (await ask(edge, agent.hostname)).status == 502
 
 
 @pytest.mark.parametrize(

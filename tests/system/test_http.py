@@ -326,6 +326,12 @@ async def test_an_upstream_that_dies_within_a_body_is_seen_as_truncation(house: 
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 99 Low\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n X-Folded: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-A: a\rb\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 600 High\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX-A: b\x00c\r\nContent-Length: 0\r\n\r\n",
@@ -424,3 +430,164 @@ async def test_a_rest_body_that_is_too_large_for_the_api_is_413(house: House) ->
         with contextlib.suppress(ConnectionError):
             await visitor.send(b" " * 2_000_000)
         assert (await visitor.reply()).status == 413
+
+
+async def test_a_refusal_within_an_upload_is_seen_by_the_visitor(house: House, leg: str) -> None:
+    """An upstream that answers and hangs up is no broken pipe: its answer arrives, and the upload is over."""
+
+    async def upstream(peer: Peer) -> None:
+        await peer.request()
+        await peer.reply(b"no more", b"Connection: close", status=b"413 Content Too Large")
+
+    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+        size = 50_000_000
+        await visitor.send(request("/", house.host(leg), f"Content-Length: {size}", method="PUT"))
+
+        async def upload() -> None:
+            with contextlib.suppress(ConnectionError):
+                for _ in range(0, size, 65536):
+                    visitor.writer.write(bytes(65536))
+                    await visitor.writer.drain()
+
+        uploading = asyncio.create_task(upload())
+        reply = await visitor.reply()
+        assert (reply.status, reply.body) == (413, b"no more")
+        async with asyncio.timeout(5):
+            await visitor.rest()
+            await uploading
+
+
+async def test_an_upstream_of_http_1_0_is_served_like_any_other(house: House) -> None:
+    async def upstream(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold but good")
+
+    async with serving(upstream, port=house.port):
+        for _ in range(3):
+            assert (await ask(house.edge, house.hostname)).body == b"old but good"
+
+
+async def test_a_visitor_of_http_1_0_gets_no_chunks_and_a_close(house: House, leg: str) -> None:
+    async def upstream(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"
+        )
+
+    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+        await visitor.send(f"GET / HTTP/1.0\r\nHost: {house.host(leg)}\r\n\r\n".encode())
+        reply = await visitor.reply()
+        assert reply.get("transfer-encoding") is None and reply.body == b"abcdef"
+
+
+async def test_requests_at_the_limits_pass(house: House, leg: str) -> None:
+    host = house.host(leg)
+    async with serving(echo, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+        for head in (
+            request("/" + "a" * 8100, host),
+            request("/", host, "X-A: " + "a" * 8100),
+            request("/", host, *(f"X-{number}: 1" for number in range(98))),
+            request("/", host, *(f"X-{number}: {'a' * 7000}" for number in range(4))),
+        ):
+            await visitor.send(head)
+            assert (await visitor.reply()).status == 200
+
+
+async def test_large_heads_and_many_cookies_come_back(house: House) -> None:
+    cookies = [f"Set-Cookie: c{number}={'v' * 900}".encode() for number in range(50)]
+
+    async def upstream(peer: Peer) -> None:
+        await peer.request()
+        await peer.reply(b"ok", *cookies)
+
+    async with serving(upstream, port=house.port):
+        assert len((await ask(house.edge, house.hostname)).all("set-cookie")) == 50
+
+
+async def test_a_visitor_by_ipv6_is_named_as_such(house: House) -> None:
+    async with (
+        serving(echo, port=house.port),
+        visiting(house.edge, house.hostname, address="::1") as visitor,
+    ):
+        seen = fields((await visitor.get("/", house.host("tls"))).body)
+    assert seen["x-forwarded-for"] == ["::1"] and 'for="[::1]"' in seen["forwarded"][0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("preserve", "{public}"), ("app.internal:81", "app.internal:81")]
+)
+async def test_the_host_header_is_what_the_agent_was_told(house: House, policy: str, expected: str) -> None:
+    port = quiet_port()
+    async with serving(echo, port=port):
+        agent = await asyncio.to_thread(house.edge.agent, port, "--host-header", policy)
+        with agent:
+            seen = fields((await ask(house.edge, agent.hostname)).body)
+            public = f"{agent.hostname}:{house.edge.https}"
+    assert seen["host"] == [expected.format(public=public)]
+    assert seen["x-forwarded-host"] == [public]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "fields_"),
+    [
+        ("HEAD", b"200 OK", b"Content-Length: 5\r\n"),
+        ("HEAD", b"200 OK", b"Transfer-Encoding: chunked\r\n"),
+        ("GET", b"204 No Content", b"Content-Length: 5\r\n"),
+        ("GET", b"304 Not Modified", b"Content-Length: 5\r\n"),
+    ],
+)
+async def test_a_body_where_none_may_be_is_nobodys_reply(
+    house: House, method: str, status: bytes, fields_: bytes
+) -> None:
+    async def upstream(peer: Peer) -> None:
+        while head := await peer.request():
+            if b"/faulty" in head:
+                await peer.say(b"HTTP/1.1 " + status + b"\r\n" + fields_ + b"\r\nhello")
+            else:
+                await peer.reply(b"clean")
+
+    async with serving(upstream, port=house.port), visiting(house.edge, house.hostname) as visitor:
+        for _ in range(5):
+            faulty = await visitor.get("/faulty", house.host("tls"), method=method)
+            assert faulty.status in (int(status[:3]), 502)
+            clean = await visitor.get("/clean", house.host("tls"))
+            assert (clean.status, clean.body) == (200, b"clean")
+
+
+async def test_a_request_in_single_bytes_is_a_request(house: House, leg: str) -> None:
+    async def upstream(peer: Peer) -> None:
+        await peer.request()
+        body, trailers = await peer.chunked()
+        await peer.reply(body + trailers)
+
+    text = request("/", house.host(leg), "Transfer-Encoding: chunked", "Trailer: X-T", method="POST")
+    text += b"5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nX-T: 1\r\n\r\n"
+    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+        for at in range(len(text)):
+            await visitor.send(text[at : at + 1])
+            await asyncio.sleep(0)
+        assert (await visitor.reply()).body.lower() == b"hello!x-t: 1\r\n"
+
+
+async def test_pipelined_uploads_keep_their_bodies_apart(house: House, leg: str) -> None:
+    async def upstream(peer: Peer) -> None:
+        while head := await peer.request():
+            if b"transfer-encoding" in head.lower():
+                body, _ = await peer.chunked()
+            else:
+                body = await peer.body(5)
+            await peer.reply(head.split()[1] + b" " + body)
+
+    host = house.host(leg)
+    text = b"".join(
+        request(f"/{number}", host, method="POST", body=b"%05d" % number)
+        if number % 2
+        else request(f"/{number}", host, "Transfer-Encoding: chunked", method="POST")
+        + b"2\r\n%02d\r\n3\r\n%03d\r\n0\r\n\r\n" % (0, number)
+        for number in range(200)
+    )
+    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+        sending = asyncio.create_task(visitor.send(text))
+        for number in range(200):
+            assert (await visitor.reply()).body == b"/%d %05d" % (number, number)
+        await sending

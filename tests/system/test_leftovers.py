@@ -7,6 +7,7 @@ import contextlib
 import random
 import re
 
+import psutil
 import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -103,6 +104,24 @@ async def test_conversations_that_break_off_leave_nothing_behind(house: House) -
     async with serve(upstream, "127.0.0.1", house.port, close_timeout=2):
         await asyncio.gather(*(converse(number) for number in range(40)))
         await _settles(house, before)
+
+
+async def test_programs_with_nothing_to_do_do_nothing(house: House) -> None:
+    programs = [psutil.Process(program.pid) for program in (house.edge, house.agent)]
+    async with visiting(house.edge, None) as idle, visiting(house.edge, house.hostname) as secure:
+        await idle.send(b"GET / HT")
+        await secure.send(b"G")
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.edge.https)
+        writer.write(b"\x16\x03\x01")  # a ClientHello that does not go on
+        before = [sum(program.cpu_times()[:2]) for program in programs]
+        await asyncio.sleep(2)
+        spent = [
+            sum(program.cpu_times()[:2]) - start for program, start in zip(programs, before, strict=True)
+        ]
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        del reader
+    assert max(spent) <= 0.2, spent  # seconds of two
 
 
 async def test_a_dead_upstream_leaves_nothing_behind(house: House) -> None:

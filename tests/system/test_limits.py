@@ -9,13 +9,14 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.kit.programs import Edge, quiet_port
 from tests.kit.upstreams import Peer, serving
-from tests.kit.visitors import Visitor, ask, request, visiting
-from tests.system.conftest import House
+from tests.kit.visitors import Truncated, Visitor, ask, request, visiting
+from tests.system.conftest import House, Landlord
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(40)]
 
@@ -24,8 +25,7 @@ LATE = 0.8  # seconds that a clock of the edge may be behind: it looks four time
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A server whose clocks are short."""
+def hasty_landlord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Landlord]:
     settings = {
         "head_seconds": HEAD,
         "idle_seconds": IDLE,
@@ -36,18 +36,29 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "hello_seconds": HELLO,
         "websocket_ping_seconds": 0.5,
     }
-    port = quiet_port()
-    with Edge(tmp_path_factory.mktemp("hasty"), settings=settings) as edge, edge.agent(port) as agent:
-        yield House(edge, agent, port)
+    landlord = Landlord(lambda: tmp_path_factory.mktemp("hasty"), settings)
+    yield landlord
+    landlord.close()
+
+
+@pytest.fixture
+def hasty(hasty_landlord: Landlord) -> House:
+    """A server whose clocks are short."""
+    return hasty_landlord.house()
 
 
 @pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A server that takes few, and does not spare this machine."""
+def narrow_landlord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Landlord]:
     settings = {"connections_per_address": 8, "connections_per_tunnel": 4, "loopback_exempt": "false"}
-    port = quiet_port()
-    with Edge(tmp_path_factory.mktemp("narrow"), settings=settings) as edge, edge.agent(port) as agent:
-        yield House(edge, agent, port)
+    landlord = Landlord(lambda: tmp_path_factory.mktemp("narrow"), settings)
+    yield landlord
+    landlord.close()
+
+
+@pytest.fixture
+def narrow(narrow_landlord: Landlord) -> House:
+    """A server that takes few, and does not spare this machine."""
+    return narrow_landlord.house()
 
 
 async def ok(peer: Peer) -> None:
@@ -271,6 +282,55 @@ async def test_too_many_exchanges_of_one_tunnel_are_503(narrow: House) -> None:
         release.set()
         for visitor in visitors[:4]:
             assert (await visitor.reply()).body == b"held"
+
+
+async def test_too_many_connections_in_all_are_shed_and_agents_still_come_in(tmp_path: Path) -> None:
+    port = quiet_port()
+    with Edge(tmp_path, settings={"max_connections": 4}) as edge, edge.agent(port) as agent:
+        async with serving(ok, port=port), contextlib.AsyncExitStack() as stack:
+            host = f"{agent.hostname}:{edge.https}"
+            visitors = [await stack.enter_async_context(visiting(edge, agent.hostname)) for _ in range(4)]
+            for visitor in visitors:
+                assert (await visitor.get("/", host)).status == 200
+            with contextlib.suppress(OSError, Truncated, TimeoutError):
+                async with asyncio.timeout(2), visiting(edge, agent.hostname) as late:
+                    assert (await late.get("/", host)).status == 503
+            for visitor in visitors:
+                assert (await visitor.get("/", host)).status == 200
+
+
+# Agents that are none
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        bytes(8),
+        b"\xff" * 64,
+        b"\x00\xff\xff\x10\x00\x00\x00\x00" + b"a" * 70_000,  # a hello longer than any may be
+        b"\x00\x00\x02\x10\x00\x00\x00\x00{}",
+        b"\x00\x00\x04\x10\x00\x00\x00\x00null",
+        b"\x00\x00\x08\x01\x00\x00\x00\x01\x01\x00\x00\x00GET ",  # a stream before any hello
+    ],
+)
+async def test_who_says_no_proper_hello_is_cut_off(hasty: House, said: bytes) -> None:
+    context = hasty.edge.trust()
+    context.set_alpn_protocols(["wellhead/1"])
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", hasty.edge.https, ssl=context, server_hostname="localhost"
+    )
+    visitor = Visitor(reader, writer)
+    try:
+        with contextlib.suppress(ConnectionError):
+            await visitor.send(said)
+        answer = await visitor.rest(HELLO + 3)
+        assert len(answer) < 4096 and b"Traceback" not in answer
+    finally:
+        await visitor.close()
+    async with serving(ok, port=hasty.port):
+        assert (await ask(hasty.edge, hasty.hostname)).status == 200
 
 
 async def test_a_refusal_is_counted_with_its_reason(narrow: House, hasty: House) -> None:

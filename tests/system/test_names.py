@@ -9,6 +9,7 @@ import ssl
 
 import pytest
 
+from tests.kit.programs import quiet_port
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import PATIENCE, Reply, ask, request, visiting
 from tests.system.conftest import House
@@ -262,3 +263,24 @@ async def _tls_by_hand(
     finally:
         writer.close()
     return reply
+
+
+# D4 and D5: a name that was taken away
+
+
+async def test_a_deleted_tunnel_is_gone_at_once_and_its_agent_ends(house: House) -> None:
+    port = quiet_port()
+    async with serving(served, port=port):
+        agent = await asyncio.to_thread(house.edge.agent, port)
+        with agent:
+            assert (await ask(house.edge, agent.hostname)).status == 200
+            found = await _api(house, "GET", f"/api/v1/tunnels/?name={agent.name}", {})
+            tunnel = json.loads(found.body)["tunnels"][0]["id"]
+            assert (await _api(house, "DELETE", f"/api/v1/tunnels/{tunnel}", {})).status in (200, 202, 204)
+            gone = await ask(house.edge, agent.hostname)
+            assert gone.status == 404
+            assert await asyncio.to_thread(agent.wait, 10) == 4
+            assert "delete_pending" in agent.text and "Traceback" not in agent.text
+    never = await ask(house.edge, "never-was-0002.localhost")
+    strip = re.compile(rb'"request_id": "[^"]+"')
+    assert strip.sub(b"", gone.body) == strip.sub(b"", never.body)

@@ -125,6 +125,25 @@ async def test_a_request_body_streams_while_its_reply_streams(house: House, leg:
         assert await visitor.chunk() == b""
 
 
+async def test_an_upstream_that_does_not_read_slows_its_visitor(house: House, leg: str) -> None:
+    """Back-pressure the other way: the visitor is held, nobody keeps its bytes."""
+
+    async def upstream(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.Event().wait()
+
+    sent = 0
+    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+        await visitor.send(request("/", house.host(leg), "Content-Length: 1000000000", method="POST"))
+        with pytest.raises(TimeoutError):
+            while sent < 200_000_000:
+                visitor.writer.write(bytes(65536))
+                async with asyncio.timeout(1.5):
+                    await visitor.writer.drain()
+                sent += 65536
+    assert 65536 <= sent < 64 * 1024 * 1024
+
+
 async def test_a_slow_reader_slows_its_sender_and_not_its_neighbours(house: House) -> None:
     """Back-pressure reaches the upstream, and a neighbour on the same session does not feel it."""
     sent = 0

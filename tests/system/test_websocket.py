@@ -195,6 +195,17 @@ async def test_a_visitor_that_breaks_the_rules_is_closed(house: House, frame: by
         await visitor.rest(10)
 
 
+async def test_frames_sent_before_the_answer_to_the_handshake_arrive_after_it(house: House) -> None:
+    async with (
+        serve(echo, "127.0.0.1", house.port, compression=None),
+        visiting(house.edge, house.hostname) as visitor,
+    ):
+        await visitor.send(handshake(house) + b"\x81\x82\0\0\0\0hi" + b"\x81\x82\0\0\0\0ho")
+        assert (await visitor.reply()).status == 101
+        async with asyncio.timeout(5):
+            assert await visitor.reader.readexactly(8) == b"\x81\x02hi\x81\x02ho"
+
+
 async def _close_code(visitor: Visitor) -> int:
     """The code of the first Close frame from the server."""
     async with asyncio.timeout(5):

@@ -14,8 +14,10 @@ from wellhead.errors import FlowError, FrameError, HelloError, ProtocolError, Se
 from wellhead.wire import mux as mux_module
 from wellhead.wire.frames import MAX_DATA, MAX_HEAD, Frame, Kind, read_frames
 from wellhead.wire.messages import Hello
-from wellhead.wire.mux import HIGH_WATER, MAX_PONGS, QUANTUM, SHORT_QUANTUM, SMALL, Mux, MuxStream, Role
+from wellhead.wire.mux import MAX_PONGS, Mux, MuxStream, Role
+from wellhead.wire.muxstream import ENDING, HIGH_WATER, READY_MAX, SMALL
 from wellhead.wire.streams import Buffer, HeadKind, Reason, StreamKind
+from wellhead.wire.turns import QUANTUM, SHORT_QUANTUM
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 WINDOW = 256 * 1024
@@ -109,7 +111,7 @@ def test_what_is_told_does_not_depend_on_how_the_network_chops(seed: int, most: 
             stream = rng.choice(streams)
             verb = rng.randrange(8)
             data = rng.randbytes(rng.choice([0, 1, 5, 300, 20_000]))
-            if stream.over or stream._flags & mux_module._ENDING:
+            if stream.over or stream._flags & ENDING:
                 continue
             if verb == 0:
                 stream.reset(rng.randrange(1, 9))
@@ -166,6 +168,18 @@ def test_data_is_handed_on_before_its_frame_is_whole() -> None:
     assert (accepted.sink.data, accepted.sink.ended) == (b"abc", 0)
     pair.dialler.mux.receive(wire[11:])
     assert (accepted.sink.data, accepted.sink.ended) == (b"abcdef", 1)
+
+
+@pytest.mark.parametrize("chop", [1, 9, 10, 13])
+def test_a_stream_is_over_when_the_frame_that_ends_it_came_in_pieces(chop: int) -> None:
+    pair = MuxPair()
+    stream, sink, accepted = opened(pair)
+    accepted.stream.send(b"", True)
+    pair.settle()
+    stream.send(b"abcdef", True)
+    pair.settle(chop)
+    assert (accepted.sink.data, accepted.sink.ended) == (b"abcdef", 1)
+    assert not pair.dialler.mux.streams and not pair.acceptor.mux.streams
 
 
 def test_a_stream_reset_in_the_middle_of_a_frame_hears_no_more_of_it() -> None:
@@ -605,10 +619,22 @@ def test_turns_are_long_again_when_the_last_interactive_stream_is_over(how: str)
         stream.send(b"" if how == "send" else bytes(100 * KiB), True)
     pair.settle()
     assert not mux.streams and not pair.dialler.mux.streams
-    assert mux._interactive_open == 0
-    assert pair.dialler.mux._interactive_open == 0
+    assert mux._turns.interactive_open == 0
+    assert pair.dialler.mux._turns.interactive_open == 0
     accepted.stream.mark_interactive()
-    assert pair.dialler.mux._interactive_open == 0
+    assert pair.dialler.mux._turns.interactive_open == 0
+
+
+def test_a_stream_that_becomes_interactive_goes_first_from_its_next_turn_on() -> None:
+    mux, _ = lone()
+    first, second = (mux.open(StreamKind.TCP, b"", RecordingSink()) for _ in range(2))
+    mux.take(WINDOW)
+    for stream in (first, second):
+        stream.send(bytes(100 * KiB))
+    second.mark_interactive()
+    order = [frame.stream_id for frame in sent(mux)]
+    assert order[:2] == [first.id, second.id]
+    assert order[2:].index(first.id) == order.count(second.id) - 1
 
 
 def test_a_bulk_stream_does_not_hold_up_a_small_one() -> None:
@@ -633,7 +659,7 @@ def test_small_sends_of_a_stream_do_not_pile_up_before_others() -> None:
         if frame.stream_id == other.id:
             break
         before += len(frame.payload)
-    assert before <= mux_module.READY_MAX + QUANTUM
+    assert before <= READY_MAX + QUANTUM
 
 
 def test_a_wake_comes_once_for_all_that_is_not_taken() -> None:
@@ -832,7 +858,7 @@ def test_nothing_is_remembered_of_streams_that_are_over() -> None:
     for end in pair.ends:
         mux = end.mux
         assert not mux.streams and not mux.held
-        assert not mux._bulk and not mux._interactive and not mux._ready and not mux._control
+        assert not mux._turns and not mux._ready and not mux._control
 
 
 def test_a_frame_begun_and_never_finished_costs_no_more_than_what_arrived() -> None:

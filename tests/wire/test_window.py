@@ -64,5 +64,9 @@ def test_a_near_stream_keeps_a_small_window_however_fast_it_is() -> None:
     assert grown(INITIAL_WINDOW, 1_000_000_000, 1.0, 0.0001, LARGEST_GROWN) == INITIAL_WINDOW
 
 
+def test_a_measure_over_next_to_no_time_is_bounded_like_any_other() -> None:
+    assert grown(INITIAL_WINDOW, 2**40, 5e-324, 100.0, LARGEST_GROWN) == 2 * INITIAL_WINDOW
+
+
 def test_no_time_gives_no_growth() -> None:
     assert grown(INITIAL_WINDOW, 10**9, 0.0, 1.0, LARGEST_GROWN) == INITIAL_WINDOW

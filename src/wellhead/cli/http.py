@@ -13,11 +13,12 @@ from wellhead import logs
 from wellhead.agent import Exchange, Status, TunnelListener, connect_async
 from wellhead.cli.exchange_lines import ExchangeLines
 from wellhead.cli.hints import hints
-from wellhead.cli.lines import LineWriter
 from wellhead.cli.output import wants_colour
 from wellhead.cli.progress import progress
 from wellhead.errors import LinkError, WellheadError
+from wellhead.lines import LineWriter
 from wellhead.net import loop
+from wellhead.net.tls import client_context
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 from wellhead.net.upstream_dial import connect as dial
 from wellhead.wire.headers import HostPolicy
@@ -141,7 +142,8 @@ def state_line(status: Status, error: WellheadError | None) -> str | None:
 async def probe(upstream: UpstreamAddress) -> str | None:
     """Why nobody accepts connections at the upstream; None where somebody does."""
     try:
-        transport = await dial(asyncio.Protocol, upstream, None, PROBE_SECONDS)
+        context = client_context() if upstream.tls else None
+        transport = await dial(asyncio.Protocol, upstream, context, PROBE_SECONDS)
     except LinkError as error:
         return str(error)
     transport.close()

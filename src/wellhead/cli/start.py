@@ -22,10 +22,10 @@ from wellhead import logs
 from wellhead.agent import TunnelListener, connect_async
 from wellhead.cli.exchange_lines import ExchangeLines
 from wellhead.cli.http import StateLines, probe
-from wellhead.cli.lines import LineWriter
 from wellhead.cli.output import tell, wants_colour
 from wellhead.cli.start_plan import Wanted, read_plan
 from wellhead.errors import Retry, SettingsError, StateError, WellheadError
+from wellhead.lines import LineWriter
 from wellhead.net import loop
 from wellhead.net.backoff import Backoff
 from wellhead.net.upstream_address import parse_upstream

@@ -28,7 +28,12 @@ class Client:
     """
 
     def __init__(
-        self, url: str, api_key: Secret, *, ca_file: Path | None = None, timeouts: Timeouts | None = None
+        self,
+        url: str,
+        api_key: Secret | str,
+        *,
+        ca_file: Path | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self._peer = Peer.of(url, api_key, ca_file, timeouts)
         self._http = httpx.Client(**self._peer.options())
@@ -68,7 +73,12 @@ class AsyncClient:
     """``Client``, awaited."""
 
     def __init__(
-        self, url: str, api_key: Secret, *, ca_file: Path | None = None, timeouts: Timeouts | None = None
+        self,
+        url: str,
+        api_key: Secret | str,
+        *,
+        ca_file: Path | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self._peer = Peer.of(url, api_key, ca_file, timeouts)
         self._http = httpx.AsyncClient(**self._peer.options())

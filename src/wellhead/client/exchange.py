@@ -43,13 +43,18 @@ class Peer:
 
     @classmethod
     def of(
-        cls, url: str, api_key: Secret, ca_file: Path | None = None, timeouts: Timeouts | None = None
+        cls,
+        url: str,
+        api_key: Secret | str,
+        ca_file: Path | None = None,
+        timeouts: Timeouts | None = None,
     ) -> Peer:
         """
         Raises:
             InputError: not a control plane's URL, or a key that cannot stand in a header.
         """
         url = base_url(url)
+        api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         scheme, _, authority = url.partition("://")
         hostname, port = split_authority(authority)
         if not all("!" <= c <= "~" for c in api_key.reveal()):

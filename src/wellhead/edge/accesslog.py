@@ -14,6 +14,7 @@ from collections import Counter
 from typing import IO, NamedTuple
 
 from wellhead.edge.metrics import Metrics
+from wellhead.lines import LineWriter
 from wellhead.logs import escape
 
 FLUSH_SECONDS = 0.1
@@ -55,7 +56,7 @@ class AccessLog:
 
     def __init__(self, metrics: Metrics, stream: IO[bytes] | None, loop: asyncio.AbstractEventLoop) -> None:
         self._metrics = metrics
-        self._stream = stream
+        self._writer = LineWriter(stream) if stream is not None else None
         self._loop = loop
         self._lines: list[Fields] = []
         self._second = -1  # the second that the stamp is of
@@ -69,6 +70,9 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         self.flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._metrics.lines_dropped = self._writer.lost
 
     def flush(self) -> None:
         lines = self._lines[:]
@@ -76,13 +80,11 @@ class AccessLog:
         if not lines:
             return
         self._count(lines)
-        if self._stream is not None:
+        writer = self._writer
+        if writer is not None:
             wall = time.time() - self._loop.time()
-            try:
-                self._stream.write(b"".join([self._format(*line, wall) for line in lines]))
-                self._stream.flush()
-            except (OSError, ValueError):
-                self._metrics.lines_dropped += len(lines)
+            writer.put(b"".join([self._format(*line, wall) for line in lines]), len(lines))
+            self._metrics.lines_dropped = writer.lost
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(FLUSH_SECONDS, self._tick)

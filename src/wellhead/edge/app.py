@@ -17,16 +17,17 @@ from wellhead.edge.directory import Directory
 from wellhead.edge.exchange import Door
 from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.http1 import Http1Visitor
-from wellhead.edge.ingress import LOOPBACK, CountTerms, Ingress, VisitorTerms
+from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
 from wellhead.edge.local import LocalDoor, Scrapes
 from wellhead.edge.metrics import Metrics
+from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
 from wellhead.errors import ClientHelloError
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.portal import Portal, PortalTerms
 from wellhead.net.portal import Way as TlsWay
-from wellhead.net.sockets import is_loopback
+from wellhead.net.sockets import is_loopback, tune
 from wellhead.net.tls import ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.wire.sni import ClientHello
@@ -50,7 +51,7 @@ class EdgeTerms:
 
 
 class Edge:
-    """``control`` forwards to the control plane; ``log_to`` makes the access log."""
+    """``control`` forwards to the control plane and is closed with the edge; ``log_to`` makes the log."""
 
     def __init__(
         self,
@@ -67,7 +68,9 @@ class Edge:
         self._authority = authority
         self._router = Router(terms.domain, terms.zone)
         self._log = log_to(self.metrics)
+        self._refusals = Refusals(self.metrics, asyncio.get_running_loop().time)
         self._scrapes = Scrapes(self.metrics, directory)
+        self._pool = control
         self._control = LocalDoor(control.accept)
         self.gate = Gate(directory, self.registry, self.metrics, terms.gate)
         self.ingress = Ingress(
@@ -89,10 +92,12 @@ class Edge:
         """Accept on listening sockets, which belong to the edge from here on."""
         loop = asyncio.get_running_loop()
         local = all(map(_is_loopback, https))
-        self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refused)
+        self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refusals.note)
         self._portal.start()
         for sock in http:
             local = _is_loopback(sock)
+            # Connections inherit the options of the socket that accepts them.
+            tune(sock, user_timeout_seconds=self._terms.portal.write_idle_seconds + 5)
             self._plain.append(await loop.create_server(self._visitor(local), sock=sock, backlog=BACKLOG))
 
     async def drain(self) -> None:
@@ -108,18 +113,19 @@ class Edge:
         """End everything that is left. Idempotent."""
         for server in self._plain:
             server.close()
-        self.ingress.close()
+        await self.ingress.close()
         await self.gate.close()
         if self._portal is not None:
             await self._portal.aclose()
         await self._scrapes.close()
+        await self._pool.aclose()
         self._log.close()
 
     # Doors
 
     def _control_door(self, target: bytes, peer: str) -> Door:
         if target.partition(b"?")[0] == b"/metrics":
-            return self._scrapes.door(trusted=peer in LOOPBACK)
+            return self._scrapes.door(trusted=is_loopback(peer))
         return self._control
 
     def _visitor(self, local: bool) -> Callable[[], Http1Visitor]:
@@ -151,9 +157,6 @@ class Edge:
         if name is None or name in LOOPBACK_NAMES:
             return self._authority.address_context((alpn,))
         return self._authority.leaf_context(name, (alpn,))
-
-    def _refused(self, reason: str) -> None:
-        self.metrics.refused[reason] += 1
 
 
 def _is_loopback(sock: socket.socket) -> bool:

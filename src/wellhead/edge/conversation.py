@@ -9,8 +9,10 @@ Source: RFC 6455 sections 5 and 7.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
+from wellhead.edge import pages
 from wellhead.edge.exchange import Exchange
 from wellhead.errors import WebSocketError
 from wellhead.wire.streams import Buffer, HeadKind, Reason
@@ -45,9 +47,9 @@ class Conversation:
     """Takes the exchange's place as the stream's sink."""
 
     __slots__ = (
-        "_bytes_in", "_bytes_out", "_closing_at", "_exchange", "_from_agent", "_from_visitor", "_heard",
-        "_heard_bytes", "_loop", "_over", "_owed", "_pings", "_second", "_stream", "_terms", "_transport",
-        "_unanswered", "_uploaded", "_visitor",
+        "_bytes_in", "_bytes_out", "_clock", "_closing_at", "_exchange", "_from_agent", "_from_visitor",
+        "_heard", "_heard_bytes", "_leaving", "_over", "_owed", "_pings", "_second", "_stream", "_terms",
+        "_transport", "_unanswered", "_uploaded", "_visitor",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +58,7 @@ class Conversation:
         exchange: Exchange,
         transport: asyncio.Transport,
         terms: Terms,
+        clock: Callable[[], float],
         *,
         extensions: bool,
     ) -> None:
@@ -68,7 +71,7 @@ class Conversation:
         self._from_visitor = FrameFollower(from_client=True, extensions=extensions)
         self._from_agent = FrameFollower(from_client=False, extensions=extensions)
         self._terms = terms
-        self._loop = asyncio.get_running_loop()
+        self._clock = clock  # loop seconds
         self._second = 0.0  # when counting of the visitor's pings began
         self._pings = 0  # how many there had been by then
         self._heard = 0.0  # loop time at which the visitor's silence was last counted from
@@ -79,12 +82,13 @@ class Conversation:
         self._owed = 0
         self._closing_at = 0.0  # when we cut a visitor that does not close, 0: not closing
         self._uploaded = False  # our half of the stream is ended
+        self._leaving = False  # to be closed when the agent's frame is complete: we drain
         self._over = False
 
-    def start(self, from_agent: Buffer, from_visitor: bytes) -> None:
-        """Carry what came beside the two heads."""
-        if from_agent:
-            self.on_data(from_agent, False)
+    def start(self, from_agent: Buffer, end: bool, from_visitor: bytes) -> None:
+        """Carry what came beside the two heads; ``end`` says that ``from_agent`` is all of its."""
+        if from_agent or end:
+            self.on_data(from_agent, end)
         if from_visitor:
             self.from_visitor(from_visitor)
 
@@ -108,7 +112,7 @@ class Conversation:
             self._visitor.pause_upload()
 
     def _count_pings(self, before: int, pings: int) -> None:
-        now = self._loop.time()
+        now = self._clock()
         if now - self._second >= 1:
             self._second, self._pings = now, before
         if pings - self._pings > self._terms.websocket_pings_per_second:
@@ -123,10 +127,9 @@ class Conversation:
 
     def visitor_lost(self) -> None:
         if not self._over:
-            self._over = True
             if not self._closing_at:
                 self._stream.reset(Reason.CANCELLED)
-            self._conclude("")
+            self._conclude()
 
     def unchoked(self) -> None:
         owed, self._owed = self._owed, 0
@@ -136,8 +139,9 @@ class Conversation:
     # Sink
 
     def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        self._stream.reset(Reason.PROTOCOL)
-        self._close_visitor(BAD_GATEWAY, "upstream-failed")
+        if not (self._over or self._closing_at):
+            self._stream.reset(Reason.PROTOCOL)
+            self._close_visitor(BAD_GATEWAY, pages.BROKEN.reason)
 
     def on_data(self, data: Buffer, end: bool) -> None:
         if self._over or self._closing_at:
@@ -153,19 +157,21 @@ class Conversation:
             self._bytes_out += size
             self._transport.write(data if count == size else data[:count])
         if end:
-            self._over = True
             self._stream.consumed(self._owed + size)
             self._end_upload()  # nothing that the visitor may still say has a reader
-            self._transport.close()
-            self._conclude("")
-        elif self._visitor.choked:
+            self._conclude()
+            return
+        if self._visitor.choked:
             self._owed += size
         else:
             self._stream.consumed(size)
+        if self._leaving:
+            self.drain()
 
     def on_reset(self, reason: int) -> None:
         if not (self._over or self._closing_at):
-            self._close_visitor(BAD_GATEWAY, "agent-lost")
+            page = pages.LOST if reason == Reason.SESSION_LOST else pages.BROKEN
+            self._close_visitor(BAD_GATEWAY, page.reason)
 
     def on_writable(self) -> None:
         self._visitor.resume_upload()
@@ -178,10 +184,13 @@ class Conversation:
             self._stream.send(b"", True)
 
     def drain(self) -> None:
-        """Ask the visitor to come again: the edge restarts."""
-        if not (self._over or self._closing_at):
+        """Ask the visitor to come again, as soon as a frame may stand there: the edge restarts."""
+        if self._over or self._closing_at or self._from_agent.closed:
+            return
+        self._leaving = not self._from_agent.at_boundary
+        if not self._leaving:
             self._stream.reset(Reason.CANCELLED)
-            self._close_visitor(SERVICE_RESTART, "draining")
+            self._close_visitor(SERVICE_RESTART, pages.DRAINING.reason)
 
     def tick(self, now: float) -> None:
         if self._closing_at:
@@ -199,20 +208,24 @@ class Conversation:
             self._transport.abort()
         elif self._from_agent.at_boundary:
             self._unanswered += 1
-            self._transport.write(ping_frame())
+            if not self._from_agent.closed:  # else it only has to close, and has as long for that
+                self._transport.write(ping_frame())
 
     def _close_visitor(self, code: int, reason: str) -> None:
         """Put in a Close where a frame may stand; cut the connection where one may not."""
         self._exchange.reason = reason
+        self._closing_at = self._clock() + CLOSE_SECONDS
         if self._from_agent.closed or not self._from_agent.at_boundary:
             self._transport.abort()
             return
         self._transport.write(close_frame(code, reason))
-        self._closing_at = self._loop.time() + CLOSE_SECONDS
+        self._visitor.resume_upload()  # its answer has to be read
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
             self._transport.close()
 
-    def _conclude(self, reason: str) -> None:
-        self._exchange.conclude(self._bytes_in, self._bytes_out, self._exchange.reason or reason)
+    def _conclude(self) -> None:
+        """The access line; a visitor that is still there is hung up on."""
+        self._over = True
+        self._exchange.conclude(self._bytes_in, self._bytes_out, self._exchange.reason)

@@ -58,11 +58,14 @@ class Visitor(Protocol):
     def send_body(self, data: Buffer, end: bool) -> None: ...
     def send_trailers(self, fields: bytes) -> None: ...
     def send_page(self, page: Page) -> None: ...
-    def cut(self) -> None:
-        """End the reply so that the visitor can see that it is not whole."""
+    def cut(self, *, short: bool) -> None:
+        """End the reply so that the visitor can see that it is not whole.
 
-    def upgrade(self, facts: ReplyFacts, data: Buffer) -> None:
-        """The upstream answered 101: from now on bytes."""
+        ``short``: it was promised a length, so that any end shows it.
+        """
+
+    def upgrade(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
+        """The upstream answered 101: from now on bytes; ``end`` says that ``data`` are all of its."""
 
     def resume_upload(self) -> None: ...
     def finished(self, now: float) -> None:
@@ -161,8 +164,17 @@ class Exchange:
         assert self.stream is not None
         return self.stream.send(data, end)
 
-    def upload_trailers(self, fields: bytes) -> None:
-        """The visitor's trailers; the request is complete."""
+    def upload_last(self, pieces: list[Buffer], trailers: bytes) -> None:
+        """The last body bytes, perhaps none, and the trailers behind them: the request is complete."""
+        last = len(pieces) - 1
+        for index, piece in enumerate(pieces):
+            self.upload(piece, index == last and not trailers)
+        if trailers:
+            self._upload_trailers(trailers)
+        elif not pieces:
+            self.upload(b"", True)
+
+    def _upload_trailers(self, fields: bytes) -> None:
         if not self.over:
             self.uploaded = True
             assert self.stream is not None
@@ -214,12 +226,13 @@ class Exchange:
             if size or end:
                 self._broken("body-before-head")
             return
-        self.bytes_out += size
-        if self._left >= 0:
-            self._left -= size
-            if self._left < 0 or (end and self._left):
+        left = self._left
+        if left >= 0:
+            if size > left or (end and size < left):
                 self._broken("length-mismatch")
                 return
+            self._left = left - size
+        self.bytes_out += size
         self.visitor.send_body(data, end)
         self._took(size, end)
 
@@ -233,7 +246,8 @@ class Exchange:
         self._fail(page)
 
     def on_writable(self) -> None:
-        self.visitor.resume_upload()
+        if not self.over:  # else the visitor may be sending another request by now
+            self.visitor.resume_upload()
 
     # The reply
 
@@ -252,7 +266,7 @@ class Exchange:
         if facts.status == 101:
             check_accept(facts.fields, self._websocket_key)
             self.status = 101
-            self.visitor.upgrade(facts, data)
+            self.visitor.upgrade(facts, data, end)
             return
         size = len(data)
         left = facts.content_length
@@ -319,7 +333,7 @@ class Exchange:
     def _fail(self, page: Page) -> None:
         self.reason = self.reason or page.reason
         if self.status:
-            self.visitor.cut()
+            self.visitor.cut(short=self._left >= 0)
             self._complete(whole=False)
         else:
             self.status = page.status

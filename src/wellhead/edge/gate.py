@@ -17,6 +17,7 @@ from wellhead.edge.directory import Admission, Directory
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.errors import (
+    Draining,
     HelloError,
     ProtocolError,
     QuotaExceeded,
@@ -30,6 +31,7 @@ from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.model.records import KeyId, TunnelId, TunnelView
 from wellhead.net.session import Liveness, Session
+from wellhead.net.sockets import address_group, is_loopback
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
 from wellhead.wire.mux import MuxStream, Role
@@ -37,7 +39,7 @@ from wellhead.wire.streams import Buffer, Reason, StreamKind
 
 _log = Log("wellhead.edge")
 END_SECONDS = 0.5  # for an agent to read the last bytes of a session that is ended
-FAILURES_PER_MINUTE = 10  # rejected credentials from one address before hellos are put off
+REMEMBERED = 4096  # networks with rejected credentials; beyond, the one that was quiet longest is forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class GateTerms:
     liveness: Liveness
     loopback_exempt: bool
     public_urls: Callable[[str], list[str]]  # of a tunnel's name
+    rejections_per_minute: int = 10  # of credentials from one address, before its hellos are put off
 
 
 class Gate:
@@ -63,7 +66,7 @@ class Gate:
         self._waiting: dict[Session, asyncio.TimerHandle] = {}  # no hello yet
         self._admissions: dict[Session, asyncio.Task[None]] = {}  # hello being checked
         self._admitted: dict[Session, Admission] = {}
-        self._failures: dict[str, list[float]] = {}  # address -> times of rejected credentials
+        self._failures: dict[str, list[float]] = {}  # network -> times of rejected credentials, youngest last
         self._draining = False
         directory.on_removed(self.end_tunnel)
         directory.on_revoked(self.end_key)
@@ -89,10 +92,12 @@ class Gate:
 
     async def close(self) -> None:
         """End every connection, let in or not."""
-        for task in list(self._admissions.values()):
+        sessions = [*self._waiting, *self._admissions, *self._admitted]
+        tasks = list(self._admissions.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._admissions.values(), return_exceptions=True)
-        for session in [*self._waiting, *self._admitted]:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for session in sessions:
             session.close()
 
     def end_tunnel(self, tunnel: TunnelId) -> None:
@@ -128,8 +133,8 @@ class Gate:
 
     def _too_late(self, session: Session) -> None:
         self._waiting.pop(session, None)
-        self._metrics.hellos_refused["no-hello"] += 1
-        session.abort(HelloError(f"no hello within {self._terms.hello_seconds:g} s"))
+        self._refused(session, "no-hello")
+        session.abort()
 
     def _lost(self, session: Session, error: WellheadError | None) -> None:
         late = self._waiting.pop(session, None)
@@ -141,11 +146,12 @@ class Gate:
         admission = self._admitted.pop(session, None)
         if admission is None:
             if isinstance(error, ProtocolError):
-                self._metrics.hellos_refused[error.code] += 1
+                self._refused(session, error.code, error)
             return
         view = admission.tunnel
         self._registry.remove(view.id, session)
         self._directory.session_closed(view.id, session.id)
+        self._metrics.sessions_closed[error.code if error is not None else "closed"] += 1
         _log.info("session closed", session=session.id, tunnel=view.name, error=str(error or "-"))
 
     # The decision
@@ -158,40 +164,54 @@ class Gate:
             self._refuse(session, error)
         except TimeoutError:
             self._refuse(session, QuotaExceeded("the directory is slow", retry_after_seconds=1.0))
+        except Exception as error:  # whatever it is, the agent must not be left waiting
+            _log.error("admission failed", peer=session.peer, error=error)
+            self._refuse(session, QuotaExceeded("the directory failed", retry_after_seconds=5.0))
         else:
             self._welcome(session, hello, admission)
         finally:
             self._admissions.pop(session, None)
 
     async def _check(self, session: Session, hello: Hello) -> Admission:
-        if self._draining:
-            raise QuotaExceeded("the edge is draining", retry_after_seconds=0.5)
+        self._check_draining()
         if hello.protocol != PROTOCOL:
             raise VersionRefused(f"protocol {hello.protocol} is not spoken here, only {PROTOCOL}")
         self._check_failures(session.peer)
         try:
-            return await self._directory.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
+            view = await self._directory.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
         except SecretRejected:
-            self._failures.setdefault(session.peer, []).append(self._loop.time())
+            self._failed(session.peer)
             raise
+        self._check_draining()
+        return view
+
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise Draining("the edge is draining", retry_after_seconds=0.5)
+
+    def _failed(self, peer: str) -> None:
+        group = address_group(peer)
+        self._failures[group] = [*self._failures.pop(group, ()), self._loop.time()]
+        if len(self._failures) > REMEMBERED:
+            del self._failures[next(iter(self._failures))]
 
     def _check_failures(self, peer: str) -> None:
-        if self._terms.loopback_exempt and peer in ("127.0.0.1", "::1"):
+        if self._terms.loopback_exempt and is_loopback(peer):
             return
+        group = address_group(peer)
         horizon = self._loop.time() - 60
-        recent = [at for at in self._failures.get(peer, ()) if at > horizon]
+        recent = [at for at in self._failures.pop(group, ()) if at > horizon]
         if recent:
-            self._failures[peer] = recent
-        else:
-            self._failures.pop(peer, None)
-        if len(recent) >= FAILURES_PER_MINUTE:
+            self._failures[group] = recent
+        most = self._terms.rejections_per_minute
+        if len(recent) >= most:
             raise QuotaExceeded(
-                f"{len(recent)} rejected credentials within a minute, at most {FAILURES_PER_MINUTE}",
+                f"{len(recent)} rejected credentials within a minute, at most {most}",
                 retry_after_seconds=60.0,
             )
 
     def _welcome(self, session: Session, hello: Hello, admission: Admission) -> None:
-        if session.closed.done():
+        if not session.usable:  # it broke the rules, or left, in the meantime
             return
         terms, view = self._terms, admission.tunnel
         session.id = "s_" + secrets.token_hex(8)
@@ -216,8 +236,7 @@ class Gate:
         )  # fmt: skip
 
     def _refuse(self, session: Session, error: RefusedError) -> None:
-        self._metrics.hellos_refused[error.code] += 1
-        _log.info("session refused", peer=session.peer, code=error.code, reason=str(error))
+        self._refused(session, error.code, error)
         refused = Refused(
             code=error.code,
             message=str(error),
@@ -226,6 +245,10 @@ class Gate:
         )
         session.mux.control(Kind.REFUSED, refused.encode())
         session.close()
+
+    def _refused(self, session: Session, code: str, error: WellheadError | None = None) -> None:
+        self._metrics.hellos_refused[code] += 1
+        _log.info("session refused", peer=session.peer, code=code, reason=str(error or "-"))
 
 
 def _refuse_stream(stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:

@@ -8,52 +8,35 @@
     any  -> LINGER -> closed                      we answered and close; what still comes is thrown away
 
 Bytes that come while an exchange is open wait in the buffer, bounded by the longest head; above it
-the socket is no longer read. Clocks are plain numbers that the ingress sweeps.
+the socket is no longer read. A visitor that does not read its replies gets no further ones: BUSY then
+lasts until it has. Clocks are plain numbers that the ingress sweeps.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
-import socket
-import struct
 from typing import cast
 
 from wellhead.edge import pages
 from wellhead.edge.conversation import Conversation
 from wellhead.edge.exchange import Door, Exchange
+from wellhead.edge.http1_body import RequestBody
+from wellhead.edge.http1_connection import HIGH_WATER, LOW_WATER, State
+from wellhead.edge.http1_replies import Replies
 from wellhead.edge.ingress import Ingress
 from wellhead.edge.pages import Page
 from wellhead.edge.registry import Line
 from wellhead.edge.router import Destination, Place
 from wellhead.errors import HttpError
 from wellhead.wire import h1, headers
-from wellhead.wire.body import Body, ChunkedBody, LengthBody, chunk, last_chunk
 from wellhead.wire.h1 import Head
-from wellhead.wire.headers import ReplyFacts, RequestFields, VisitorHead
+from wellhead.wire.headers import ReplyFacts, RequestFields
 from wellhead.wire.streams import Buffer, StreamKind
 from wellhead.wire.ws import check_handshake
 
-HIGH_WATER = 128 * 1024  # bytes unsent to a visitor above which its agent gets no credit
-LOW_WATER = 32 * 1024
 MEMO_MAX = 4 * 1024  # longest field block that a connection remembers
-JOIN_BELOW = 16 * 1024  # smaller body pieces are copied behind their head or chunk size
 
-_NEVER = b"\n"  # what no field block begins with
-_NO_HEAD = VisitorHead(b"", False, False)
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-class State(enum.Enum):
-    IDLE = "idle"
-    HEAD = "head"
-    BODY = "body"
-    BUSY = "busy"
-    UNREAD = "unread"
-    UPGRADED = "upgraded"
-    LINGER = "linger"
-    CLOSED = "closed"
-
+_NEVER: tuple[bytes, ...] = ()  # what nothing begins with
 
 # Bound once: an enum's member costs two look-ups, on the path of every request.
 _IDLE, _HEAD, _BODY, _BUSY = State.IDLE, State.HEAD, State.BODY, State.BUSY
@@ -61,56 +44,27 @@ _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL
 _HTTP = StreamKind.HTTP
 
 
-class Http1Visitor(asyncio.Protocol):
+class Http1Visitor(Replies, asyncio.Protocol):
     """One connection. ``sni`` is the name its TLS was made for; ``secure`` whether there is TLS at all."""
 
     __slots__ = (
-        "_block", "_body", "_body_began", "_body_bytes", "_buffer", "_chunked_out", "_clock",
-        "_conversation", "_deadline", "_destination", "_edge_fields", "_eof", "_exchange", "_expecting",
-        "_fields", "_http11", "_ingress", "_keep", "_local", "_method", "_reading", "_refusal", "_repeat",
-        "_reply_facts", "_reply_out", "_scheme", "_sent_at", "_sni", "_state", "_terms", "_transport",
-        "_unsent", "choked", "peer",
+        "_conversation", "_destination", "_edge_fields", "_fields", "_local", "_refusal", "_repeat",
+        "_scheme", "_sni",
     )  # fmt: skip
 
     def __init__(self, ingress: Ingress, *, secure: bool, local: bool, sni: str | None = None) -> None:
-        self._ingress = ingress
-        self._terms = ingress.terms
-        self._clock = ingress.clock
+        super().__init__(ingress)
         self._scheme = "https" if secure else "http"
         self._local = local
         self._sni = sni
-        self._transport: asyncio.Transport | None = None
-        self.peer = ""
-        self.choked = False
-        self._state = _IDLE
-        self._buffer = b""
-        self._deadline = 0.0  # loop time at which the state's clock runs out, 0: none
-        self._reading = True
-        self._eof = False  # the visitor ended its half
         self._refusal: Page | None = None  # over a limit: what the first request is answered with
-        # of the connection's last request: a repeated field block costs one comparison
-        self._repeat = _NEVER  # the block with its blank line, if it may be recognised
-        self._block = b""
+        # of the last request: a repeated field block costs one comparison
+        self._repeat: bytes | tuple[bytes, ...] = _NEVER  # the block with its blank line, if it may be known
         self._fields: RequestFields | None = None
         self._edge_fields = b""
         self._destination: Destination | Page = pages.UNKNOWN
-        # and of its last reply
-        self._reply_facts: ReplyFacts | None = None
-        self._reply_out = _NO_HEAD
-        # of the running request
-        self._exchange: Exchange | None = None
-        self._method = b""
-        self._http11 = True
-        self._keep = True
-        self._chunked_out = False
-        self._expecting = False  # the visitor waits for 100 Continue before it sends its body
-        self._body: Body | None = None
-        self._body_began = 0.0
-        self._body_bytes = 0
+        # of the running exchange
         self._conversation: Conversation | None = None
-        # of what the visitor has not yet taken
-        self._unsent = 0
-        self._sent_at = 0.0
 
     # asyncio.Protocol
 
@@ -140,13 +94,14 @@ class Http1Visitor(asyncio.Protocol):
                 self._pause()
 
     def eof_received(self) -> bool:
-        """Keeps a half-closed connection for its reply, where the transport can."""
+        """Keeps a half-closed connection for its replies, where the transport can."""
         self._eof = True
         transport = self._transport
         if self._state is State.UPGRADED:
             assert self._conversation is not None
             return self._conversation.visitor_ended()
-        if self._state is _BUSY and transport is not None and transport.can_write_eof():
+        waits = self._state is _BUSY or (self._state is _IDLE and bool(self._buffer))
+        if waits and transport is not None and transport.can_write_eof():
             if not self._exchange or not self._exchange.status:
                 self._deadline = self._clock() + self._terms.half_close_seconds
             return True
@@ -165,8 +120,6 @@ class Http1Visitor(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.choked = True
-        self._unsent = HIGH_WATER
-        self._sent_at = self._clock()
 
     def resume_writing(self) -> None:
         self.choked = False
@@ -174,6 +127,8 @@ class Http1Visitor(asyncio.Protocol):
             self._conversation.unchoked()
         elif self._exchange is not None:
             self._exchange.unchoked()
+        elif self._state is _BUSY:
+            self._settle(self._clock())
 
     # The request
 
@@ -188,6 +143,7 @@ class Http1Visitor(asyncio.Protocol):
                 self._buffer = data[end + 2 + len(self._repeat) :]
                 self._start(target, b"")
                 return
+        self._method = self._block = b""
         try:
             head = h1.read_head(data, h1.skip_empty_line(data), self._terms.head)
             if head is None:
@@ -199,10 +155,15 @@ class Http1Visitor(asyncio.Protocol):
             self._refuse(pages.for_status(error.status, error.reason), last=True)
 
     def _wait_for_head(self, data: bytes) -> None:
-        self._buffer = data
-        if self._state is _IDLE and data:
-            self._state = _HEAD
-            self._deadline = self._clock() + self._terms.head_seconds
+        if self._eof:
+            self._close()
+        elif data == b"\r\n" and self._state is _IDLE:
+            self._buffer = b""  # forgiven; no request has begun
+        else:
+            self._buffer = data
+            if self._state is _IDLE:
+                self._state = _HEAD
+                self._deadline = self._clock() + self._terms.head_seconds
 
     def _begin(self, head: Head, rest: bytes) -> None:
         """A whole head is here, and ``rest`` behind it."""
@@ -217,25 +178,24 @@ class Http1Visitor(asyncio.Protocol):
         if fields.websocket:
             check_handshake(line.method, fields)
         self._keep = fields.keep_alive
-        self._chunked_out = False
-        self._expecting = fields.expect_continue
-        self._body = self._body_of(fields)
+        self._body = RequestBody.of(fields, self._terms, self._clock())
         self._edge_fields = headers.edge_fields(self.peer, self._scheme, fields.host)
         self._destination = self._refusal or self._ingress.destination(
             fields.hostname, self._sni, secure=self._scheme == "https", local=self._local
         )
-        simple = line.http11 and fields.keep_alive and self._body is None and not fields.websocket
-        if simple and not fields.expect_continue and len(head.block) <= MEMO_MAX:
+        if line.http11 and self._body is None and self._may_repeat(head.block, fields):
             self._repeat = head.block + b"\r\n"
+        self._buffer = b""
         if self._body is None:
             self._buffer, rest = rest, b""
         self._start(line.target, rest)
 
-    def _body_of(self, fields: RequestFields) -> Body | None:
-        terms = self._terms
-        if fields.chunked:
-            return ChunkedBody(400, terms.max_trailer_bytes, terms.max_chunk_extension_bytes)
-        return LengthBody(fields.content_length) if fields.content_length else None
+    def _may_repeat(self, block: bytes, fields: RequestFields) -> bool:
+        """Whether a request with these fields may be known by them when it comes again."""
+        limits = self._terms.head
+        longest = min(MEMO_MAX, limits.head - limits.request_line - 4)  # whatever its first line
+        plain = fields.keep_alive and not fields.websocket and not fields.expect_continue
+        return plain and len(block) <= longest
 
     def _start(self, target: bytes, rest: bytes) -> None:
         """Open the exchange of a request; ``rest`` are first bytes of its body."""
@@ -263,11 +223,8 @@ class Http1Visitor(asyncio.Protocol):
         self._deadline = exchange.began + self._terms.reply_seconds
         if self._body is not None:
             self._state = _BODY
-            self._body_began = exchange.began
-            self._body_bytes = 0
             exchange.open(door, line, _HTTP, envelope)
-            if rest and self._state is _BODY:
-                self._take_body(rest)
+            self._go_on(rest)
         elif fields.websocket:
             exchange.open_websocket(door, line, envelope, fields.websocket_key)
         else:
@@ -277,23 +234,30 @@ class Http1Visitor(asyncio.Protocol):
         """Answer with a page; the body, if there is one, is read away behind it."""
         if self._body is not None:
             self._state = _BODY
-        self._refuse(page, last=page.status in (421, 429))
-        if rest and self._state is State.UNREAD:
-            self._skip_body(rest)
+        self._refuse(page, last=self._refusal is not None or page.status == 421)
+        self._go_on(rest)
+
+    def _go_on(self, rest: bytes) -> None:
+        """Take the first bytes of a body, whatever has become of its exchange by now."""
+        if rest:
+            self.data_received(rest)
+        if self._eof and self._state is _BODY:  # the rest of it will never come
+            assert self._exchange is not None
+            self._keep = False
+            self._exchange.abandon("visitor-left")
 
     def _take_body(self, data: bytes) -> None:
         body, exchange = self._body, self._exchange
         assert body is not None and exchange is not None
-        self._expecting = False  # it did not wait any longer
+        now = self._clock()
         try:
-            fed = body.feed(data)
+            fed = body.feed(data, now)
         except HttpError as error:
             self._refuse(pages.for_status(error.status, error.reason), last=True)
             return
         flowing = True
         if not fed.done:
             for piece in fed.pieces:
-                self._body_bytes += len(piece)
                 flowing = exchange.upload(piece, False)
             if not flowing and self._state is _BODY:
                 self._pause()
@@ -301,110 +265,31 @@ class Http1Visitor(asyncio.Protocol):
         self._body = None
         self._state = _BUSY
         self._buffer = fed.rest
-        self._deadline = self._clock() + self._terms.reply_seconds
-        self._upload_last(exchange, fed.pieces, body.trailers)
-
-    def _upload_last(self, exchange: Exchange, pieces: list[Buffer], trailers: bytes) -> None:
-        last = len(pieces) - 1
-        for index, piece in enumerate(pieces):
-            exchange.upload(piece, index == last and not trailers)
-        if trailers:
-            exchange.upload_trailers(trailers)
-        elif not pieces:
-            exchange.upload(b"", True)
+        self._deadline = now + self._terms.reply_seconds
+        exchange.upload_last(fed.pieces, body.trailers)
 
     # Visitor: what the exchange asks for
 
-    def send_interim(self, head: bytes) -> None:
-        if self._transport is not None and self._http11:
-            self._expecting = False
-            self._transport.write(head)
-
-    def send_reply(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
-        transport = self._transport
-        if transport is None:
-            return
-        if end and facts.content_length is None and not facts.bodyless:
-            facts = facts._replace(content_length=len(data))
-        if self._ingress.draining or self._eof or self._expecting:
-            self._keep = False
-        if facts is self._reply_facts and self._keep and self._http11:
-            out = self._reply_out  # fast path: servers repeat their heads
-        else:
-            out = headers.visitor_head(facts, http11=self._http11, keep_alive=self._keep)
-            if self._keep and self._http11:
-                self._reply_facts, self._reply_out = facts, out
-        self._keep = out.keep_alive
-        self._chunked_out = out.chunked
-        if out.chunked:
-            transport.write(out.head)
-            if data:
-                transport.writelines(chunk(data))
-        elif len(data) < JOIN_BELOW:
-            transport.write(b"".join((out.head, data)))
-        else:
-            transport.writelines((out.head, data))
-
-    def send_body(self, data: Buffer, end: bool) -> None:
-        transport = self._transport
-        if transport is None:
-            return
-        if self._chunked_out:
-            pieces = chunk(data)
-            if end:
-                pieces.append(last_chunk())
-            transport.writelines(pieces)
-        elif data:
-            transport.write(data)
-
-    def send_trailers(self, fields: bytes) -> None:
-        if self._transport is not None and self._chunked_out:
-            self._transport.write(last_chunk(fields))
-
-    def send_page(self, page: Page) -> None:
-        exchange = self._exchange
-        if self._transport is None or exchange is None:
-            return
-        if self._ingress.draining or self._eof or self._expecting:
-            self._keep = False
-        self._transport.write(
-            pages.render(
-                page,
-                html=pages.wants_html(self._block),
-                request_id=exchange.request_id.decode(),
-                close=not self._keep,
-                bodyless=self._method == b"HEAD",
-            )
-        )
-
-    def cut(self) -> None:
-        """A chunked reply lacks its last chunk, one with a length is short, any other is reset."""
-        transport = self._transport
-        self._keep = False
-        if transport is None:
-            return
-        self._state = State.LINGER
-        sock = transport.get_extra_info("socket")
-        if not self._chunked_out and sock is not None and not transport.get_write_buffer_size():
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            transport.abort()
-        else:
-            self._close()
-
-    def upgrade(self, facts: ReplyFacts, data: Buffer) -> None:
+    def upgrade(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
         transport, exchange = self._transport, self._exchange
-        assert transport is not None and exchange is not None and self._fields is not None
+        assert transport is not None and exchange is not None
         transport.write(headers.visitor_head(facts).head)
         self._state = State.UPGRADED
         self._deadline = 0.0
+        self._keep = False
         early, self._buffer = self._buffer, b""
-        self._conversation = Conversation(self, exchange, transport, self._terms, extensions=facts.extensions)
-        self._conversation.start(data, early)
+        self._resume()
+        self._conversation = conversation = Conversation(
+            self, exchange, transport, self._terms, self._clock, extensions=facts.extensions
+        )
+        conversation.start(data, end, early)
+        if self._eof:
+            conversation.visitor_ended()
+        if self._ingress.draining:
+            conversation.drain()
 
     def resume_upload(self) -> None:
-        if self._conversation is not None:
-            self._resume()
-        elif self._state is _BODY:
+        if self._conversation is not None or self._state is _BODY:
             self._resume()
 
     def pause_upload(self) -> None:
@@ -420,41 +305,41 @@ class Http1Visitor(asyncio.Protocol):
         if not self._keep or self._transport is None:
             self._linger()
         elif self._state is _BODY:
-            self._read_away()
+            self._read_away(now)
         else:
             self._settle(now)
 
-    def _read_away(self) -> None:
+    def _read_away(self, now: float) -> None:
         """The reply is out and the body is not all in: read a short rest, so that the connection lives."""
-        if self._expecting:  # it will be sent or not: nobody can tell what the next byte is
-            self._linger()
-            return
+        assert self._body is not None
         self._state = State.UNREAD
-        self._body_bytes = 0
-        self._deadline = self._clock() + self._terms.unread_seconds
+        self._body.restart(now)
+        self._deadline = now + self._terms.unread_seconds
         self._resume()
 
     def _skip_body(self, data: bytes) -> None:
-        body = self._body
+        body, now = self._body, self._clock()
         assert body is not None
         try:
-            fed = body.feed(data)
+            fed = body.feed(data, now)
         except HttpError:
             self._linger()
             return
-        self._body_bytes += sum(map(len, fed.pieces))
-        if self._body_bytes > self._terms.max_unread_bytes:
+        if body.taken > self._terms.max_unread_bytes:
             self._linger()
         elif fed.done:
             self._body = None
             self._buffer = fed.rest
-            self._settle(self._clock())
+            self._settle(now)
 
     def _settle(self, now: float) -> None:
-        """Ready for the next request."""
-        assert self._transport is not None
+        """Ready for the next request, once the visitor has read enough of the last reply."""
+        if self.choked:
+            self._state = _BUSY
+            self._deadline = 0.0
+            return
         self._state = _IDLE
-        if self._eof or (self._ingress.draining and not self._buffer):
+        if not self._buffer and (self._eof or self._ingress.draining):
             self._close()
             return
         self._deadline = now + self._terms.idle_seconds
@@ -473,7 +358,7 @@ class Http1Visitor(asyncio.Protocol):
             data, self._buffer = self._buffer, b""
             self._take_head(data)
 
-    # Refusals and ends
+    # Refusals
 
     def _refuse(self, page: Page, *, last: bool) -> None:
         """Answer the request that is here with a page of ours."""
@@ -486,49 +371,13 @@ class Http1Visitor(asyncio.Protocol):
             self._keep = False
         exchange.refuse(page)
 
-    def _linger(self) -> None:
-        """Close without losing the reply: a close with unread bytes would reset the connection."""
-        transport = self._transport
-        if transport is None:
-            return
-        self._state = State.LINGER
-        self._buffer = b""
-        if self._eof or not transport.can_write_eof():
-            self._close()
-            return
-        transport.write_eof()
-        self._deadline = self._clock() + self._terms.linger_seconds
-        if not self._reading:
-            self._resume()
-
-    def _close(self) -> None:
-        """Close when everything is written. A TLS transport must read for that: it waits for an answer."""
-        if self._transport is not None:
-            if not self._reading:
-                self._reading = True
-                self._transport.resume_reading()
-            self._transport.close()
-
-    def _pause(self) -> None:
-        if self._reading and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
-
-    def _resume(self) -> None:
-        if not self._reading and self._transport is not None:
-            self._reading = True
-            self._body_began = self._clock()  # the wait was ours, not the visitor's
-            self._body_bytes = 0
-            self._transport.resume_reading()
-
     # Swept by the ingress
 
     def tick(self, now: float) -> None:
         transport = self._transport
         if transport is None:
             return
-        unsent = transport.get_write_buffer_size()
-        if unsent and self._stalled(now, unsent):
+        if self._is_stalled(transport, now):
             self.abort("slow-reader")
             return
         state = self._state
@@ -538,9 +387,20 @@ class Http1Visitor(asyncio.Protocol):
             assert self._conversation is not None
             self._conversation.tick(now)
         elif self._deadline and now >= self._deadline:
-            self._expired(state)
+            self._expired(state, now)
 
-    def _expired(self, state: State) -> None:
+    def _tick_body(self, now: float) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None
+        if exchange.status:
+            return  # the reply has begun: an open stream has no deadline
+        if body.expecting or not self._reading:  # it is the agent that we wait for
+            if now >= exchange.progress + self._terms.reply_seconds:
+                exchange.refuse(pages.TIMEOUT)
+        elif body.is_slow(now):
+            self._refuse(pages.SLOW, last=True)
+
+    def _expired(self, state: State, now: float) -> None:
         assert self._transport is not None
         if state is _HEAD:
             self._buffer = b""
@@ -550,7 +410,7 @@ class Http1Visitor(asyncio.Protocol):
         elif state is State.UNREAD:
             self._linger()
         elif state is State.LINGER:
-            self._transport.abort()
+            self._linger_expired(self._transport, now)
         else:
             self._close()
 
@@ -563,35 +423,9 @@ class Http1Visitor(asyncio.Protocol):
         else:
             exchange.refuse(pages.TIMEOUT)
 
-    def _tick_body(self, now: float) -> None:
-        terms, exchange = self._terms, self._exchange
-        if exchange is None or exchange.status or not self._reading or self._expecting:
-            if exchange is not None and self._expecting and now > exchange.progress + terms.reply_seconds:
-                exchange.refuse(pages.TIMEOUT)
-            return
-        lasted = now - self._body_began
-        idle = now - exchange.progress >= terms.body_idle_seconds
-        slow = lasted >= terms.body_grace_seconds and (
-            self._body_bytes < terms.body_min_bytes_per_second * lasted
-        )
-        if idle or slow:
-            self._refuse(pages.SLOW, last=True)
-
-    def _stalled(self, now: float, unsent: int) -> bool:
-        """Whether the visitor has taken nothing for too long."""
-        if unsent != self._unsent:
-            self._unsent, self._sent_at = unsent, now
-        return now - self._sent_at >= self._terms.write_idle_seconds
-
     def drain(self) -> None:
         """Close when the running exchange is done; at once where there is none."""
-        if self._state is _IDLE:
-            self._close()
-        elif self._conversation is not None:
+        if self._conversation is not None:
             self._conversation.drain()
-
-    def abort(self, reason: str) -> None:
-        if self._transport is not None:
-            if self._exchange is not None:
-                self._exchange.reason = reason
-            self._transport.abort()
+        elif self._state is _IDLE and not self._buffer:
+            self._close()

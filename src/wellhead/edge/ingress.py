@@ -7,6 +7,7 @@ clocks four times a second, so that no request pays for a timer of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,10 +22,11 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.pages import Page
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Destination, Place, Router
+from wellhead.net.sockets import address_group, is_loopback
 from wellhead.wire.h1 import HeadLimits
 
 SWEEP_SECONDS = 0.25
-LOOPBACK = ("127.0.0.1", "::1")
+CLOSE_SECONDS = 1.0  # for cut connections to be gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Ingress:
         self._control = control  # of a request's target and the visitor's address
         self._counts = counts
         self._connections: set[Swept] = set()
-        self._by_address: Counter[str] = Counter()
+        self._by_address: Counter[str] = Counter()  # see ``address_group``
         self._idle = asyncio.Event()
         self._idle.set()
         self._ids = secrets.token_hex(6).encode()
@@ -141,7 +143,7 @@ class Ingress:
         if line is None or session is None:
             return pages.NO_AGENT
         if line.exchanges >= self._counts.connections_per_tunnel:
-            return pages.BUSY
+            return pages.TUNNEL_FULL
         return session, line
 
     def control(self, target: bytes, peer: str) -> Door:
@@ -165,11 +167,12 @@ class Ingress:
         counts, peer = self._counts, connection.peer
         self._connections.add(connection)
         self._idle.clear()
-        self._by_address[peer] += 1
+        group = address_group(peer)
+        self._by_address[group] += 1
         if len(self._connections) > counts.max_connections:
-            return pages.BUSY
-        if self._by_address[peer] > counts.connections_per_address:
-            if not (counts.loopback_exempt and peer in LOOPBACK):
+            return pages.EDGE_FULL
+        if self._by_address[group] > counts.connections_per_address:
+            if not (counts.loopback_exempt and is_loopback(peer)):
                 return pages.TOO_MANY
         return None
 
@@ -177,11 +180,12 @@ class Ingress:
         """The connection is over."""
         if connection in self._connections:
             self._connections.remove(connection)
-            left = self._by_address[connection.peer] - 1
+            group = address_group(connection.peer)
+            left = self._by_address[group] - 1
             if left:
-                self._by_address[connection.peer] = left
+                self._by_address[group] = left
             else:
-                del self._by_address[connection.peer]
+                del self._by_address[group]
             if not self._connections:
                 self._idle.set()
 
@@ -197,10 +201,14 @@ class Ingress:
             for connection in list(self._connections):
                 connection.abort("drained")
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Cut every connection, and see them end: each running exchange still has its line to write."""
         self._timer.cancel()
         for connection in list(self._connections):
             connection.abort("closed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._idle.wait()
 
     def _sweep(self) -> None:
         self._timer = self.loop.call_later(SWEEP_SECONDS, self._sweep)

@@ -14,13 +14,14 @@ from prometheus_client import exposition
 from wellhead.edge.directory import Directory
 from wellhead.edge.exchange import Door
 from wellhead.edge.metrics import Metrics
-from wellhead.errors import WellheadError
+from wellhead.logs import Log
 from wellhead.model.access import Secret
-from wellhead.wire.pair import PairStream, join
+from wellhead.wire.pair import join
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 
 Accept = Callable[[Stream, StreamKind, bytes, Buffer, bool], None]
 
+_log = Log("wellhead.edge")
 _KEY = re.compile(rb"(?i)\r\nx-api-key:[ \t]*([^\r\n]*?)[ \t]*\r\n")
 
 
@@ -97,25 +98,24 @@ class Scrapes:
             return
         try:
             allowed = trusted or await self._has_key(envelope)
-        except WellheadError:
+        except Exception as error:  # else the visitor would wait until its deadline
+            _log.error("scrape failed", error=error)
             stream.reset(Reason.INTERNAL)
             return
         if not allowed:
             detail = b'{"detail": "an admin key is needed: X-API-Key"}\n'
-            _reply(stream, b"401 Unauthorized", b"Content-Type: application/json\r\n", detail)
+            kind = b"Content-Type: application/json\r\n"
+            _reply(stream, b"401 Unauthorized", kind, detail, bodyless=envelope.startswith(b"HEAD "))
             return
         body = exposition.generate_latest(self._metrics.registry)
         kind = f"Content-Type: {exposition.CONTENT_TYPE_LATEST}\r\n".encode()
-        _reply(stream, b"200 OK", kind, b"" if envelope.startswith(b"HEAD ") else body)
+        _reply(stream, b"200 OK", kind, body, bodyless=envelope.startswith(b"HEAD "))
 
     async def _has_key(self, envelope: bytes) -> bool:
         found = _KEY.search(envelope)
         return found is not None and await self._directory.is_admin(Secret(found[1].decode("latin-1")))
 
 
-def _reply(stream: Stream, status: bytes, fields: bytes, body: bytes) -> None:
+def _reply(stream: Stream, status: bytes, fields: bytes, body: bytes, *, bodyless: bool = False) -> None:
     head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n%b\r\n" % (status, len(body), fields)
-    stream.head(HeadKind.REPLY, head, body, True)
-
-
-__all__ = ["LocalDoor", "PairStream", "Scrapes"]
+    stream.head(HeadKind.REPLY, head, b"" if bodyless else body, True)

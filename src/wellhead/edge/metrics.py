@@ -30,6 +30,7 @@ class Metrics(Collector):
         self.bytes_out = 0  # body bytes to visitors
         self.refused: Counter[str] = Counter()  # by reason word
         self.sessions_opened = 0
+        self.sessions_closed: Counter[str] = Counter()  # by code of the error, "closed" without one
         self.hellos_refused: Counter[str] = Counter()
         self.lines_dropped = 0  # access lines lost to a slow or full log
         self._first_byte = [0] * (len(BUCKETS) + 1)
@@ -57,6 +58,7 @@ class Metrics(Collector):
         yield exchanges
         yield self._by_reason("wellhead_refused", "Requests and connections refused.", self.refused)
         yield self._by_reason("wellhead_hellos_refused", "Agents refused at hello.", self.hellos_refused)
+        yield self._by_reason("wellhead_sessions_closed", "Admitted sessions ended.", self.sessions_closed)
         for name, text, value in (
             ("wellhead_visitor_bytes_in", "Body bytes received from visitors.", self.bytes_in),
             ("wellhead_visitor_bytes_out", "Body bytes sent to visitors.", self.bytes_out),

@@ -45,6 +45,8 @@ NO_AGENT = Page(
     "agent",
 )
 BUSY = Page(503, "overloaded", "Too busy right now", "A limit is reached.", "Try again in a moment.")
+TUNNEL_FULL = BUSY._replace(reason="tunnel-connections")
+EDGE_FULL = BUSY._replace(reason="max-connections")
 DRAINING = Page(503, "draining", "Restarting", "This server is being restarted.", "Try again in a moment.")
 UNREACHABLE = Page(
     502,
@@ -62,8 +64,8 @@ BROKEN = Page(
     "If it is yours, look at the application's log.",
     "application",
 )
-LOST = Page(
-    502,
+LOST = Page(  # 503 and not 502: nobody can be reached at the tunnel, and it may soon be different
+    503,
     "agent-lost",
     "The agent went away",
     "The connection to the agent broke before an answer came.",
@@ -85,7 +87,11 @@ PLAIN_CONTROL = Page(
     421, "plain-control", "Not on this port", "The control plane is not served on a plain port.", "Use https."
 )
 TOO_MANY = Page(
-    429, "connections", "Too many connections", "Too many connections from this address.", "Try again later."
+    429,
+    "address-connections",
+    "Too many connections",
+    "Too many connections from this address.",
+    "Try again later.",
 )
 SLOW = Page(408, "slow-request", "Request took too long", "The request did not arrive in time.")
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from wellhead.model.names import split_authority
-
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -36,11 +34,14 @@ NOWHERE = Destination(Place.NOWHERE)
 
 
 class Router:
-    """Decides by hostname alone; whether the tunnel exists is the directory's to say."""
+    """Decides by hostname alone; whether the tunnel exists is the directory's to say.
+
+    ``domain`` and ``zone`` are written as ``destination`` takes them.
+    """
 
     def __init__(self, domain: str, zone: str) -> None:
         self._suffix = "." + domain
-        self._zone = split_authority(zone)[0]
+        self._zone = zone
         self._control = frozenset((domain, self._zone, "api." + domain, *LOOPBACK_NAMES))
 
     def destination(self, hostname: str) -> Destination:

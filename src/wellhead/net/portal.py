@@ -78,7 +78,7 @@ class Portal:
     """Listening sockets whose connections speak TLS.
 
     ``choose(hello, ip)`` gives the way or raises ClientHelloError, whose alert the peer is sent.
-    ``on_refused(reason)`` is told a constant word for each connection that does not get through:
+    ``on_refused(reason, ip)`` is told a constant word for each connection that does not get through:
     ``descriptors``, ``crowded``, ``address-handshakes``, ``hello-timeout``, ``hello-truncated``,
     ``hello-fragments``, ``handshake-timeout``, ``handshake``, ``internal`` and the reasons of
     ClientHelloErrors.
@@ -90,7 +90,7 @@ class Portal:
         sockets: Sequence[socket.socket],
         choose: Choose,
         terms: PortalTerms | None = None,
-        on_refused: Callable[[str], None] = lambda reason: None,
+        on_refused: Callable[[str, str], None] = lambda reason, ip: None,
     ) -> None:
         self.terms = terms = terms or PortalTerms()
         self._choose = choose
@@ -105,7 +105,7 @@ class Portal:
             sockets,
             self._accepted,
             max_descriptor=terms.max_descriptor or file_limit() * 95 // 100,
-            on_refused=on_refused,
+            on_refused=lambda reason: on_refused(reason, ""),
         )
         # Peeked into by one connection after the other: what is kept is copied out.
         self._peeked = memoryview(bytearray(MAX_HELLO_BYTES))
@@ -141,7 +141,7 @@ class Portal:
         group = address_group(ip)
         if not (terms.loopback_exempt and is_loopback(ip)):
             if self._by_address.get(group, 0) >= terms.max_handshakes_per_address:
-                self._on_refused("address-handshakes")
+                self._on_refused("address-handshakes", ip)
                 sock.close()
                 return
         arrival = _Arrival(self, sock, ip, group)
@@ -293,7 +293,7 @@ class _Arrival:
             )
         except OSError as error:
             late = isinstance(error, ConnectionAbortedError | TimeoutError)
-            portal._on_refused("handshake-timeout" if late else "handshake")
+            portal._on_refused("handshake-timeout" if late else "handshake", self.ip)
             if second is not None and isinstance(error, ssl.SSLError):
                 last_words, kept, second = _what_openssl_says(way.context, hello), second, None
                 portal._farewell(kept, last_words)
@@ -310,7 +310,7 @@ class _Arrival:
         """End it with a TLS alert."""
         self._leave_loop()
         self._portal._forget(self)
-        self._portal._on_refused(reason)
+        self._portal._on_refused(reason, self.ip)
         self._portal._farewell(self._sock, alert(description))
 
     def drop(self, reason: str | None = None) -> None:
@@ -321,7 +321,7 @@ class _Arrival:
         self._leave_loop()
         self._portal._forget(self)
         if reason is not None:
-            self._portal._on_refused(reason)
+            self._portal._on_refused(reason, self.ip)
         self._sock.close()
 
     def _leave_loop(self) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
+from wellhead.net.sockets import why
 from wellhead.wire.mux import Mux, MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 
@@ -25,7 +26,7 @@ HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is ta
 LOW_WATER = 64 * 1024
 JOIN_BELOW = 16 * 1024  # pieces smaller than this are copied together, larger ones are passed as they are
 EAGER_STREAMS = 2  # with so few streams open a frame is written at once
-MONOTONIC = time.monotonic
+GLANCE_SECONDS = 5.0  # how often we look whether the machine slept
 
 OnOpen = Callable[[MuxStream, StreamKind, bytes, Buffer, bool], None]
 OnControl = Callable[["Session", int, bytes], None]
@@ -45,7 +46,7 @@ class Liveness:
 def boot_time() -> float:
     """Seconds that go on while the machine sleeps; the plain monotonic clock where there is none."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(clock) if clock is not None else MONOTONIC()
+    return time.clock_gettime(clock) if clock is not None else time.monotonic()
 
 
 class Session(asyncio.Protocol):
@@ -64,6 +65,7 @@ class Session(asyncio.Protocol):
         on_lost: OnLost,
         liveness: Liveness | None = None,
         window: int | None = None,
+        boot_clock: Callable[[], float] = boot_time,
     ) -> None:
         self.mux = Mux(role, on_open, self._wake, window=window) if window else Mux(role, on_open, self._wake)
         self.mux.on_control = self._control
@@ -80,13 +82,17 @@ class Session(asyncio.Protocol):
         self.mux.on_goaway = self._goaway
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._paused = False
+        self._paused = False  # nothing may be written: the transport is full, or closing
+        self._closing = False
         self._scheduled = False
         self._receiving = False
         self._error: WellheadError | None = None
         self._heard = 0.0  # loop time of the last byte received
         self._answer_by = 0.0  # loop time; 0 when nothing was asked
+        self._patience = 0.0  # seconds that the peer has for its answer
+        self._unsent = 0  # bytes that waited in the transport then, and those queued behind them since
         self._timer: asyncio.TimerHandle | None = None
+        self._boot_clock = boot_clock
         self._booted = 0.0
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -110,14 +116,15 @@ class Session(asyncio.Protocol):
 
     def close(self) -> None:
         """Write what is queued and end the connection."""
-        if self._transport is not None:
+        if self._transport is not None and not self._closing:
             self._flush()
-            self._transport.close()
+            self._hang_up(self._transport)
 
     def abort(self, error: WellheadError | None = None) -> None:
         """End the connection at once; ``error`` is what ``on_lost`` is told."""
         if self._transport is not None:
             self._error = self._error or error
+            self.usable = False
             self._transport.abort()
 
     def set_liveness(self, liveness: Liveness) -> None:
@@ -139,7 +146,7 @@ class Session(asyncio.Protocol):
         self.peer = peername[0] if peername else ""
         self.usable = True
         self._heard = self._loop.time()
-        self._booted = boot_time()
+        self._booted = self._boot_clock()
         self._arm()
 
     def data_received(self, data: bytes) -> None:
@@ -164,8 +171,9 @@ class Session(asyncio.Protocol):
         self._paused = True
 
     def resume_writing(self) -> None:
-        self._paused = False
-        self._flush()
+        if not self._closing:
+            self._paused = False
+            self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -175,11 +183,13 @@ class Session(asyncio.Protocol):
             self._timer = None
         error = self._error
         if error is None and exc is not None:
-            error = SessionLost(f"connection lost: {exc}")
-        self.mux.lost(Reason.SESSION_LOST)
-        if not self.closed.done():
-            self.closed.set_result(None)
-        self._on_lost(self, error)
+            error = SessionLost(f"connection lost: {why(exc) if isinstance(exc, OSError) else exc}")
+        try:
+            self.mux.lost(Reason.SESSION_LOST)
+        finally:  # whatever a sink makes of it
+            if not self.closed.done():
+                self.closed.set_result(None)
+            self._on_lost(self, error)
 
     # Writing
 
@@ -213,6 +223,8 @@ class Session(asyncio.Protocol):
                 transport.write(b"".join(pieces))
             else:
                 transport.writelines(_joined(pieces))
+            if self._unsent:
+                self._unsent += sum(map(len, pieces))
             now = self._loop.time()
             if now - self._heard > self._liveness.probe_after_seconds:
                 self._ask(now, self._liveness.probe_seconds)
@@ -223,11 +235,23 @@ class Session(asyncio.Protocol):
     # Liveness
 
     def _ask(self, now: float, patience: float) -> None:
-        if self._answer_by or self._transport is None:
+        transport = self._transport
+        if self._answer_by or transport is None:
             return
         self._answer_by = now + patience
+        self._patience = patience
+        self._unsent = 0
         self.mux.ping(now)
+        self._unsent = transport.get_write_buffer_size()
         self._arm()
+
+    def _is_moving(self, transport: asyncio.Transport) -> bool:
+        """Whether bytes that waited for the peer when it was asked have left: its answer comes behind them.
+
+        Where none waited it tells nothing: the kernel takes bytes for a peer that is gone, until it is full.
+        """
+        before, self._unsent = self._unsent, transport.get_write_buffer_size()
+        return self._unsent < before
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -236,18 +260,22 @@ class Session(asyncio.Protocol):
             return
         due = self._answer_by or self._heard + self._liveness.ping_seconds
         delay = max(0.05, due - self._loop.time())
-        # Never asleep for longer than two seconds on the agent's side of a lid: the gap is what we look for.
-        self._timer = self._loop.call_later(min(delay, self._liveness.probe_after_seconds + 3.0), self._tick)
+        self._timer = self._loop.call_later(min(delay, GLANCE_SECONDS), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        transport = self._transport
+        if transport is None:
+            return
         now = self._loop.time()
-        booted = boot_time()
+        booted = self._boot_clock()
         slept = booted - self._booted > 2 * self._liveness.ping_seconds
         self._booted = booted
         if slept:  # stopped or suspended: bytes may wait in the socket, an old deadline says nothing
             self._answer_by = 0.0
             self._ask(now, self._liveness.probe_seconds)
+        elif self._answer_by and now >= self._answer_by and self._is_moving(transport):
+            self._answer_by = now + self._patience
         elif self._answer_by and now >= self._answer_by:
             waited = now - self._heard
             self.abort(SessionLost(f"no answer to a ping; nothing heard for {waited:.1f} s"))
@@ -271,10 +299,13 @@ class Session(asyncio.Protocol):
     def _fail(self, error: ProtocolError) -> None:
         if self._transport is not None:
             self._error = error
-            self._scheduled = self.usable = False
             self.mux.goaway(Reason.PROTOCOL, 0, str(error)[:200])
-            self._flush()
-            self._transport.close()
+            self.close()
+
+    def _hang_up(self, transport: asyncio.Transport) -> None:
+        self._closing = self._paused = True
+        self.usable = False
+        transport.close()
 
 
 def _joined(pieces: list[Buffer]) -> list[Buffer]:

@@ -28,75 +28,61 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections import deque
 from collections.abc import Callable
 
 from wellhead.errors import FlowError, FrameError, HelloError, ProtocolError, SessionLost, StateError
-from wellhead.wire.frames import (
-    END,
-    LIMITS,
-    MAX_DATA,
-    MAX_HEAD,
-    MAX_MESSAGE,
-    Kind,
-    check_header,
-)
+from wellhead.wire.frames import END, LIMITS, MAX_DATA, MAX_HEAD, MAX_MESSAGE, Kind, check_header
 from wellhead.wire.messages import GoAway
-from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, StreamKind
-from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, granted, grown, is_due
+from wellhead.wire.muxstream import (
+    BLOCKED,
+    DATA,
+    DATA_END,
+    EAGER_PIECES,
+    ENDING,
+    GOT_END,
+    HAS_TURN,
+    HEAD,
+    HEAD_END,
+    HEAD_KINDS,
+    HEADER,
+    HEADER_U32,
+    INTERACTIVE,
+    NO_SINK,
+    OPEN,
+    OPEN_END,
+    OVER,
+    PEERS,
+    READY_MAX,
+    RESET_WORD,
+    SENT_END,
+    SMALL,
+    TRAILERS,
+    MuxStream,
+)
+from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind
+from wellhead.wire.turns import Turns
+from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, granted, grown
 
-SMALL = 16 * 1024  # bytes; what is larger is never copied, and queued rather than made ready
-QUANTUM = 64 * 1024  # bytes a stream may send before it is another's turn
-SHORT_QUANTUM = 16 * 1024  # the same while an interactive stream is open
-READY_MAX = 64 * 1024  # body bytes made ready before streams have to queue
-HIGH_WATER = 64 * 1024  # queued bytes of a stream above which its writer is asked to stop
-LOW_WATER = 16 * 1024  # queued bytes at which it is asked to go on
-EAGER_PIECES = 40  # ready pieces that are worth a write: the peer starts on them while we make more
+__all__ = ["HELD_MAX", "MAX_PONGS", "MAX_RESETS", "MAX_STREAMS", "Mux", "MuxStream", "Role"]
+
 MAX_STREAMS = 65536  # live streams, opened by either side
 HELD_MAX = 32 * 1024 * 1024  # bytes received and not consumed, all streams together
 MAX_PONGS = 1000  # answers to PING that wait to be written
 MAX_RESETS = 65536  # resets of the peer's streams that wait to be written
 PROBE_SECONDS = 1.0  # between two measurements of the round-trip time while credit flows
 
-_HEADER = struct.Struct("!II").pack
-_HEADER_U32 = struct.Struct("!III").pack
 _unpack = struct.Struct("!II").unpack_from
 _unpack_3 = struct.Struct("!III").unpack_from
 _unpack_u32 = struct.Struct("!I").unpack_from
 
-_OPEN, _OPEN_END = int(Kind.OPEN), Kind.OPEN | END
-_DATA, _DATA_END = int(Kind.DATA), Kind.DATA | END
-_HEAD, _HEAD_END = int(Kind.HEAD), Kind.HEAD | END
-_RESET_WORD = 4 << 8 | Kind.RESET
 _CREDIT_WORD = 4 << 8 | Kind.CREDIT
-_PING_HEADER = _HEADER(8 << 8 | Kind.PING, 0)
-_PONG_HEADER = _HEADER(8 << 8 | Kind.PONG, 0)
+_PING_HEADER = HEADER(8 << 8 | Kind.PING, 0)
+_PONG_HEADER = HEADER(8 << 8 | Kind.PONG, 0)
 _HELLOS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED)
-
 _STREAM_KINDS = {int(kind): kind for kind in StreamKind}
-_HEAD_KINDS = {  # u8 of the payload and END flag: an interim head never ends a half, trailers always do
-    int(HeadKind.INTERIM): HeadKind.INTERIM,
-    int(HeadKind.REPLY): HeadKind.REPLY,
-    HeadKind.REPLY | END: HeadKind.REPLY,
-    HeadKind.TRAILERS | END: HeadKind.TRAILERS,
-}
-
-_REPLY = int(HeadKind.REPLY)
-_TRAILERS = int(HeadKind.TRAILERS)
 
 _ID_MASK = 0xFFFFFFFF
 _AHEAD = 0x80000000  # an id less than this ahead of another is later
-
-# Flags of a stream.
-_ENDING = 1  # our side called end
-_SENT_END = 2  # and the END is on its way
-_GOT_END = 4
-_OVER = 8  # reset, either way, or the session is lost
-_BLOCKED = 16  # the writer was told to stop
-_HAS_TURN = 32  # waits in a deque of turns
-_INTERACTIVE = 64
-_PEERS = 128  # opened by the peer
-_CLOSED_OUT = _ENDING | _OVER
 
 
 class Role(enum.Enum):
@@ -104,271 +90,6 @@ class Role(enum.Enum):
 
     DIALLER = "dialler"  # opens odd stream ids; sends HELLO
     ACCEPTOR = "acceptor"  # opens even stream ids; answers WELCOME or REFUSED
-
-
-class _NoSink:
-    """Of a stream that nobody listens to yet: a wrong order of calls shows at once."""
-
-    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        raise StateError("on_open neither set a sink nor reset the stream")
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        raise StateError("on_open neither set a sink nor reset the stream")
-
-    def on_reset(self, reason: int) -> None:
-        """Nobody to tell."""
-
-    def on_writable(self) -> None:
-        """Nobody to tell."""
-
-
-_NO_SINK = _NoSink()
-_QueuedHead = tuple[HeadKind, bytes]
-
-
-class MuxStream:
-    """One stream of a mux; fits ``wire.streams.Stream``. Made by ``Mux.open`` and by the peer only."""
-
-    __slots__ = (
-        "_credit",
-        "_flags",
-        "_mark",
-        "_mux",
-        "_owed",
-        "_queue",
-        "_queued",
-        "_room",
-        "_since",
-        "_size",
-        "id",
-        "sink",
-    )
-
-    def __init__(self, mux: Mux, stream_id: int, sink: Sink, flags: int) -> None:
-        self.id = stream_id
-        self.sink: Sink = sink
-        self._mux = mux
-        self._flags = flags
-        self._credit = mux._peer_window  # bytes we may send
-        self._size = self._room = mux.window  # our window, and what the peer may still send of it
-        self._owed = 0  # bytes consumed, credit not yet announced
-        self._queue: deque[Buffer | _QueuedHead] | None = None
-        self._queued = 0  # body bytes in the queue
-        self._mark = 0.0  # when counting of ``_since`` began
-        self._since = 0  # bytes consumed since then
-
-    def __repr__(self) -> str:
-        return f"MuxStream({self.id}, held={self.held}, queued={self._queued}, credit={self._credit})"
-
-    @property
-    def held(self) -> int:
-        """Bytes received and not yet consumed."""
-        return self._size - self._room - self._owed
-
-    @property
-    def queued(self) -> int:
-        """Body bytes that wait for credit or for their turn."""
-        return self._queued
-
-    @property
-    def over(self) -> bool:
-        """Both halves have ended, or the stream was reset."""
-        return self._flags & _OVER != 0 or self._flags & (_SENT_END | _GOT_END) == _SENT_END | _GOT_END
-
-    def send(self, data: Buffer, end: bool = False) -> bool:
-        """Queue body bytes; False means: stop until ``on_writable`` (everything was taken).
-
-        After a reset it does nothing and returns True.
-
-        Raises:
-            StateError: bytes after the end.
-        """
-        flags = self._flags
-        size = len(data)
-        mux = self._mux
-        if (
-            size > SMALL
-            or size > self._credit
-            or flags & _CLOSED_OUT
-            or self._queue
-            or mux._ready_size + size > READY_MAX
-        ):
-            return self._send_slowly(data, end)
-        ready = mux._ready
-        if end:
-            ready.append(_HEADER(size << 8 | _DATA_END, self.id))
-            self._flags = flags | _ENDING | _SENT_END
-            if flags & _GOT_END:
-                if flags & _INTERACTIVE:
-                    mux._forget(self)
-                else:
-                    del mux.streams[self.id]
-        elif size:
-            ready.append(_HEADER(size << 8 | _DATA, self.id))
-        else:
-            return True
-        if size:
-            ready.append(data)
-            self._credit -= size
-            mux._ready_size += size
-        if not mux._woken or len(ready) > EAGER_PIECES:
-            mux._woken = True
-            mux._on_wake()
-        return True
-
-    def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
-        """Send a message head with first body bytes. Returns as ``send`` does.
-
-        Raises:
-            StateError: after the end; a head that is too long; TRAILERS without ``end`` or INTERIM with it.
-        """
-        flags = self._flags
-        length, size = len(head), len(data)
-        mux = self._mux
-        if (
-            kind != _REPLY
-            or flags & _CLOSED_OUT
-            or self._queue
-            or length > MAX_HEAD
-            or (size and (size > SMALL or size > self._credit or mux._ready_size + size > READY_MAX))
-        ):
-            return self._head_slowly(kind, head, data, end)
-        ready = mux._ready
-        if end:
-            word = (4 + length + size) << 8 | _HEAD_END
-            self._flags = flags | _ENDING | _SENT_END
-            if flags & _GOT_END:
-                if flags & _INTERACTIVE:
-                    mux._forget(self)
-                else:
-                    del mux.streams[self.id]
-        else:
-            word = (4 + length + size) << 8 | _HEAD
-        ready.append(_HEADER_U32(word, self.id, kind << 24 | length))
-        ready.append(head)
-        if size:
-            ready.append(data)
-            self._credit -= size
-            mux._ready_size += size
-        if not mux._woken or len(ready) > EAGER_PIECES:
-            mux._woken = True
-            mux._on_wake()
-        return True
-
-    def reset(self, reason: int) -> None:
-        """Give the stream up at once, both ways; what is queued is dropped. Idempotent.
-
-        The sink is not told. On a stream whose halves have both ended it says nothing to the peer, and
-        lets go of what was not consumed.
-        """
-        flags = self._flags
-        if flags & _OVER:
-            return
-        mux = self._mux
-        was_over = self.over
-        self._give_up()
-        if was_over:
-            return
-        del mux.streams[self.id]
-        mux._ready.append(_HEADER_U32(_RESET_WORD, self.id, reason))
-        if flags & _PEERS:
-            mux._resets += 1
-        mux._wake()
-
-    def consumed(self, count: int) -> None:
-        """Tell that ``count`` received bytes have left our hands: credit for the peer.
-
-        Every received body byte is consumed once, those that came with or before an end too. After a
-        reset it does nothing.
-
-        Raises:
-            StateError: more bytes than are held.
-        """
-        flags = self._flags
-        if flags & _OVER:
-            return
-        owed = self._owed + count
-        if owed + self._room > self._size or count < 0:
-            raise StateError(f"{count} bytes consumed, {self.held} are held")
-        self._owed = owed
-        mux = self._mux
-        mux.held -= count
-        if not flags & _GOT_END and owed and is_due(owed, self._size):
-            mux._announce(self)
-
-    def mark_interactive(self) -> None:
-        """Send before all streams that are not so marked, and make their turns short."""
-        if not self._flags & (_OVER | _INTERACTIVE) and not self.over:
-            self._flags |= _INTERACTIVE
-            self._mux._interactive_open += 1
-
-    # What is not the common case
-
-    def _give_up(self) -> None:
-        self._mux.held -= self.held
-        self._owed = self._size - self._room
-        flags = self._flags
-        if flags & _INTERACTIVE:
-            self._mux._interactive_open -= 1
-        self._flags = flags & (_HAS_TURN | _PEERS) | _OVER
-        self._queue = None
-        self._queued = 0
-
-    def _send_slowly(self, data: Buffer, end: bool) -> bool:
-        flags = self._flags
-        if flags & _OVER:
-            return True
-        if flags & _ENDING:
-            if len(data):
-                raise StateError(f"{len(data)} bytes sent on stream {self.id} after its end")
-            return True
-        if end:
-            self._flags = flags | _ENDING
-        return self._enqueue(data)
-
-    def _head_slowly(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> bool:
-        flags = self._flags
-        if flags & _OVER:
-            return True
-        if flags & _ENDING:
-            raise StateError(f"head sent on stream {self.id} after its end")
-        if len(head) > MAX_HEAD:
-            raise StateError(f"head of {len(head)} bytes, at most {MAX_HEAD} allowed")
-        if (kind | END if end else kind) not in _HEAD_KINDS:
-            raise StateError(f"head of kind {kind} with end={end}")
-        if kind == _TRAILERS and len(data):
-            raise StateError("body bytes beside trailers")
-        if end:
-            self._flags = flags | _ENDING
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append((kind, head))
-        return self._enqueue(data)
-
-    def _enqueue(self, data: Buffer) -> bool:
-        """Queue ``data`` (perhaps nothing, behind a head or for an end) and see to a turn."""
-        size = len(data)
-        queue = self._queue
-        if queue is None:
-            queue = self._queue = deque()
-        if size:
-            queue.append(data)
-            self._queued += size
-        if not self._flags & _HAS_TURN and self._can_go():
-            self._mux._give_turn(self)
-        # Asked after the turn, which may already have written: the writer then never hears ``on_writable``.
-        queued = self._queued
-        if queued <= HIGH_WATER and queued <= self._credit:
-            return True
-        self._flags |= _BLOCKED
-        return False
-
-    def _can_go(self) -> bool:
-        """Whether a turn would put something on the wire."""
-        queue = self._queue
-        if not queue:
-            return False
-        return self._credit > 0 or isinstance(queue[0], tuple)
 
 
 OnOpen = Callable[[MuxStream, StreamKind, bytes, Buffer, bool], None]
@@ -395,11 +116,8 @@ class Mux:
     """
 
     __slots__ = (
-        "_bulk",
         "_control",
         "_failed",
-        "_interactive",
-        "_interactive_open",
         "_left",
         "_left_end",
         "_left_stream",
@@ -421,6 +139,7 @@ class Mux:
         "_resuming",
         "_sent_goaway",
         "_started",
+        "_turns",
         "_woken",
         "held",
         "held_max",
@@ -474,9 +193,7 @@ class Mux:
         self._control: list[bytes] = []
         self._ready: list[Buffer] = []
         self._ready_size = 0  # body bytes among them
-        self._interactive: deque[MuxStream] = deque()
-        self._bulk: deque[MuxStream] = deque()
-        self._interactive_open = 0
+        self._turns = Turns()
         self._pongs = 0
         self._resets = 0
         self._sent_goaway = False
@@ -496,7 +213,7 @@ class Mux:
     @property
     def pending(self) -> bool:
         """Whether ``take`` would give something."""
-        return bool(self._ready or self._control or self._bulk or self._interactive)
+        return bool(self._ready or self._control or self._turns)
 
     def start(self, peer_window: int) -> None:
         """The hello is accepted: streams may be opened, with ``peer_window`` bytes of credit each.
@@ -544,12 +261,12 @@ class Mux:
         stream = MuxStream(self, stream_id, sink, 0)
         streams[stream_id] = stream
         if interactive:
-            stream._flags = _INTERACTIVE
-            self._interactive_open += 1
+            stream._flags = INTERACTIVE
+            self._turns.interactive_open += 1
         ready = self._ready
         if size:
             if size > SMALL or size > stream._credit or self._ready_size + size > READY_MAX:
-                ready.append(_HEADER_U32((4 + length) << 8 | _OPEN, stream_id, kind << 24 | length))
+                ready.append(HEADER_U32((4 + length) << 8 | OPEN, stream_id, kind << 24 | length))
                 ready.append(envelope)
                 stream._send_slowly(data, end)
                 self._wake()
@@ -557,11 +274,11 @@ class Mux:
             stream._credit -= size
             self._ready_size += size
         if end:
-            stream._flags |= _ENDING | _SENT_END
-            word = (4 + length + size) << 8 | _OPEN_END
+            stream._flags |= ENDING | SENT_END
+            word = (4 + length + size) << 8 | OPEN_END
         else:
-            word = (4 + length + size) << 8 | _OPEN
-        ready.append(_HEADER_U32(word, stream_id, kind << 24 | length))
+            word = (4 + length + size) << 8 | OPEN
+        ready.append(HEADER_U32(word, stream_id, kind << 24 | length))
         ready.append(envelope)
         if size:
             ready.append(data)
@@ -574,7 +291,7 @@ class Mux:
         """Send HELLO, WELCOME or REFUSED."""
         if kind not in _HELLOS or len(payload) > LIMITS[kind]:
             raise StateError(f"{len(payload)} bytes of kind {kind} are no control frame")
-        self._put_control(_HEADER(len(payload) << 8 | kind, 0) + payload)
+        self._put_control(HEADER(len(payload) << 8 | kind, 0) + payload)
 
     def ping(self, now: float) -> None:
         """Ask the peer for a sign of life at ``now`` (seconds, monotonic); ``on_pong(rtt)`` hears of it."""
@@ -587,7 +304,7 @@ class Mux:
         self._sent_goaway = True
         self._may_open = False
         payload = GoAway(reason, retry_after_ms, text).encode()
-        self._ready.append(_HEADER(len(payload) << 8 | Kind.GOAWAY, 0) + payload)
+        self._ready.append(HEADER(len(payload) << 8 | Kind.GOAWAY, 0) + payload)
         self._wake()
 
     def lost(self, reason: int = Reason.SESSION_LOST) -> None:
@@ -601,8 +318,7 @@ class Mux:
             stream._give_up()
         self._control, self._ready = [], []
         self._ready_size = 0
-        self._bulk.clear()
-        self._interactive.clear()
+        self._turns.clear()
         self._partial.clear()
         self._left_stream = None
         failure: Exception | None = None
@@ -633,79 +349,25 @@ class Mux:
         self._resets = 0
         room -= self._ready_size
         self._ready_size = 0
-        if self._bulk or self._interactive:
-            self._take_turns(out, room)
+        if self._turns:
+            writable = self._turns.take(out, room)
+            if writable:
+                self._call_writers(writable)
         self._woken = False
         return out
-
-    def _take_turns(self, out: list[Buffer], room: int) -> None:
-        interactive, bulk = self._interactive, self._bulk
-        writable: list[MuxStream] = []
-        while room > 0:
-            turns = interactive or bulk
-            if not turns:
-                break
-            stream = turns.popleft()
-            flags = stream._flags = stream._flags & ~_HAS_TURN
-            if flags & _OVER:
-                continue
-            if self._interactive_open:
-                quantum = SHORT_QUANTUM
-            else:
-                quantum = QUANTUM if bulk else MAX_DATA
-            taken = self._take_turn(stream, out, min(quantum, max(room, SHORT_QUANTUM), stream._credit))
-            room -= taken
-            queued = stream._queued = stream._queued - taken
-            stream._credit -= taken
-            if stream._can_go():
-                stream._flags |= _HAS_TURN
-                turns.append(stream)
-            if stream._flags & _BLOCKED and queued <= LOW_WATER and queued <= stream._credit:
-                writable.append(stream)
-        if writable:
-            self._call_writers(writable)
 
     def _call_writers(self, writable: list[MuxStream]) -> None:
         on_wake, self._on_wake = self._on_wake, _nothing  # a take inside a take would be written before it
         try:
             for stream in writable:
-                if stream._flags & (_BLOCKED | _OVER) == _BLOCKED:
-                    stream._flags &= ~_BLOCKED
+                if stream._flags & (BLOCKED | OVER) == BLOCKED:
+                    stream._flags &= ~BLOCKED
                     stream.sink.on_writable()
         finally:
             self._on_wake = on_wake
 
-    def _take_turn(self, stream: MuxStream, out: list[Buffer], budget: int) -> int:
-        """Put frames of one stream into ``out``; returns how many body bytes, at most ``budget``."""
-        queue = stream._queue
-        ending = stream._flags & _ENDING
-        stream_id = stream.id
-        taken = 0
-        while queue:
-            item = queue[0]
-            if isinstance(item, tuple):
-                kind, head = item
-                queue.popleft()
-                word = (4 + len(head)) << 8 | (_HEAD_END if ending and not queue else _HEAD)
-                out.append(_HEADER_U32(word, stream_id, kind << 24 | len(head)))
-                out.append(head)
-                continue
-            if budget <= taken:
-                return taken
-            at = len(out)
-            out.append(b"")
-            size = _take_data(queue, out, budget - taken)
-            taken += size
-            out[at] = _HEADER(size << 8 | (_DATA_END if ending and not queue else _DATA), stream_id)
-        if ending:
-            stream._flags |= _SENT_END
-            if stream._flags & _GOT_END:
-                self._forget(stream)
-        return taken
-
     def _give_turn(self, stream: MuxStream) -> None:
-        flags = stream._flags = stream._flags | _HAS_TURN
-        (self._interactive if flags & _INTERACTIVE else self._bulk).append(stream)
+        self._turns.give(stream)
         self._wake()
 
     def _wake(self) -> None:
@@ -720,9 +382,12 @@ class Mux:
     def _forget(self, stream: MuxStream) -> None:
         """Both halves of ``stream`` have ended."""
         del self.streams[stream.id]
-        if stream._flags & _INTERACTIVE:
-            stream._flags &= ~_INTERACTIVE
-            self._interactive_open -= 1
+        if stream._flags & INTERACTIVE:
+            stream._flags &= ~INTERACTIVE
+            self._turns.interactive_open -= 1
+
+    def _count_interactive(self, change: int) -> None:
+        self._turns.interactive_open += change
 
     def _announce(self, stream: MuxStream) -> None:
         """Give the peer the credit that ``stream`` owes, and more where its window is too small."""
@@ -739,7 +404,7 @@ class Mux:
             stream._since = 0
         stream._owed = 0
         stream._room += credit
-        self._put_control(_HEADER_U32(_CREDIT_WORD, stream.id, credit))
+        self._put_control(HEADER_U32(_CREDIT_WORD, stream.id, credit))
         if now and not self._ping_payload and (rtt is None or now - self._pinged >= PROBE_SECONDS):
             self.ping(now)
 
@@ -791,7 +456,7 @@ class Mux:
             length = word >> 8
             stop = body + length
 
-            if kind == _HEAD_END or kind == _HEAD:
+            if kind == HEAD_END or kind == HEAD:
                 if stop > size or length > MAX_MESSAGE:
                     break
                 start = stop
@@ -801,17 +466,17 @@ class Mux:
                     continue
                 if length < 4:
                     raise FrameError(f"HEAD payload of {length} bytes, at least 4 expected")
-                head_kind = _HEAD_KINDS.get(first_word >> 24 | kind & END)
+                head_kind = HEAD_KINDS.get(first_word >> 24 | kind & END)
                 head_length = first_word & 0xFFFFFF
                 first = body + 4 + head_length
                 flags = stream._flags
-                if flags & _GOT_END:
+                if flags & GOT_END:
                     raise FrameError(f"HEAD after the end of stream {stream_id}")
                 if first > stop or head_length > MAX_HEAD:
                     raise _bad_length("head", head_length, length)
                 if head_kind is None:
                     raise FrameError(
-                        f"head of kind {first_word >> 24} with END={kind == _HEAD_END} is not known"
+                        f"head of kind {first_word >> 24} with END={kind == HEAD_END} is not known"
                     )
                 count = stop - first
                 if not count:
@@ -819,15 +484,15 @@ class Mux:
                 else:
                     if count > stream._room:
                         raise _too_much(stream, count)
-                    if head_kind == _TRAILERS:
+                    if head_kind == TRAILERS:
                         raise FrameError("body bytes beside trailers")
                     stream._room -= count
                     self.held += count
                     first_bytes = data[first:stop] if count <= SMALL else memoryview(data)[first:stop]
-                if kind == _HEAD_END:
-                    stream._flags = flags | _GOT_END
-                    if flags & _SENT_END:
-                        if flags & _INTERACTIVE:
+                if kind == HEAD_END:
+                    stream._flags = flags | GOT_END
+                    if flags & SENT_END:
+                        if flags & INTERACTIVE:
                             self._forget(stream)
                         else:
                             del streams[stream_id]
@@ -835,7 +500,7 @@ class Mux:
                 else:
                     stream.sink.on_head(head_kind, data[body + 4 : first], first_bytes, False)
 
-            elif kind == _OPEN_END or kind == _OPEN:
+            elif kind == OPEN_END or kind == OPEN:
                 if stop > size or length > MAX_MESSAGE:
                     break
                 start = stop
@@ -856,7 +521,7 @@ class Mux:
                         self._refuse(stream_id)
                         continue
                 self._next_peer_id = stream_id + 2
-                stream = MuxStream(self, stream_id, _NO_SINK, _PEERS if kind == _OPEN else _PEERS | _GOT_END)
+                stream = MuxStream(self, stream_id, NO_SINK, PEERS if kind == OPEN else PEERS | GOT_END)
                 streams[stream_id] = stream
                 count = stop - first
                 if not count:
@@ -867,9 +532,9 @@ class Mux:
                     stream._room -= count
                     self.held += count
                     first_bytes = data[first:stop] if count <= SMALL else memoryview(data)[first:stop]
-                self._on_open(stream, stream_kind, data[body + 4 : first], first_bytes, kind == _OPEN_END)
+                self._on_open(stream, stream_kind, data[body + 4 : first], first_bytes, kind == OPEN_END)
 
-            elif kind == _DATA or kind == _DATA_END:
+            elif kind == DATA or kind == DATA_END:
                 if length > MAX_DATA:
                     break
                 stream = find(stream_id)
@@ -880,24 +545,24 @@ class Mux:
                     start = stop
                     continue
                 flags = stream._flags
-                if flags & _GOT_END:
+                if flags & GOT_END:
                     raise FrameError(f"DATA after the end of stream {stream_id}")
                 if length > stream._room:
                     raise _too_much(stream, length)
                 if stop > size:
-                    return self._begin_data(stream, data, body, length, kind == _DATA_END)
+                    return self._begin_data(stream, data, body, length, kind == DATA_END)
                 start = stop
                 if length:
                     stream._room -= length
                     self.held += length
                     first_bytes = data[body:stop] if length <= SMALL else memoryview(data)[body:stop]
-                elif kind == _DATA:
+                elif kind == DATA:
                     raise FrameError("DATA frame without bytes and without END")
                 else:
                     first_bytes = b""
-                if kind == _DATA_END:
-                    stream._flags = flags | _GOT_END
-                    if flags & _SENT_END:
+                if kind == DATA_END:
+                    stream._flags = flags | GOT_END
+                    if flags & SENT_END:
                         self._forget(stream)
                     stream.sink.on_data(first_bytes, True)
                 else:
@@ -960,7 +625,7 @@ class Mux:
         if not self._left:
             self._left_stream = None
             self._resuming = False
-        if stream is None or stream._flags & _OVER:
+        if stream is None or stream._flags & OVER:
             return stop
         stream._room -= count
         self.held += count
@@ -971,8 +636,8 @@ class Mux:
             piece = data[start:stop] if count <= SMALL else memoryview(data)[start:stop]
         end = self._left_end and not self._left
         if end:
-            stream._flags |= _GOT_END
-            if stream._flags & _SENT_END:
+            stream._flags |= GOT_END
+            if stream._flags & SENT_END:
                 self._forget(stream)
         stream.sink.on_data(piece, end)
         return stop
@@ -998,7 +663,7 @@ class Mux:
             return
         self._next_peer_id = stream_id + 2
         self._resets += 1
-        self._ready.append(_HEADER_U32(_RESET_WORD, stream_id, Reason.REFUSED))
+        self._ready.append(HEADER_U32(RESET_WORD, stream_id, Reason.REFUSED))
         self._wake()
 
     def _check_was_opened(self, stream_id: int) -> None:
@@ -1043,7 +708,7 @@ class Mux:
 
     def _got_credit(self, stream: MuxStream, credit: int) -> None:
         stream._credit = granted(stream._credit, credit)
-        if not stream._flags & _HAS_TURN and stream._can_go():
+        if not stream._flags & HAS_TURN and stream._can_go():
             self._give_turn(stream)
 
     def _got_ping(self, payload: bytes) -> None:
@@ -1106,23 +771,3 @@ def _too_much(stream: MuxStream, count: int) -> FlowError:
 
 def _bad_length(what: str, length: int, payload: int) -> FrameError:
     return FrameError(f"{what} of {length} bytes in a payload of {payload}, at most {MAX_HEAD} allowed")
-
-
-def _take_data(queue: deque[Buffer | _QueuedHead], out: list[Buffer], budget: int) -> int:
-    """Move body bytes, at most ``budget`` and up to the next head, from ``queue`` to ``out``."""
-    taken = 0
-    while queue and taken < budget:
-        item = queue[0]
-        if isinstance(item, tuple):
-            break
-        size = len(item)
-        if size > budget - taken:
-            size = budget - taken
-            view = memoryview(item)
-            out.append(view[:size])
-            queue[0] = view[size:]
-        else:
-            out.append(item)
-            queue.popleft()
-        taken += size
-    return taken

@@ -7,6 +7,7 @@ once; back-pressure works as on a carrier, by a fixed window of bytes not yet co
 
 from __future__ import annotations
 
+from wellhead.errors import StateError
 from wellhead.wire.streams import Buffer, HeadKind, Sink
 
 WINDOW = 256 * 1024  # bytes sent and not yet consumed by the other end
@@ -16,10 +17,10 @@ class _Unset:
     """The sink of an end that nobody listens to yet: a wrong order of calls shows at once."""
 
     def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        raise AssertionError("stream used before its sink was set")
+        raise StateError("a stream was used before its sink was set")
 
     def on_data(self, data: Buffer, end: bool) -> None:
-        raise AssertionError("stream used before its sink was set")
+        raise StateError("a stream was used before its sink was set")
 
     def on_reset(self, reason: int) -> None:
         """Nobody to tell."""
@@ -45,39 +46,60 @@ class PairStream:
         self._over = False
 
     def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
-        if self._over or self._ended:
+        """Raises:
+        StateError: after the end.
+        """
+        if self._over:
             return True
+        if self._ended:
+            raise StateError("head sent on a stream after its end")
         self._account(len(data), end)
         self._other.sink.on_head(kind, head, data, end)
         return self._may_go_on()
 
     def send(self, data: Buffer, end: bool = False) -> bool:
-        if self._over or self._ended:
+        """Raises:
+        StateError: bytes after the end.
+        """
+        if self._over:
+            return True
+        if self._ended:
+            if data:
+                raise StateError(f"{len(data)} bytes sent on a stream after its end")
             return True
         self._account(len(data), end)
         self._other.sink.on_data(data, end)
         return self._may_go_on()
 
     def reset(self, reason: int) -> None:
+        """Give the stream up; the other end hears of it, unless both have ended."""
+        other = self._other
         if self._over:
             return
-        self._over = self._other._over = True
-        self._other.sink.on_reset(reason)
+        self._over = other._over = True
+        if not (self._ended and other._ended):
+            other.sink.on_reset(reason)
 
     def consumed(self, count: int) -> None:
+        """Raises:
+        StateError: more bytes than are held.
+        """
         sender = self._other
+        if self._over:
+            return
+        if count > sender._outstanding:
+            raise StateError(f"{count} bytes consumed, {sender._outstanding} are held")
         sender._outstanding -= count
         if sender._blocked and sender._outstanding <= WINDOW // 2:
             sender._blocked = False
-            if not sender._over:
-                sender.sink.on_writable()
+            sender.sink.on_writable()
 
     def _account(self, count: int, end: bool) -> None:
         self._outstanding += count
         self._ended = end
 
     def _may_go_on(self) -> bool:
-        if self._outstanding < WINDOW:
+        if self._over or self._outstanding < WINDOW:
             return True
         self._blocked = True
         return False

@@ -49,5 +49,5 @@ def grown(size: int, count: int, seconds: float, rtt_min: float, largest: int) -
     """
     if seconds <= 0:
         return size
-    wanted = int(2 * count * rtt_min / seconds)
-    return max(size, min(wanted, 2 * size, largest))
+    wanted = min(2 * count * rtt_min / seconds, 2 * size, largest)  # may be infinite before min
+    return max(size, int(wanted))

@@ -4,7 +4,7 @@ import io
 import os
 import threading
 
-from wellhead.cli.lines import MAX_WAITING, LineWriter
+from wellhead.lines import MAX_WAITING, LineWriter
 
 
 def test_lines_arrive_in_order() -> None:

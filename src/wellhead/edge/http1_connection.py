@@ -1,0 +1,135 @@
+"""One connection of a visitor below HTTP: its state, its flow both ways, and how it ends.
+
+A base of what reads requests and writes replies on it, and not a part of them: a call more for each
+request is 4 % of the edge's work for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import socket
+import struct
+
+from wellhead.edge.exchange import Exchange
+from wellhead.edge.http1_body import RequestBody
+from wellhead.edge.ingress import Ingress
+
+HIGH_WATER = 128 * 1024  # bytes unsent to a visitor above which its agent gets no credit
+LOW_WATER = 32 * 1024
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class State(enum.Enum):
+    """What the next bytes of the visitor are; the picture is in ``http1``."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    BUSY = "busy"
+    UNREAD = "unread"
+    UPGRADED = "upgraded"
+    LINGER = "linger"
+    CLOSED = "closed"
+
+
+class Connection:
+    """State and flow. ``choked``: the visitor does not read."""
+
+    __slots__ = (
+        "_body", "_buffer", "_clock", "_deadline", "_eof", "_exchange", "_ingress", "_keep", "_reading",
+        "_sent_at", "_state", "_terms", "_transport", "_unsent", "choked", "peer",
+    )  # fmt: skip
+
+    def __init__(self, ingress: Ingress) -> None:
+        self._ingress = ingress
+        self._terms = ingress.terms
+        self._clock = ingress.clock
+        self._transport: asyncio.Transport | None = None
+        self.peer = ""
+        self._state = State.IDLE
+        self._deadline = 0.0  # loop time at which the state's clock runs out, 0: none
+        self._keep = True  # the connection serves again
+        # from the visitor
+        self._buffer = b""  # bytes that nobody has looked at yet
+        self._reading = True
+        self._eof = False  # the visitor ended its half
+        # the running request
+        self._exchange: Exchange | None = None
+        self._body: RequestBody | None = None  # None: all of it is in
+        # what the visitor has not yet taken
+        self.choked = False
+        self._unsent = 0  # bytes at the last sweep
+        self._sent_at = 0.0  # loop time at which they were last seen to change
+
+    # Flow
+
+    def _pause(self) -> None:
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            if self._body is not None:
+                self._body.restart(self._clock())
+            self._transport.resume_reading()
+
+    def _is_stalled(self, transport: asyncio.Transport, now: float) -> bool:
+        """Whether the visitor has taken nothing for too long; asked at each sweep."""
+        unsent = transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._sent_at = unsent, now
+        return bool(unsent) and now - self._sent_at >= self._terms.write_idle_seconds
+
+    # Ends
+
+    def _reset(self) -> None:
+        """End so that nobody takes it for an end."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._state = State.LINGER
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+
+    def _linger(self) -> None:
+        """Close without losing the reply: a close with unread bytes would reset the connection."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._eof or not transport.can_write_eof():
+            self._close()
+            return
+        self._state = State.LINGER
+        self._buffer = b""
+        transport.write_eof()
+        self._deadline = self._clock() + self._terms.linger_seconds
+        if not self._reading:
+            self._resume()
+
+    def _linger_expired(self, transport: asyncio.Transport, now: float) -> None:
+        if transport.get_write_buffer_size():  # not yet: the visitor still reads its reply
+            self._deadline = now + self._terms.linger_seconds
+        else:
+            transport.abort()
+
+    def _close(self) -> None:
+        """Close when everything is written. A TLS transport must read for that: it waits for an answer."""
+        self._state = State.LINGER
+        self._deadline = 0.0  # what is unsent has the clock of slow readers
+        self._buffer = b""
+        if self._transport is not None:
+            self._resume()
+            self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Cut the connection at once; ``reason`` is a constant word for the access line."""
+        if self._transport is not None:
+            if self._exchange is not None:
+                self._exchange.reason = reason
+            self._transport.abort()

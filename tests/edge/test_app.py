@@ -1,0 +1,249 @@
+"""A whole edge on loopback, with real TLS, a real agent's session, and a small server as control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.kit.agents import Agent, answer
+from tests.kit.certs import authority, client_hello, trusting
+from tests.kit.house import COUNTS, TERMS
+from wellhead.edge.accesslog import AccessLog
+from wellhead.edge.app import Edge, EdgeTerms
+from wellhead.edge.gate import GateTerms
+from wellhead.errors import SecretRejected
+from wellhead.model.access import Secret
+from wellhead.model.records import (
+    Admission,
+    KeyId,
+    OrganizationId,
+    TlsMode,
+    TunnelId,
+    TunnelStatus,
+    TunnelView,
+)
+from wellhead.net.portal import PortalTerms
+from wellhead.net.session import Liveness
+from wellhead.net.sockets import listen
+from wellhead.net.tls import ALPN_HTTP, ALPN_MUX
+from wellhead.net.upstream import UpstreamPool
+from wellhead.net.upstream_address import parse_upstream
+
+VIEW = TunnelView(TunnelId("t_1"), "my-agent", OrganizationId("org"), TunnelStatus.ACTIVE, TlsMode.EDGE)
+ALERT = 21
+UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 112, 120
+
+
+class Records:
+    """A directory with one tunnel."""
+
+    def tunnel(self, name: str) -> TunnelView | None:
+        return VIEW if name == VIEW.name else None
+
+    def on_removed(self, call: Callable[[TunnelId], None]) -> None: ...
+
+    def on_revoked(self, call: Callable[[KeyId], None]) -> None:
+        """No key is ever revoked."""
+
+    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> Admission:
+        if secret.reveal() != "good":
+            raise SecretRejected("not this secret")
+        return Admission(VIEW)
+
+    def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None: ...
+    def session_closed(self, tunnel_id: TunnelId, session_id: str) -> None: ...
+    async def is_admin(self, key: Secret) -> bool:
+        return False
+
+
+class Control(asyncio.Protocol):
+    """The control plane: says so to every request."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert data.endswith(b"\r\n\r\n")
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontrol")
+
+
+class House:
+    """The edge, its two ports, and how to reach them."""
+
+    def __init__(self, edge: Edge, https: int, http: int, trust: ssl.SSLContext, log: io.BytesIO) -> None:
+        self.edge, self.https, self.http, self.trust, self.log = edge, https, http, trust, log
+
+    async def agent(self) -> Agent:
+        """A welcomed one."""
+        agent = Agent()
+        await agent.connect(self.https, self.trust, "my-agent", "good")
+        return agent
+
+    async def ask(self, sni: str | None, host: str, target: str = "/") -> bytes:
+        """A request on a connection of its own: TLS for ``sni``, or plain; the whole answer."""
+        async with asyncio.timeout(5):
+            if sni is None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.http)
+            else:
+                self.trust.set_alpn_protocols([ALPN_HTTP])
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", self.https, ssl=self.trust, server_hostname=sni
+                )
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            reply = await reader.read()
+            writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+            return reply
+
+    def handshake(self, sni: str | None, alpn: Sequence[str]) -> str | None:
+        """The protocol that was chosen; blocking."""
+        context = ssl.create_default_context(cadata="")
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        with socket.create_connection(("127.0.0.1", self.https), 5) as sock:
+            with context.wrap_socket(sock, server_hostname=sni) as tls:
+                return tls.selected_alpn_protocol()
+
+    async def alert(self, hello: bytes) -> int:
+        """The description of the alert that a ClientHello is answered with."""
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.https)
+            writer.write(hello)
+            record = await reader.read()
+            writer.close()
+        assert record[0] == ALERT, record
+        return record[6]
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    control = await asyncio.get_running_loop().create_server(Control, "127.0.0.1", 0)
+    ca, log = authority(tmp_path), io.BytesIO()
+    terms = EdgeTerms(
+        domain="localhost", zone="localhost", visitor=TERMS, counts=COUNTS, portal=PortalTerms(),
+        gate=GateTerms(
+            hello_seconds=5, drain_seconds=30, liveness=Liveness(), loopback_exempt=True,
+            public_urls=lambda name: [],
+        ),
+        drain_seconds=5,
+    )  # fmt: skip
+    pool = UpstreamPool(parse_upstream(str(control.sockets[0].getsockname()[1])), host_header="preserve")
+    edge = Edge(
+        terms, Records(), ca, pool, lambda metrics: AccessLog(metrics, log, asyncio.get_running_loop())
+    )
+    https, http = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
+    ports = https[0].getsockname()[1], http[0].getsockname()[1]
+    await edge.start(https, http)
+    try:
+        yield House(edge, *ports, trusting(ca), log)
+    finally:
+        await edge.close()
+        control.close()
+
+
+@pytest.mark.parametrize(
+    ("sni", "alpn", "chosen"),
+    [
+        ("my-agent.localhost", [ALPN_HTTP], ALPN_HTTP),
+        ("my-agent.localhost", ["h2", ALPN_HTTP], ALPN_HTTP),
+        ("my-agent.localhost", [], None),
+        ("my-agent.localhost", [ALPN_MUX, ALPN_HTTP], ALPN_HTTP),
+        ("localhost", [ALPN_MUX], ALPN_MUX),
+        ("localhost", [ALPN_HTTP, ALPN_MUX], ALPN_MUX),
+        ("localhost", [ALPN_HTTP], ALPN_HTTP),
+        ("api.localhost", [ALPN_HTTP], ALPN_HTTP),
+        (None, [ALPN_MUX], ALPN_MUX),
+        (None, [ALPN_HTTP], ALPN_HTTP),
+    ],
+)
+async def test_name_and_alpn_decide_who_is_at_the_door(
+    house: House, sni: str | None, alpn: list[str], chosen: str | None
+) -> None:
+    assert await asyncio.to_thread(house.handshake, sni, alpn) == chosen
+
+
+@pytest.mark.parametrize(
+    ("sni", "alpn", "alert"),
+    [
+        ("example.com", [ALPN_HTTP], UNRECOGNIZED_NAME),
+        ("a.b.localhost", [], UNRECOGNIZED_NAME),
+        ("my-agent.localhost", ["h2"], NO_APPLICATION_PROTOCOL),
+        ("my-agent.localhost", [ALPN_MUX], NO_APPLICATION_PROTOCOL),
+        ("api.localhost", [ALPN_MUX], NO_APPLICATION_PROTOCOL),
+        (None, ["imap"], NO_APPLICATION_PROTOCOL),
+    ],
+)
+async def test_what_is_not_served_is_an_alert(house: House, sni: str, alpn: list[str], alert: int) -> None:
+    assert await house.alert(client_hello(sni, alpn)) == alert
+
+
+@pytest.mark.parametrize("name", ["localhost", "api.localhost"])
+async def test_the_control_plane_answers_on_its_names(house: House, name: str) -> None:
+    assert (await house.ask(name, name)).endswith(b"control")
+    assert (await house.ask(None, name)).endswith(b"control")
+
+
+async def test_a_tunnels_connection_does_not_lead_to_the_control_plane(house: House) -> None:
+    reply = await house.ask("my-agent.localhost", "api.localhost")
+    assert reply.startswith(b"HTTP/1.1 421 ") and b"control" not in reply.partition(b"\r\n\r\n")[2][:8]
+
+
+async def test_metrics_are_the_edges_own(house: House) -> None:
+    assert b"wellhead_sessions 0.0" in await house.ask("localhost", "localhost", "/metrics?x")
+    assert (await house.ask("localhost", "localhost", "/metrics/x")).endswith(b"control")
+
+
+async def test_without_an_agent_there_is_a_page_and_for_no_tunnel_another(house: House) -> None:
+    assert (await house.ask("my-agent.localhost", "my-agent.localhost")).startswith(b"HTTP/1.1 503 ")
+    assert (await house.ask("nobody.localhost", "nobody.localhost")).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("sni", ["my-agent.localhost", None])
+async def test_a_request_passes_through_an_agent(house: House, sni: str | None) -> None:
+    agent = await house.agent()
+    reply = await house.ask(sni, "my-agent.localhost", "/some/where?x")
+    assert reply.startswith(b"HTTP/1.1 200 ") and reply.endswith(b"/some/where?x")
+    agent.session.close()
+
+
+async def test_a_closed_edge_has_written_every_line_and_left_nothing(house: House) -> None:
+    agent = await house.agent()
+    before = asyncio.all_tasks()
+    asking = asyncio.create_task(house.ask(None, "my-agent.localhost", "/wait"))
+    async with asyncio.timeout(5):
+        await agent.waiting.wait()
+    await house.edge.close()
+    with contextlib.suppress(ConnectionError):
+        assert await asking == b""
+    assert b"target=/wait status=0" in house.log.getvalue() and b"reason=closed" in house.log.getvalue()
+    assert len(house.edge.ingress) == 0
+    async with asyncio.timeout(5):
+        await agent.session.closed
+    assert asyncio.all_tasks() <= before
+
+
+async def test_draining_finishes_what_runs_and_accepts_nothing_new(house: House) -> None:
+    agent = await house.agent()
+    asking = asyncio.create_task(house.ask("my-agent.localhost", "my-agent.localhost", "/wait"))
+    async with asyncio.timeout(5):
+        await agent.waiting.wait()
+        draining = asyncio.create_task(house.edge.drain())
+        await agent.draining.wait()
+    assert not draining.done()
+    with pytest.raises(ConnectionRefusedError):
+        await house.ask(None, "my-agent.localhost")
+    assert agent.held is not None
+    answer(agent.held, b"at last")
+    assert (await asking).endswith(b"at last")
+    async with asyncio.timeout(5):
+        await draining

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from wellhead.edge.registry import MEMO_MAX, Line, Registry
+from wellhead.model.records import TunnelId
+from wellhead.net.session import Session
+from wellhead.wire.headers import read_reply
+
+
+@dataclass(eq=False)
+class Fake:
+    load: int = 0
+    usable: bool = True
+
+
+def session(load: int = 0, *, usable: bool = True) -> Session:
+    return cast(Session, Fake(load, usable))
+
+
+def line_of(*sessions: Session) -> Line:
+    line = Line()
+    line.sessions = list(sessions)
+    return line
+
+
+def test_the_session_with_the_fewest_streams_is_picked() -> None:
+    idle = session(1)
+    assert line_of(session(3), idle, session(2)).pick() is idle
+
+
+def test_a_session_that_takes_no_streams_is_never_picked() -> None:
+    busy = session(9)
+    assert line_of(session(usable=False), busy).pick() is busy
+    assert line_of(session(usable=False), session(usable=False)).pick() is None
+    assert line_of(session(usable=False)).pick() is None and line_of().pick() is None
+
+
+def test_a_tunnel_without_sessions_takes_no_place() -> None:
+    registry, one, other = Registry(), session(), session()
+    tunnel = TunnelId("t")
+    registry.add(tunnel, one)
+    registry.add(tunnel, other)
+    assert len(registry) == 2
+    registry.remove(tunnel, one)
+    registry.remove(tunnel, one)
+    registry.remove(TunnelId("another"), other)
+    assert len(registry) == 1
+    registry.remove(tunnel, other)
+    assert not registry.lines
+
+
+def test_long_reply_heads_are_not_remembered() -> None:
+    line, head = Line(), b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n"
+    short, long = head % b"x", head % (b"x" * MEMO_MAX)
+    for given in (short, long):
+        line.remember(given, b"GET", read_reply(given, b"GET"))
+    assert line.reply_head == short

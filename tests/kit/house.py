@@ -1,0 +1,138 @@
+"""An edge without sockets: visitors on fake transports, tunnels whose streams a test holds in its hands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from tests.kit.doors import FakeDoor, FakeStream
+from tests.kit.transport import FakeTransport
+from wellhead.edge.accesslog import AccessLog, Line
+from wellhead.edge.http1 import Http1Visitor
+from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
+from wellhead.edge.metrics import Metrics
+from wellhead.edge.registry import Registry
+from wellhead.edge.router import Router
+from wellhead.model.access import Secret
+from wellhead.model.records import (
+    Admission,
+    KeyId,
+    OrganizationId,
+    TlsMode,
+    TunnelId,
+    TunnelStatus,
+    TunnelView,
+)
+from wellhead.net.session import Session
+from wellhead.wire.h1 import HeadLimits
+
+TERMS = VisitorTerms(
+    head=HeadLimits(), max_trailer_bytes=8192, max_chunk_extension_bytes=256, max_reply_head_bytes=65536,
+    max_interim_heads=16, max_pipelined=16, head_seconds=10, body_idle_seconds=30,
+    body_min_bytes_per_second=500, body_grace_seconds=10, write_idle_seconds=60, idle_seconds=620,
+    reply_seconds=120, half_close_seconds=5, linger_seconds=1, max_unread_bytes=65536, unread_seconds=1,
+    websocket_ping_seconds=20, websocket_pings_per_second=100,
+)  # fmt: skip
+COUNTS = CountTerms(
+    connections_per_address=256, connections_per_tunnel=1000, max_connections=1000,
+    loopback_exempt=True,
+)  # fmt: skip
+
+
+class NoTunnels:
+    """A directory of the tunnels in ``views``: at first none. Nobody is admitted."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, TunnelView] = {}
+
+    def tunnel(self, name: str) -> TunnelView | None:
+        return self.views.get(name)
+
+    def on_removed(self, call: Callable[[TunnelId], None]) -> None:
+        """No tunnel is ever removed."""
+
+    def on_revoked(self, call: Callable[[KeyId], None]) -> None:
+        """No key is ever revoked."""
+
+    async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> Admission:
+        raise NotImplementedError
+
+    def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
+        raise NotImplementedError
+
+    def session_closed(self, tunnel_id: TunnelId, session_id: str) -> None:
+        raise NotImplementedError
+
+    async def is_admin(self, key: Secret) -> bool:
+        return False
+
+
+class House:
+    """An ingress whose every request for the control plane opens on ``door``; its access lines are kept."""
+
+    def __init__(self, terms: VisitorTerms, counts: CountTerms) -> None:
+        self.door = FakeDoor()
+        self.lines: list[Line] = []
+        metrics = Metrics()
+        log = AccessLog(metrics, None, asyncio.get_running_loop())
+        self.log = log
+        self.directory = NoTunnels()
+        self.registry = Registry()
+        self.ingress = Ingress(
+            Router("localhost", "localhost"), self.directory, self.registry, lambda target, peer: self.door,
+            metrics, log, terms, counts,
+        )  # fmt: skip
+        self.ingress.note = lambda fields: self.lines.append(Line(*fields))
+        self.ahead = 0.0  # seconds by which the clock of new connections is ahead of the loop's
+        self.ingress.clock = self.clock
+
+    def clock(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead
+
+    def tunnel(self, name: str) -> FakeDoor:
+        """One more session of a tunnel, which is made where there is none."""
+        view = TunnelView(
+            TunnelId(name), name, OrganizationId("org"), TunnelStatus.ACTIVE, TlsMode.EDGE
+        )  # fmt: skip
+        self.directory.views[name] = view
+        door = FakeDoor()
+        self.registry.add(view.id, cast(Session, door))
+        return door
+
+    def visit(self, *, secure: bool = False, sni: str | None = None, local: bool = True) -> Visit:
+        return Visit(self, Http1Visitor(self.ingress, secure=secure, local=local, sni=sni), secure)
+
+    def close(self) -> None:
+        """Stop the timers."""
+        self.ingress._timer.cancel()
+        self.log.close()
+
+
+class Visit:
+    """One connection of a visitor."""
+
+    def __init__(self, house: House, connection: Http1Visitor, secure: bool) -> None:
+        self.house = house
+        self.connection = connection
+        self.transport = FakeTransport(tls=secure)
+        connection.connection_made(self.transport)
+
+    def says(self, data: bytes) -> bytes:
+        """Give the edge bytes of the visitor; returns what it answers at once."""
+        self.connection.data_received(data)
+        return self.transport.take()
+
+    @property
+    def stream(self) -> FakeStream:
+        return self.house.door.stream
+
+    def after(self, seconds: float) -> bytes:
+        """Sweep the connection at a later time."""
+        self.connection.tick(self.house.clock() + seconds)
+        return self.transport.take()
+
+
+def status(reply: bytes) -> int:
+    """The status of a reply."""
+    return int(reply.split(b" ", 2)[1])
