@@ -242,8 +242,12 @@ class Session(asyncio.Protocol):
         self._patience = patience
         self._unsent = 0
         self.mux.ping(now)
-        self._unsent = transport.get_write_buffer_size()
+        self._loop.call_soon(self._note_unsent)  # after this turn's own writes, which say nothing of the peer
         self._arm()
+
+    def _note_unsent(self) -> None:
+        if self._transport is not None and self._answer_by:
+            self._unsent = self._transport.get_write_buffer_size()
 
     def _is_moving(self, transport: asyncio.Transport) -> bool:
         """Whether bytes that waited for the peer when it was asked have left: its answer comes behind them.
