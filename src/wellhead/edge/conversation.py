@@ -8,7 +8,6 @@ Source: RFC 6455 sections 5 and 7.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -34,8 +33,19 @@ class Terms(Protocol):
     def websocket_pings_per_second(self) -> float: ...
 
 
+class Outlet(Protocol):
+    """What the conversation writes to: a connection's transport, or a stream that looks like one."""
+
+    def write(self, data: Buffer) -> None: ...
+    def can_write_eof(self) -> bool: ...
+    def write_eof(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None:
+        """Cut it at once, so that the visitor can see it."""
+
+
 class Upgraded(Protocol):
-    """The visitor's connection."""
+    """The visitor's connection, or its stream of one."""
 
     choked: bool
 
@@ -48,15 +58,15 @@ class Conversation:
 
     __slots__ = (
         "_bytes_in", "_bytes_out", "_clock", "_closing_at", "_exchange", "_from_agent", "_from_visitor",
-        "_heard", "_heard_bytes", "_leaving", "_over", "_owed", "_pings", "_second", "_stream", "_terms",
-        "_transport", "_unanswered", "_uploaded", "_visitor",
+        "_heard", "_heard_bytes", "_leaving", "_outlet", "_over", "_owed", "_pings", "_second", "_stream",
+        "_terms", "_unanswered", "_uploaded", "_visitor",
     )  # fmt: skip
 
     def __init__(
         self,
         visitor: Upgraded,
         exchange: Exchange,
-        transport: asyncio.Transport,
+        outlet: Outlet,
         terms: Terms,
         clock: Callable[[], float],
         *,
@@ -65,7 +75,7 @@ class Conversation:
         assert exchange.stream is not None
         self._visitor = visitor
         self._exchange = exchange
-        self._transport = transport
+        self._outlet = outlet
         self._stream = exchange.stream
         self._stream.sink = self
         self._from_visitor = FrameFollower(from_client=True, extensions=extensions)
@@ -85,7 +95,7 @@ class Conversation:
         self._leaving = False  # to be closed when the agent's frame is complete: we drain
         self._over = False
 
-    def start(self, from_agent: Buffer, end: bool, from_visitor: bytes) -> None:
+    def start(self, from_agent: Buffer, end: bool, from_visitor: Buffer) -> None:
         """Carry what came beside the two heads; ``end`` says that ``from_agent`` is all of its."""
         if from_agent or end:
             self.on_data(from_agent, end)
@@ -94,7 +104,7 @@ class Conversation:
 
     # From the visitor
 
-    def from_visitor(self, data: bytes) -> None:
+    def from_visitor(self, data: Buffer) -> None:
         if self._over or self._closing_at:
             return
         self._bytes_in += len(data)
@@ -123,7 +133,7 @@ class Conversation:
         if self._over or self._closing_at:
             return False
         self._end_upload()
-        return self._transport.can_write_eof()
+        return self._outlet.can_write_eof()
 
     def visitor_lost(self) -> None:
         if not self._over:
@@ -155,7 +165,7 @@ class Conversation:
                 self._close_visitor(BAD_GATEWAY, error.reason)
                 return
             self._bytes_out += size
-            self._transport.write(data if count == size else data[:count])
+            self._outlet.write(data if count == size else data[:count])
         if end:
             self._stream.consumed(self._owed + size)
             self._end_upload()  # nothing that the visitor may still say has a reader
@@ -195,7 +205,7 @@ class Conversation:
     def tick(self, now: float) -> None:
         if self._closing_at:
             if now >= self._closing_at:
-                self._transport.abort()
+                self._outlet.abort()
         elif self._bytes_in != self._heard_bytes or not self._heard:
             self._heard, self._heard_bytes, self._unanswered = now, self._bytes_in, 0
         elif now - self._heard >= self._terms.websocket_ping_seconds * (self._unanswered + 1):
@@ -205,25 +215,25 @@ class Conversation:
         """Ask a silent visitor whether it is there; its pong passes to the upstream, which ignores it."""
         if self._unanswered >= MISSED_PINGS:
             self._exchange.reason = "visitor-silent"
-            self._transport.abort()
+            self._outlet.abort()
         elif self._from_agent.at_boundary:
             self._unanswered += 1
             if not self._from_agent.closed:  # else it only has to close, and has as long for that
-                self._transport.write(ping_frame())
+                self._outlet.write(ping_frame())
 
     def _close_visitor(self, code: int, reason: str) -> None:
         """Put in a Close where a frame may stand; cut the connection where one may not."""
         self._exchange.reason = reason
         self._closing_at = self._clock() + CLOSE_SECONDS
         if self._from_agent.closed or not self._from_agent.at_boundary:
-            self._transport.abort()
+            self._outlet.abort()
             return
-        self._transport.write(close_frame(code, reason))
+        self._outlet.write(close_frame(code, reason))
         self._visitor.resume_upload()  # its answer has to be read
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        if self._outlet.can_write_eof():
+            self._outlet.write_eof()
         else:
-            self._transport.close()
+            self._outlet.close()
 
     def _conclude(self) -> None:
         """The access line; a visitor that is still there is hung up on."""

@@ -19,14 +19,13 @@ from typing import cast
 
 from wellhead.edge import pages
 from wellhead.edge.conversation import Conversation
-from wellhead.edge.exchange import Door, Exchange
+from wellhead.edge.exchange import Exchange
 from wellhead.edge.http1_body import RequestBody
 from wellhead.edge.http1_connection import HIGH_WATER, LOW_WATER, State
 from wellhead.edge.http1_replies import Replies
 from wellhead.edge.ingress import Ingress
 from wellhead.edge.pages import Page
-from wellhead.edge.registry import Line
-from wellhead.edge.router import Destination, Place
+from wellhead.edge.router import Destination
 from wellhead.errors import HttpError
 from wellhead.wire import h1, headers
 from wellhead.wire.h1 import Head
@@ -40,7 +39,6 @@ _NEVER: tuple[bytes, ...] = ()  # what nothing begins with
 
 # Bound once: an enum's member costs two look-ups, on the path of every request.
 _IDLE, _HEAD, _BODY, _BUSY = State.IDLE, State.HEAD, State.BODY, State.BUSY
-_TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL
 _HTTP = StreamKind.HTTP
 
 
@@ -199,26 +197,14 @@ class Http1Visitor(Replies, asyncio.Protocol):
 
     def _start(self, target: bytes, rest: bytes) -> None:
         """Open the exchange of a request; ``rest`` are first bytes of its body."""
-        ingress, fields, destination = self._ingress, self._fields, self._destination
-        found: tuple[Door, Line | None] | Page
-        place, name = "none", ""
-        if isinstance(destination, Page):
-            found = destination
-        elif destination.place is _TUNNEL:
-            place, name = "tunnel", destination.name
-            found = ingress.tunnel(name)
-        elif destination.place is _CONTROL:
-            place = "control"
-            found = ingress.control(target, self.peer), None
-        else:
-            found = pages.UNKNOWN
+        ingress, fields = self._ingress, self._fields
+        place, name, door, line = ingress.way(self._destination, target, self.peer)
         request_id = ingress.request_id()
         self._exchange = exchange = Exchange(self, self._method, target, request_id, place, name, ingress)
-        if isinstance(found, Page):
-            self._turn_away(found, rest)
+        if isinstance(door, Page):
+            self._turn_away(door, rest)
             return
         assert fields is not None
-        door, line = found
         envelope = headers.request_envelope(self._method, target, fields, self._edge_fields, request_id)
         self._deadline = exchange.began + self._terms.reply_seconds
         if self._body is not None:
@@ -377,7 +363,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._is_stalled(transport, now):
+        if self._outflow.is_stalled(transport, now, self._terms.write_idle_seconds):
             self.abort("slow-reader")
             return
         state = self._state
@@ -397,7 +383,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         if body.expecting or not self._reading:  # it is the agent that we wait for
             if now >= exchange.progress + self._terms.reply_seconds:
                 exchange.refuse(pages.TIMEOUT)
-        elif body.is_slow(now):
+        elif body.is_slow(self._terms, now):
             self._refuse(pages.SLOW, last=True)
 
     def _expired(self, state: State, now: float) -> None:

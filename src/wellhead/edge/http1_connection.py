@@ -14,6 +14,7 @@ import struct
 from wellhead.edge.exchange import Exchange
 from wellhead.edge.http1_body import RequestBody
 from wellhead.edge.ingress import Ingress
+from wellhead.edge.pace import Outflow
 
 HIGH_WATER = 128 * 1024  # bytes unsent to a visitor above which its agent gets no credit
 LOW_WATER = 32 * 1024
@@ -38,8 +39,8 @@ class Connection:
     """State and flow. ``choked``: the visitor does not read."""
 
     __slots__ = (
-        "_body", "_buffer", "_clock", "_deadline", "_eof", "_exchange", "_ingress", "_keep", "_reading",
-        "_sent_at", "_state", "_terms", "_transport", "_unsent", "choked", "peer",
+        "_body", "_buffer", "_clock", "_deadline", "_eof", "_exchange", "_ingress", "_keep", "_outflow",
+        "_reading", "_state", "_terms", "_transport", "choked", "peer",
     )  # fmt: skip
 
     def __init__(self, ingress: Ingress) -> None:
@@ -60,8 +61,7 @@ class Connection:
         self._body: RequestBody | None = None  # None: all of it is in
         # what the visitor has not yet taken
         self.choked = False
-        self._unsent = 0  # bytes at the last sweep
-        self._sent_at = 0.0  # loop time at which they were last seen to change
+        self._outflow = Outflow()
 
     # Flow
 
@@ -76,13 +76,6 @@ class Connection:
             if self._body is not None:
                 self._body.restart(self._clock())
             self._transport.resume_reading()
-
-    def _is_stalled(self, transport: asyncio.Transport, now: float) -> bool:
-        """Whether the visitor has taken nothing for too long; asked at each sweep."""
-        unsent = transport.get_write_buffer_size()
-        if unsent != self._unsent:
-            self._unsent, self._sent_at = unsent, now
-        return bool(unsent) and now - self._sent_at >= self._terms.write_idle_seconds
 
     # Ends
 

@@ -27,6 +27,7 @@ from wellhead.wire.h1 import HeadLimits
 
 SWEEP_SECONDS = 0.25
 CLOSE_SECONDS = 1.0  # for cut connections to be gone
+_TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,22 @@ class Ingress:
             return pages.PLAIN_CONTROL
         return destination
 
+    def way(
+        self, destination: Destination | Page, target: bytes, peer: str
+    ) -> tuple[str, str, Door | Page, Line | None]:
+        """Place and tunnel for the access line, and the door of a request now, or the page in its stead."""
+        if isinstance(destination, Page):
+            return "none", "", destination, None
+        place = destination.place
+        if place is _TUNNEL:
+            found = self.tunnel(destination.name)
+            if isinstance(found, Page):
+                return "tunnel", destination.name, found, None
+            return "tunnel", destination.name, *found
+        if place is _CONTROL:
+            return "control", "", self._control(target, peer), None
+        return "none", "", pages.UNKNOWN, None
+
     def tunnel(self, name: str) -> tuple[Door, Line] | Page:
         """A session of the tunnel, now; decided from the directory and the registry, never remembered."""
         view = self._tunnel(name)
@@ -145,10 +162,6 @@ class Ingress:
         if line.exchanges >= self._counts.connections_per_tunnel:
             return pages.TUNNEL_FULL
         return session, line
-
-    def control(self, target: bytes, peer: str) -> Door:
-        """The control plane's door for a request target and a visitor's address."""
-        return self._control(target, peer)
 
     def another(self, name: str) -> Door | None:
         """Another session of a tunnel, for a request that the first one refused."""

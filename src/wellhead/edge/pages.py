@@ -125,28 +125,36 @@ def wants_html(fields: bytes) -> bool:
 _ACCEPT = re.compile(rb"(?i)(?:^|\n)accept:([^\r\n]*)")
 
 
-def render(page: Page, *, html: bool, request_id: str, close: bool, bodyless: bool = False) -> bytes:
-    """The whole HTTP/1.1 reply. ``bodyless`` leaves the body out, for HEAD."""
+Fields = list[tuple[str, str]]
+
+
+def compose(page: Page, *, html: bool, request_id: str) -> tuple[Fields, bytes]:
+    """The fields and the body of the reply, whatever version of HTTP it goes out in."""
     body = _html(page, request_id) if html else _json(page, request_id)
-    kind = "text/html; charset=utf-8" if html else "application/json"
-    lines = [
-        f"HTTP/1.1 {page.status} {_phrase(page.status)}",
-        f"Content-Type: {kind}",
-        f"Content-Length: {len(body)}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        f"X-Request-Id: {request_id}",
+    fields = [
+        ("Content-Type", "text/html; charset=utf-8" if html else "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Request-Id", request_id),
     ]
     if html:
-        lines.append("Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'")
+        fields.append(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"))
     if page.status in (429, 503):
-        lines.append(f"Retry-After: {RETRY_SECONDS}")
+        fields.append(("Retry-After", str(RETRY_SECONDS)))
     if page.status == 405:
-        lines.append("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+        fields.append(("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
     if page.status == 426:
-        lines.append("Sec-WebSocket-Version: 13")
+        fields.append(("Sec-WebSocket-Version", "13"))
+    return fields, body
+
+
+def render(page: Page, *, html: bool, request_id: str, close: bool, bodyless: bool = False) -> bytes:
+    """The whole HTTP/1.1 reply. ``bodyless`` leaves the body out, for HEAD."""
+    fields, body = compose(page, html=html, request_id=request_id)
     if close:
-        lines.append("Connection: close")
+        fields.append(("Connection", "close"))
+    lines = [f"HTTP/1.1 {page.status} {_phrase(page.status)}", *(f"{name}: {text}" for name, text in fields)]
     head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
     return head if bodyless else head + body
 
