@@ -80,6 +80,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         seconds=arguments.seconds or (1 if quick else 2),
         rounds=arguments.rounds or (1 if quick else 5),
         connections=(1, 64) if quick else (1, 16, 64, 256),
+        http2_connections=(1, 64) if quick else (1, 16, 64),
+        http2_streams=(1, 100) if quick else (1, 10, 100),
         bulk_bytes=(32 if quick else 128) << 20,
         event_opens=5 if quick else 20,
         event_count=10 if quick else 40,
@@ -91,6 +93,8 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
     for name in ("nginx", "wrk"):
         program(name)
+    if "http2" in arguments.only:
+        program("h2load")
     options, machine = _options(arguments), report.machine()
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wellhead-bench-")))
     ground = Ground(directory, stack, options.bulk_bytes)

@@ -29,6 +29,7 @@ BUILD = ROOT / "build" / "bench"
 _APT = {
     "nginx": "nginx-light",
     "wrk": "wrk",
+    "h2load": "nghttp2-client",
     "sshd": "openssh-server",
     "ssh": "openssh-client",
     "node": "nodejs",
@@ -66,6 +67,7 @@ class Route:
     door: Door
     edge: tuple[Child, ...] = ()
     agent: tuple[Child, ...] = ()
+    groups: tuple[str, ...] = ()  # the tables it has rows in, where it is not all of them
 
     def edge_pids(self) -> list[int]:
         return [pid for child in self.edge for pid in child.pids()]
@@ -163,7 +165,7 @@ def start_upstream(ground: Ground) -> None:
         "upstream",
         f"""  server {{
     {listen_on(ground.upstream)}
-    location = /hello {{ default_type text/plain; return 200 "{BODY.decode()}"; }}
+    location /hello {{ default_type text/plain; return 200 "{BODY.decode()}"; }}
     location = /bulk {{ default_type application/octet-stream; alias {large}; }}
     location = /events {{
       proxy_pass http://127.0.0.1:{ground.source}; proxy_http_version 1.1; proxy_set_header Connection "";

@@ -1,13 +1,15 @@
-"""What visitors do: many small requests (wrk), a few large bodies, an event stream."""
+"""What visitors do: many small requests (wrk, h2load), a few large bodies, an event stream."""
 
 from __future__ import annotations
 
 import json
+import re
 import resource
 import socket
 import ssl
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -41,10 +43,11 @@ _SCRIPT = Path(__file__).with_name("load.lua")
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where visitors of one target knock: 127.0.0.1, this port, in TLS or not."""
+    """Where visitors of one target knock: 127.0.0.1, this port, in TLS or not; perhaps HTTP/2 as well."""
 
     port: int
     tls: bool = False
+    http2: bool = False
 
     @property
     def authority(self) -> str:
@@ -68,7 +71,10 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Rush:
-    """One run of wrk. Latencies in microseconds; ``failed`` connections, ``refused`` replies (4xx, 5xx)."""
+    """One run of wrk or h2load. Latencies in microseconds.
+
+    ``failed`` connections or streams, ``refused`` replies (4xx, 5xx).
+    """
 
     requests: int
     seconds: float
@@ -83,8 +89,13 @@ class Rush:
         return (self.requests - self.refused) / self.seconds
 
 
-def rush(door: Door, connections: int, seconds: int, fields: Sequence[str] = ()) -> Rush:
-    """Ask for the small body as often as ``connections`` allow, one request at a time on each."""
+def rush(
+    door: Door, connections: int, seconds: int, fields: Sequence[str] = (), *, varying: bool = False
+) -> Rush:
+    """Ask for the small body as often as ``connections`` allow, one request at a time on each.
+
+    ``varying``: each request has another path and another value of one field than the one before.
+    """
     url = f"{'https' if door.tls else 'http'}://{door.authority}/hello"
     argv = [
         "wrk",
@@ -99,10 +110,7 @@ def rush(door: Door, connections: int, seconds: int, fields: Sequence[str] = ())
     ]
     argv += [part for field in fields for part in ("-H", field)]
     before = _children_cpu()
-    done = subprocess.run([*argv, url], capture_output=True, text=True, timeout=seconds + _PATIENCE_SECONDS)
-    if done.returncode != 0 or not done.stdout.strip():
-        raise Unavailable(f"wrk ended with {done.returncode}: {done.stderr.strip()[:160]}")
-    facts = json.loads(done.stdout.strip().splitlines()[-1])
+    facts = json.loads(_run([*argv, url, *(["--", "varying"] if varying else [])], seconds).splitlines()[-1])
     return Rush(
         requests=facts["requests"],
         seconds=facts["microseconds"] / 1e6,
@@ -112,6 +120,46 @@ def rush(door: Door, connections: int, seconds: int, fields: Sequence[str] = ())
         refused=facts["refused"],
         client_cpu_seconds=_children_cpu() - before,
     )
+
+
+def rush_http2(door: Door, connections: int, streams: int, seconds: int) -> Rush:
+    """The same in HTTP/2 over TLS, with ``streams`` requests at a time on each connection."""
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "requests"
+        argv = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}", f"--log-file={log}"]
+        argv += ["--npn-list=h2", f"--connect-to=127.0.0.1:{door.port}", f"https://{door.authority}/hello"]
+        before = _children_cpu()
+        text = _run(argv, seconds)
+        used = _children_cpu() - before
+        rows = [line.split("\t") for line in log.read_text().splitlines()]
+    took = sorted(int(micros) for _, status, micros in rows if status == "200")
+    if not took:
+        raise Unavailable("h2load had no reply")
+    done, failed = (int(_h2load_count(text, word)) for word in ("done", "failed"))
+    return Rush(
+        requests=done,
+        seconds=seconds,
+        p50=took[len(took) // 2],
+        p99=took[len(took) * 99 // 100],
+        failed=failed,
+        refused=sum(status not in ("200", "-1") for _, status, _ in rows),
+        client_cpu_seconds=used,
+    )
+
+
+def _h2load_count(text: str, word: str) -> str:
+    found = re.search(rf"^requests: .*?(\d+) {word}\b", text, re.MULTILINE)
+    if found is None:
+        raise Unavailable(f"h2load did not say how many requests were {word}: {text[-160:]!r}")
+    return found[1]
+
+
+def _run(argv: Sequence[str], seconds: float) -> str:
+    """What a load generator printed."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + _PATIENCE_SECONDS)
+    if done.returncode != 0 or not done.stdout.strip():
+        raise Unavailable(f"{argv[0]} ended with {done.returncode}: {done.stderr.strip()[:160]}")
+    return done.stdout.strip()
 
 
 def _children_cpu() -> float:

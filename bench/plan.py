@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bench.ground import Ground, Route
-from bench.load import BROWSER_FIELDS, Rush, bulk, events, rush
+from bench.load import BROWSER_FIELDS, Rush, bulk, events, rush, rush_http2
 from bench.processes import Unavailable, cpu_seconds, machine_cpu_seconds, memory, pinned
 
 Figures = dict[str, float]
@@ -26,6 +26,8 @@ class Options:
     seconds: int
     rounds: int
     connections: tuple[int, ...]
+    http2_connections: tuple[int, ...]
+    http2_streams: tuple[int, ...]  # requests at a time on each
     bulk_bytes: int
     event_opens: int
     event_count: int
@@ -41,6 +43,12 @@ class Cell:
     name: str
     measure: Callable[[Ground, Route], Figures]
 
+    def fits(self, route: Route) -> bool:
+        """Whether the target has a row in this table."""
+        if self.group == "http2" and not route.door.http2:
+            return False
+        return not route.groups or self.group in route.groups
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -54,7 +62,7 @@ class Sample:
     error: str = ""
 
 
-GROUPS = ("requests", "latency", "connections", "bulk", "sse", "memory", "idle", "control")
+GROUPS = ("requests", "http2", "latency", "connections", "bulk", "sse", "memory", "idle", "control")
 """What ``--only`` may name. ``memory`` and ``idle`` are measured once, the others in every round."""
 
 
@@ -62,8 +70,17 @@ def cells(options: Options, only: tuple[str, ...]) -> list[Cell]:
     """The cells of a round, in order."""
     seconds = options.seconds
 
-    def requests(connections: int, fields: tuple[str, ...]) -> Callable[[Ground, Route], Figures]:
-        return lambda ground, route: _rush(ground, route, connections, seconds, fields)
+    def requests(
+        connections: int, fields: tuple[str, ...], *, varying: bool = False
+    ) -> Callable[[Ground, Route], Figures]:
+        return lambda ground, route: _rush(
+            ground, route, lambda: rush(route.door, connections, seconds, fields, varying=varying)
+        )
+
+    def http2(connections: int, streams: int) -> Callable[[Ground, Route], Figures]:
+        return lambda ground, route: _rush(
+            ground, route, lambda: rush_http2(route.door, connections, streams, seconds)
+        )
 
     found = [
         Cell("requests", f"c={connections} headers={1 + len(fields)}", requests(connections, fields))
@@ -71,6 +88,12 @@ def cells(options: Options, only: tuple[str, ...]) -> list[Cell]:
         for connections in options.connections
     ]
     found += [
+        Cell("requests", "c=64 headers=12 varying", requests(64, BROWSER_FIELDS[1:], varying=True)),
+        *(
+            Cell("http2", f"c={connections} streams={streams}", http2(connections, streams))
+            for connections in options.http2_connections
+            for streams in options.http2_streams
+        ),
         Cell("latency", "c=1 on one CPU", lambda ground, route: _one_cpu(ground, route, seconds)),
         Cell("connections", "c=64", requests(64, ("Connection: close",))),
         Cell("bulk", "1 stream", lambda ground, route: _bulk(ground, route, 1, options.bulk_bytes)),
@@ -91,6 +114,8 @@ def run(
             say(f"round {number + 1}/{options.rounds}  {cell.group} {cell.name}")
             for place in range(len(routes)):
                 route = routes[(place + number) % len(routes)]
+                if not cell.fits(route):
+                    continue
                 try:
                     yield Sample(route.name, cell.group, cell.name, number, cell.measure(ground, route))
                 except (Unavailable, OSError, ValueError) as error:
@@ -143,9 +168,9 @@ def _visitors_cpu() -> float:
     return sum(used.ru_utime + used.ru_stime for used in both)
 
 
-def _rush(ground: Ground, route: Route, connections: int, seconds: int, fields: tuple[str, ...]) -> Figures:
+def _rush(ground: Ground, route: Route, go: Callable[[], Rush]) -> Figures:
     with _metered(ground, route, _visitors_cpu) as spent:
-        done = rush(route.door, connections, seconds, fields)
+        done = go()
     return _rush_figures(done, spent)
 
 

@@ -63,7 +63,7 @@ def plain_visitors(ground: Ground) -> Route:
 def tls_visitors(ground: Ground) -> Route:
     """The same two programs, asked over TLS."""
     edge, agent = ground.once("wellhead", _start_pair)
-    door = Door(edge.https, tls=True)
+    door = Door(edge.https, tls=True, http2=True)
     return Route("wellhead-tls", "TLS", "TLS", LIMITS, door, (edge.process,), (agent,))
 
 

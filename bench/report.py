@@ -15,6 +15,7 @@ from bench.plan import Options, Sample
 
 LOUD = 0.3  # CPUs used by others: such a sample says more about them
 CHAIN, NODE, PRODUCT = "nginx-2hop", "localtunnel", "wellhead"
+CHAIN_HTTP2, PRODUCT_TLS = "nginx-2hop-h2", "wellhead-tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def as_markdown(run: Run) -> str:
         ("", _targets(run)),
         ("Goals", _goals(run)),
         *(_request_sections(run)),
+        *(_http2_sections(run)),
         ("One connection, everything on one CPU", _latency(run)),
         ("New connections, 64 at a time (one request each)", _connections(run)),
         ("Bulk, MB/s", _bulk(run)),
@@ -165,9 +167,9 @@ def _rows(run: Run, cell: str, columns: Callable[[Route], list[str]]) -> Iterato
             yield [_legs(route), *columns(route)]
 
 
-def _against(run: Run, route: Route, cell: str, figure: str = "rate") -> list[str]:
+def _against(run: Run, route: Route, cell: str, others: tuple[str, ...] = (CHAIN, NODE)) -> list[str]:
     """The ratios to the proxy chain and to localtunnel."""
-    return [_middle(run.ratios(route.name, other, cell, figure), 2) for other in (CHAIN, NODE)]
+    return [_middle(run.ratios(route.name, other, cell, "rate"), 2) for other in others]
 
 
 def _request_sections(run: Run) -> list[tuple[str, str]]:
@@ -185,7 +187,25 @@ def _request_sections(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _request_columns(run: Run, cell: str, group: str = "requests") -> Callable[[Route], list[str]]:
+def _http2_sections(run: Run) -> list[tuple[str, str]]:
+    head = (
+        "target (visitor, carrier) | requests/s | p50 µs | p99 µs | edge CPU µs/request | agent CPU | failed"
+    )
+    return [
+        (
+            f"HTTP/2 over TLS, {cell} each",
+            _table(
+                f"{head} | x {CHAIN_HTTP2}",
+                _rows(run, f"http2 {cell}", _request_columns(run, cell, "http2", (CHAIN_HTTP2,))),
+            ),
+        )
+        for cell in run.cells("http2")
+    ]
+
+
+def _request_columns(
+    run: Run, cell: str, group: str = "requests", others: tuple[str, ...] = (CHAIN, NODE)
+) -> Callable[[Route], list[str]]:
     place = f"{group} {cell}"
 
     def columns(route: Route) -> list[str]:
@@ -199,7 +219,7 @@ def _request_columns(run: Run, cell: str, group: str = "requests") -> Callable[[
             _middle(values("edge_cpu"), 1),
             _middle(values("agent_cpu"), 1),
             f"{sum(values('failed')):.0f}",
-            *_against(run, route, place),
+            *_against(run, route, place, others),
         ]
 
     return columns
@@ -312,7 +332,7 @@ def _slowdowns(run: Run, cell: str) -> list[float]:
 
 def _goals(run: Run) -> str:
     """The bounds the product is held to."""
-    if not any(sample.target == PRODUCT for sample in run.samples):
+    if not any(sample.target in (PRODUCT, PRODUCT_TLS) for sample in run.samples):
         return ""
     rows: list[list[str]] = []
 
@@ -333,6 +353,11 @@ def _goals(run: Run) -> str:
         cell = f"requests c=64 headers={fields}"
         goal(f"requests/s at 64, {fields} headers, x {CHAIN}", run.ratios(PRODUCT, CHAIN, cell, "rate"), 0.85)
         goal(f"requests/s at 64, {fields} headers, x {NODE}", run.ratios(PRODUCT, NODE, cell, "rate"), 8)
+    for cell in run.cells("http2"):
+        rates = run.ratios(PRODUCT_TLS, CHAIN_HTTP2, f"http2 {cell}", "rate")
+        goal(f"HTTP/2 requests/s, {cell}, x {CHAIN_HTTP2}", rates, 0.4)
+        cpu = run.values(PRODUCT_TLS, f"http2 {cell}", "edge_cpu").values()
+        goal(f"HTTP/2 edge CPU µs/request, {cell}", cpu, 60, at_least=False)
     for cell in ("bulk 1 stream", "bulk 4 streams"):
         goal(f"{cell}, x {CHAIN}", run.ratios(PRODUCT, CHAIN, cell, "rate"), 0.6)
     mine, chain = run.added(PRODUCT), run.added(CHAIN)

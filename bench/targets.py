@@ -82,6 +82,22 @@ def nginx_two_hops_tls(ground: Ground) -> Route:
     return _nginx(ground, "nginx-2hop-tls", tls=True)
 
 
+def nginx_two_hops_http2(ground: Ground) -> Route:
+    """The chain with HTTP/2 over TLS in front, plain HTTP/1.1 behind it."""
+    certificate, key = ground.certificate()
+    far_port, port = free_port(), free_port()
+    far = ground.nginx("nginx-2hop-h2-far", _proxy(far_port, "", "", "http", ground.upstream))
+    wait_for_port(far_port, far)
+    ssl = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+    near = ground.nginx("nginx-2hop-h2-near", _proxy(port, " ssl http2", ssl, "http", far_port))
+    wait_for_port(port, near)
+    door = Door(port, tls=True, http2=True)
+    return Route("nginx-2hop-h2", "TLS", "plain", _NGINX_LIMITS, door, (near,), (far,), ("http2",))
+
+
+_NGINX_LIMITS = "keep-alive without count, upstream pools of 512, no temporary files, access log off"
+
+
 def _nginx(ground: Ground, name: str, *, tls: bool) -> Route:
     far_port, near_port = free_port(), free_port()
     ssl = ""
@@ -92,8 +108,7 @@ def _nginx(ground: Ground, name: str, *, tls: bool) -> Route:
     wait_for_port(far_port, far)
     near = ground.nginx(f"{name}-near", _proxy(near_port, "", "", "https" if tls else "http", far_port))
     wait_for_port(near_port, near)
-    limits = "keep-alive without count, upstream pools of 512, no temporary files, access log off"
-    return Route(name, "plain", "TLS" if tls else "plain", limits, Door(near_port), (near,), (far,))
+    return Route(name, "plain", "TLS" if tls else "plain", _NGINX_LIMITS, Door(near_port), (near,), (far,))
 
 
 def _proxy(port: int, listen_extra: str, server_extra: str, scheme: str, to: int) -> str:
@@ -245,6 +260,7 @@ TARGETS: dict[str, Callable[[Ground], Route]] = {
     "prototype-tls": prototype_tls,
     "nginx-2hop": nginx_two_hops,
     "nginx-2hop-tls": nginx_two_hops_tls,
+    "nginx-2hop-h2": nginx_two_hops_http2,
     "ssh-R": ssh,
     "localtunnel": localtunnel,
 }
