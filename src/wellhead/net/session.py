@@ -19,12 +19,12 @@ from typing import cast
 
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
 from wellhead.net.sockets import why
+from wellhead.net.writing import write_joined
 from wellhead.wire.mux import Mux, MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 
 HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is taken from the mux
 LOW_WATER = 64 * 1024
-JOIN_BELOW = 16 * 1024  # pieces smaller than this are copied together, larger ones are passed as they are
 EAGER_STREAMS = 2  # with so few streams open a frame is written at once
 GLANCE_SECONDS = 5.0  # how often we look whether the machine slept
 
@@ -219,10 +219,7 @@ class Session(asyncio.Protocol):
         mux = self.mux
         pieces = mux.take(HIGH_WATER)
         if pieces:
-            if len(pieces) <= 2 or max(map(len, pieces)) < JOIN_BELOW:
-                transport.write(b"".join(pieces))
-            else:
-                transport.writelines(_joined(pieces))
+            write_joined(transport, pieces)
             if self._unsent:
                 self._unsent += sum(map(len, pieces))
             now = self._loop.time()
@@ -310,20 +307,3 @@ class Session(asyncio.Protocol):
         self._closing = self._paused = True
         self.usable = False
         transport.close()
-
-
-def _joined(pieces: list[Buffer]) -> list[Buffer]:
-    """Runs of small pieces joined, large ones as they are: few writes, no copy of a large payload."""
-    out: list[Buffer] = []
-    small: list[Buffer] = []
-    for piece in pieces:
-        if len(piece) < JOIN_BELOW:
-            small.append(piece)
-            continue
-        if small:
-            out.append(b"".join(small) if len(small) > 1 else small[0])
-            small = []
-        out.append(piece)
-    if small:
-        out.append(b"".join(small))
-    return out
