@@ -240,7 +240,7 @@ class ServerSettings(BaseSettings):
     )
 
     max_api_body_bytes: PositiveInt = Field(
-        1048576, description="Longest body of a request to the REST API; beyond: 413."
+        65536, description="Longest body of a request to the REST API; beyond: 413."
     )
     api_reply_seconds: PositiveFloat = Field(
         5.0, description="Longest time for a request to the REST API, once it was read; beyond: 503."

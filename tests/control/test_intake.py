@@ -64,6 +64,11 @@ async def test_json_is_passed_on_as_it_came(echo: httpx.AsyncClient, body: bytes
         (b'"\\u0000"', "U+0000"),
         (b'{"\\u0000": 1}', "U+0000"),
         (b'["\\ud800"]', "surrogate"),
+        (b'{"\\udc00": 1}', "surrogate"),
+        (b'{"a": 1e400}', '"1e400", which is beyond the numbers'),
+        (b'{"a": [-1.5e999]}', "beyond the numbers"),
+        (b'{"a": 1, "b": 2, "a": 3}', 'names "a" twice'),
+        (b'[{"a": {"x": 1, "\\u0078": 1}}]', 'names "x" twice'),
     ],
 )
 async def test_what_is_no_json_or_cannot_be_stored_is_422(
@@ -100,6 +105,12 @@ async def test_a_body_above_the_limit_is_413_whether_it_says_so_or_not(echo: htt
 async def test_another_media_type_is_415(echo: httpx.AsyncClient, media: str) -> None:
     answer = await echo.post("/", content=b"{}", headers={"Content-Type": media})
     assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("br, gzip", 415), ("Identity", 200)])
+async def test_a_compressed_body_is_415(echo: httpx.AsyncClient, coding: str, status: int) -> None:
+    answer = await echo.post("/", content=b"{}", headers={"Content-Encoding": coding})
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize("media", ["application/json; charset=utf-8", "APPLICATION/JSON"])

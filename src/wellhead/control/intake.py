@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+import re
 from typing import Never
 
 from starlette.datastructures import Headers
@@ -11,8 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wellhead.control.problems import problem
 from wellhead.errors import ApiError, Invalid
+from wellhead.model.text import shown
 
 MAX_DEPTH = 32  # of objects and arrays in one another
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class BodyGate:
@@ -29,7 +32,7 @@ class BodyGate:
         try:
             body = await self._read(scope, receive)
             if body:
-                _check(body, Headers(scope=scope).get("content-type", ""))
+                _check(body, Headers(scope=scope))
         except ApiError as error:
             await problem(error.status, error.detail)(scope, receive, send)
             return
@@ -67,34 +70,65 @@ class BodyGate:
         raise ApiError(413, f"body of {size} bytes or more, at most {self._max_bytes} allowed")
 
 
-def _check(body: bytes, content_type: str) -> None:
-    media = content_type.partition(";")[0].strip().lower()
+def _check(body: bytes, headers: Headers) -> None:
+    media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise ApiError(415, "the body must be application/json")
+    if (coding := headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        raise ApiError(415, f"the body must come as it is, not in content-encoding {shown(coding)}")
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(
+            body.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            object_pairs_hook=_each_name_once,
+        )
     except RecursionError:
-        raise Invalid(422, f"the body is nested deeper than {MAX_DEPTH}") from None
+        raise _too_deep() from None
     except ValueError as error:  # not UTF-8, not JSON, NaN, or a number of thousands of digits
         raise Invalid(422, "the body is not JSON") from error
-    for depth, item in _walk(value):
-        if depth > MAX_DEPTH:
-            raise Invalid(422, f"the body is nested deeper than {MAX_DEPTH}")
-        if isinstance(item, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in item):
-            raise Invalid(422, "the body holds U+0000 or half a surrogate pair, which are not text")
+    _check_values(value)
 
 
 def _no_constant(name: str) -> Never:
     raise ValueError(f"{name} is not JSON")
 
 
-def _walk(value: object) -> Iterator[tuple[int, object]]:
-    """Every value and key, with how many objects and arrays it stands in."""
-    waiting = [(0, value)]
-    while waiting:
-        depth, item = waiting.pop()
-        yield depth, item
-        if isinstance(item, dict):
-            waiting += ((depth + 1, part) for pair in item.items() for part in pair)
-        elif isinstance(item, list):
-            waiting += ((depth + 1, part) for part in item)
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # it could not be given back
+        raise Invalid(422, f"the body holds {shown(text)}, which is beyond the numbers that can be kept")
+    return number
+
+
+def _each_name_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object, if it has one meaning: of two values for a name each reader takes another (RFC 8259, 4)."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in read if names.count(name) > 1)
+        raise Invalid(422, f"the body names {shown(twice)} twice in one object")
+    return read
+
+
+def _check_values(value: object) -> None:
+    """Look at every value and key, a level of nesting after the other."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, str) and _NO_TEXT.search(item):
+                raise Invalid(422, "the body holds U+0000 or half a surrogate pair, which are not text")
+        if not below:
+            return
+        level = below
+    raise _too_deep()
+
+
+def _too_deep() -> Invalid:
+    return Invalid(422, f"the body is nested deeper than {MAX_DEPTH}")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from wellhead.control import paging
 from wellhead.control.access import By, Key, need_admin
@@ -30,9 +30,14 @@ def _label(label: str) -> str:
     return label
 
 
-def _scopes(scopes: list[str]) -> list[str]:
-    if not 1 <= len(scopes) <= SCOPES_MAX:
+def _few(scopes: object) -> object:
+    """Before each is looked at: hundreds of refused ones would be hundreds of sentences."""
+    if isinstance(scopes, list) and not 1 <= len(scopes) <= SCOPES_MAX:
         raise InputError(f"{len(scopes)} scopes, 1 to {SCOPES_MAX} allowed")
+    return scopes
+
+
+def _scopes(scopes: list[str]) -> list[str]:
     return list(dict.fromkeys(str(Scope.parse(scope)) for scope in scopes))
 
 
@@ -53,6 +58,7 @@ Label = Annotated[
 _SCOPE = {"type": "string", "pattern": "^(admin|tunnel:[0-9a-f-]{36})$"}
 Scopes = Annotated[
     list[str],
+    BeforeValidator(_few),
     AfterValidator(_scopes),
     WithJsonSchema({"type": "array", "items": _SCOPE, "minItems": 1, "maxItems": SCOPES_MAX}),
 ]
@@ -87,8 +93,7 @@ _made = links("key_id", "$response.body#/record/id", "get_key", "revoke_key")
 def router(store: Store) -> APIRouter:
     routes = APIRouter(prefix="/keys", tags=["keys"])
 
-    @routes.get("/", operation_id="list_keys")
-    @routes.get("", include_in_schema=False)
+    @routes.get("", operation_id="list_keys")
     async def list_keys(key: Key, limit: paging.Limit = None, cursor: paging.At = None) -> KeyList:
         """The organization's keys, oldest first; revoked ones stay to be seen."""
         need_admin(key)
@@ -97,8 +102,7 @@ def router(store: Store) -> APIRouter:
         shown, following = paging.cut(rows, limit)
         return KeyList([key_record(key_of(row), store.clock()) for row in shown], following)
 
-    @routes.post("/", status_code=201, operation_id="create_key", responses=_made)
-    @routes.post("", status_code=201, include_in_schema=False)
+    @routes.post("", status_code=201, operation_id="create_key", responses=_made)
     async def create_key(key: Key, by: By, new: NewKey) -> CreatedKey:
         """Make a key. It is shown in this answer and never again."""
         need_admin(key)
