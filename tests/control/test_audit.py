@@ -12,6 +12,9 @@ from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret
 from wellhead.model.records import OrganizationId
 
+# ["2026-01-01T00:00:00","\\ud800"]: a text that no database takes
+HALF = "WyIyMDI2LTAxLTAxVDAwOjAwOjAwIiwiXHVkODAwIl0"
+
 
 async def entries(api: httpx.AsyncClient, **query: str | int) -> list[dict[str, Any]]:
     answer = await api.get("/audit", params=query)
@@ -108,7 +111,7 @@ async def test_entries_come_in_pages_newest_first_and_filtered(api: httpx.AsyncC
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "W10", "WyIxIiwiMiJd", "WyItMSJd", "\u00e9", "WyI5OTk5OTk5OTk5OTk5OTk5OTk5OSJd"]
+    "cursor", ["", "x", "W10", "WyIxIiwiMiJd", "WyItMSJd", "\u00e9", "WyI5OTk5OTk5OTk5OTk5OTk5OTk5OSJd", HALF]
 )
 async def test_a_cursor_of_nobody_is_no_place(api: httpx.AsyncClient, cursor: str) -> None:
     for path in ("/audit", "/tunnels/", "/keys"):
