@@ -17,9 +17,7 @@ from wellhead.model.records import OrganizationId, TlsMode
 
 ROUTES = [
     ("GET", "/api/v1/tunnels"),
-    ("GET", "/api/v1/tunnels/"),
     ("POST", "/api/v1/tunnels"),
-    ("POST", "/api/v1/tunnels/"),
     ("GET", "/api/v1/tunnels/x"),
     ("PATCH", "/api/v1/tunnels/x"),
     ("DELETE", "/api/v1/tunnels/x"),
@@ -27,13 +25,10 @@ ROUTES = [
     ("DELETE", "/api/v1/tunnels/x/force"),
     ("POST", "/api/v1/tunnels/x/rotate-secret"),
     ("GET", "/api/v1/keys"),
-    ("GET", "/api/v1/keys/"),
     ("POST", "/api/v1/keys"),
-    ("POST", "/api/v1/keys/"),
     ("GET", "/api/v1/keys/x"),
     ("DELETE", "/api/v1/keys/x"),
     ("GET", "/api/v1/audit"),
-    ("GET", "/api/v1/audit/"),
 ]
 
 
@@ -44,15 +39,12 @@ def test_the_list_of_routes_is_whole(app: FastAPI) -> None:
         for path, methods in document["paths"].items()
         for method in methods
     }
-    without_slash = {
-        (method, f"/api/v1/{collection}")
-        for collection, methods in {"tunnels": "GET POST", "keys": "GET POST", "audit": "GET"}.items()
-        for method in methods.split()
-    }
-    assert described | without_slash == {*ROUTES, ("GET", "/healthz")}
+    assert described == {*ROUTES, ("GET", "/healthz")}
 
 
-@pytest.mark.parametrize(("method", "path"), [*ROUTES, ("GET", "/api/v1"), ("GET", "/api/v1/no/such/path")])
+@pytest.mark.parametrize(
+    ("method", "path"), [*ROUTES, ("GET", "/api/v1"), ("GET", "/api/v1/"), ("GET", "/api/v1/no/such/path")]
+)
 async def test_without_a_live_key_everything_is_one_401(
     stranger: httpx.AsyncClient, admin: Secret, method: str, path: str
 ) -> None:
@@ -143,7 +135,7 @@ async def test_the_docs_page_shows_every_route_and_loads_nothing(stranger: httpx
     assert answer.headers["content-security-policy"] == docs.POLICY
     for word in ("<script", "src=", "http://", "https://", "@import"):
         assert word not in answer.text
-    for path in ("/api/v1/tunnels/", "/api/v1/tunnels/{tunnel_id}/restore", "/healthz"):
+    for path in ("/api/v1/tunnels", "/api/v1/tunnels/{tunnel_id}/restore", "/healthz"):
         assert path in answer.text
     document = await stranger.get("/api/openapi.json")
     assert document.json()["openapi"].startswith("3.1")

@@ -76,6 +76,48 @@ async def test_the_collection_answers_with_and_without_a_slash(api: httpx.AsyncC
     assert (await api.get(path, params={"name": "other"})).json() == {"tunnels": []}
 
 
+async def test_every_path_is_the_same_with_a_slash_at_its_end(api: httpx.AsyncClient) -> None:
+    path = f"/tunnels/{(await created(api))['tunnel']['id']}"
+    for method, target, status in (
+        ("GET", path, 200), ("PATCH", path, 200), ("POST", f"{path}/rotate-secret", 200),
+        ("DELETE", path, 200), ("POST", f"{path}/restore", 200), ("DELETE", f"{path}/force", 409),
+        ("GET", "/keys", 200), ("GET", "/audit", 200),
+    ):  # fmt: skip
+        body = {"json": {"description": "x"}} if method == "PATCH" else {}
+        answer = await api.request(method, target + "/", **body)  # type: ignore[arg-type]
+        assert answer.status_code == status, (method, target)
+    assert (await api.get("/tunnels//")).status_code == 404, "two are another path"
+
+
+async def test_head_is_get_without_its_body(api: httpx.AsyncClient) -> None:
+    path = f"/tunnels/{(await created(api))['tunnel']['id']}"
+    for target in (path, "/tunnels/", "/tunnels/nobody"):
+        got, head = await api.get(target), await api.head(target)
+        assert (head.status_code, head.headers) == (got.status_code, got.headers)
+        assert head.content == b"" and int(head.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/api/v1/tunnels", "GET, HEAD, POST"),
+        ("/api/v1/tunnels/", "GET, HEAD, POST"),
+        ("/api/v1/tunnels/x", "DELETE, GET, HEAD, PATCH"),
+        ("/api/v1/tunnels/x/restore", "POST"),
+        ("/api/docs", "GET, HEAD"),
+        ("/healthz", "GET, HEAD"),
+    ],
+)
+@pytest.mark.parametrize("method", ["PUT", "OPTIONS", "NONSENSE"])
+async def test_a_method_that_a_path_has_not_is_405_and_names_those_it_has(
+    api: httpx.AsyncClient, method: str, path: str, allow: str
+) -> None:
+    origin = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    answer = await api.request(method, f"http://control{path}", headers=origin)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
 @pytest.mark.parametrize("name", ["api", "www", "3000-cl-1abc", "acme-corp", "my-agent"])
 async def test_a_taken_or_reserved_name_is_a_conflict(api: httpx.AsyncClient, name: str) -> None:
     await created(api)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from wellhead.control.deadline import Deadline
 from wellhead.control.intake import BodyGate
 from wellhead.control.limits import Limits
 from wellhead.control.problems import Faults
+from wellhead.control.spelling import OneSpelling
 from wellhead.control.store.store import Store
 from wellhead.model.names import Public
 from wellhead.settings import ServerSettings
@@ -47,17 +49,22 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
     v1.include_router(audit.router(store))
     app.include_router(v1)
 
-    @app.get("/healthz", tags=["server"])
+    @app.get("/healthz", tags=["server"], operation_id="healthz")
     async def healthz() -> Health:
         """Whether the server answers."""
         return Health("ok", VERSION)
 
+    @functools.cache  # strangers may ask for it as often as they like
+    def page() -> str:
+        return docs.page(app.openapi())
+
     @app.get("/api/docs", include_in_schema=False)
     async def docs_page() -> HTMLResponse:
-        headers = {"Content-Security-Policy": docs.POLICY}
-        return HTMLResponse(docs.page(app.openapi()), headers=headers)
+        return HTMLResponse(page(), headers={"Content-Security-Policy": docs.POLICY})
 
-    # The last added is the outermost: faults, fields of each answer, the key, the body, the time, the routes.
+    # The last added is the outermost: faults, fields of each answer, the key, the body, the time, the
+    # spelling, the routes.
+    app.add_middleware(OneSpelling, prefix="/api")
     app.add_middleware(Deadline, seconds=settings.api_reply_seconds)
     app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
     app.add_middleware(KeyGate, prefix=API, find=store.directory.key, limits=Limits.of(settings))

@@ -34,8 +34,7 @@ TargetId = Annotated[str | None, Query(max_length=64, description="Only of this 
 def router(store: Store) -> APIRouter:
     routes = APIRouter(prefix="/audit", tags=["audit"])
 
-    @routes.get("/", operation_id="list_audit")
-    @routes.get("", include_in_schema=False)
+    @routes.get("", operation_id="list_audit")
     async def list_audit(
         key: Key,
         limit: Limit = PAGE,

@@ -58,16 +58,15 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 def _methods(request: Request) -> set[str]:
     """What the path understands. Starlette names those of one route; here each method has its own."""
-    document = request.app.openapi()["paths"]
     path = request.scope["path"]
-    return {
+    methods = {
         method.upper()
-        for template, methods in document.items()
-        if re.fullmatch(
-            re.sub(r"\{[a-z_]+\}", "[^/]+", template) + ("?" if template[-1] == "/" else ""), path
-        )
-        for method in methods
+        for template, described in request.app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"\{[a-z_]+\}", "[^/]+", template), path)
+        for method in described
     }
+    methods = methods or {"GET"}  # a page that is not in the document
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

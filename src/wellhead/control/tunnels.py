@@ -146,8 +146,7 @@ def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> 
     def represent(row: TunnelRow) -> Tunnel:
         return tunnel_record(row, store.directory.presence(TunnelId(row.id)), public)
 
-    @routes.get("/", operation_id="list_tunnels", response_model=TunnelList)
-    @routes.get("", include_in_schema=False, response_model=TunnelList)
+    @routes.get("", operation_id="list_tunnels", response_model=TunnelList)
     async def list_tunnels(
         key: Key,
         name: Annotated[str | None, Query(description="Only the tunnel of this name.")] = None,
@@ -171,8 +170,7 @@ def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> 
         ) as rows:
             return JSONBytes(await _in_batches(rows, represent, limit))
 
-    @routes.post("/", status_code=201, operation_id="create_tunnel", responses=_made)
-    @routes.post("", status_code=201, include_in_schema=False)
+    @routes.post("", status_code=201, operation_id="create_tunnel", responses=_made)
     async def create_tunnel(
         key: Key, by: By, new: NewTunnel, response: Response, idempotency_key: IdempotencyKey = None
     ) -> CreatedTunnel:
