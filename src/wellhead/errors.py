@@ -13,7 +13,7 @@ and the bound.
     ├── LocalStateError    the state directory is unsafe or unreadable         NEVER
     ├── StateError         a wrong call of ours: a bug                         NEVER
     ├── ProtocolError      the peer broke the wire; the session ends           LATER
-    │   └── FrameError · FlowError · HelloError · HttpError · WebSocketError · ClientHelloError
+    │   └── FrameError · FlowError · HelloError · HttpError · H2Error · WebSocketError · ClientHelloError
     ├── LinkError          the network or the other program went away          LATER
     │   └── DialError · TrustError (NEVER) · SessionLost · StreamReset · UpstreamError
     ├── RefusedError       the edge knows us and says no                       as it says
@@ -86,6 +86,21 @@ class HttpError(ProtocolError):
     def __init__(self, status: int, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.status = status
+        self.reason = reason
+
+
+class H2Error(ProtocolError):
+    """An HTTP/2 connection that ends because its peer broke a rule or passed a limit.
+
+    ``error_code`` is what its GOAWAY says (RFC 9113 section 7), ``reason`` a constant word for logs and
+    metrics.
+    """
+
+    code = "http2"
+
+    def __init__(self, error_code: int, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.error_code = error_code
         self.reason = reason
 
 

@@ -1,0 +1,146 @@
+"""What an HTTP/2 connection has to write: answers first, then frames as they were made, then queued data.
+
+Source: RFC 9113 sections 5.2 and 6.9.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from wellhead.wire.h2_frames import DEFAULT_WINDOW, PeerSettings, header_frames, reset_frame, window_frame
+from wellhead.wire.h2_guard import Guard, H2Terms
+from wellhead.wire.h2_stream import BLOCKED, HAS_TURN, OVER, H2Stream
+from wellhead.wire.hpack import Encoder, Fields
+from wellhead.wire.streams import Buffer
+
+QUANTUM = 64 * 1024  # bytes a stream may send before it is another's turn
+
+
+class Outbox:
+    """The sending half of a connection."""
+
+    __slots__ = (
+        "_control",
+        "_credit",
+        "_encoder",
+        "_guard",
+        "_peer",
+        "_ready",
+        "_ready_size",
+        "_replies",
+        "_streams",
+        "_turns",
+        "_wake_driver",
+        "_woken",
+        "terms",
+    )
+
+    def __init__(self, terms: H2Terms, wake: Callable[[], None], *, shared: bool) -> None:
+        self.terms = terms
+        self._streams: dict[int, H2Stream] = {}  # live ones, by id
+        self._guard = Guard(terms)
+        self._peer = PeerSettings()
+        self._encoder = Encoder(shared=shared)
+        self._credit = DEFAULT_WINDOW  # bytes we may send, all streams
+        self._wake_driver = wake
+        self._woken = False
+        # Answers and credit, which may overtake. Whatever changes how a frame is understood may not:
+        # heads, RST_STREAM, the SETTINGS acknowledgement and GOAWAY stand among the ready frames.
+        self._control: list[bytes] = []
+        self._ready: list[Buffer] = []
+        self._ready_size = 0  # body bytes among them
+        self._replies = 0  # frames among both that the peer made us write
+        self._turns: deque[H2Stream] = deque()
+
+    @property
+    def pending(self) -> bool:
+        """Whether ``take`` would give something."""
+        return bool(self._ready or self._control or (self._turns and self._credit > 0))
+
+    def take(self, room: int) -> list[Buffer]:
+        """What to write now, in order; empty when there is nothing.
+
+        Answers and ready frames come whole (of body bytes at most READY_MAX among them). Queued data
+        follows, a quantum of each stream in turn, until ``room`` bytes are taken or the windows are
+        used up. Writers that waited hear ``on_writable`` before it returns; ask ``pending`` after it.
+        """
+        out: list[Buffer] = [*self._control, *self._ready] if self._control else self._ready
+        self._control = []
+        self._ready = []
+        room -= self._ready_size
+        self._ready_size = 0
+        self._replies = 0
+        if self._turns:
+            writable = self._take_turns(out, room)
+            if writable:
+                self._call_writers(writable)
+        self._woken = False
+        return out
+
+    def _take_turns(self, out: list[Buffer], room: int) -> list[H2Stream]:
+        turns = self._turns
+        low_water = self.terms.low_water
+        writable: list[H2Stream] = []
+        while turns and room > 0 and self._credit > 0:
+            stream = turns.popleft()
+            stream._flags &= ~HAS_TURN
+            if stream._flags & OVER:
+                continue
+            quantum = QUANTUM if turns else room
+            taken = stream._take_turn(out, min(quantum, room, stream._credit, self._credit))
+            room -= taken
+            self._credit -= taken
+            if not stream._flags & OVER:
+                if stream._can_go():
+                    stream._flags |= HAS_TURN
+                    turns.append(stream)
+                if stream._flags & BLOCKED and stream.queued <= low_water:
+                    writable.append(stream)
+        return writable
+
+    def _call_writers(self, writable: list[H2Stream]) -> None:
+        self._woken = True  # a take inside a take would be written before it
+        for stream in writable:
+            if stream._flags & (BLOCKED | OVER) == BLOCKED:
+                stream._flags &= ~BLOCKED
+                stream.sink.on_writable()
+
+    # For streams and the receiving half
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._wake_driver()
+
+    def _put_headers(self, stream_id: int, fields: Fields, end: bool) -> None:
+        self._ready.append(header_frames(stream_id, self._encoder.encode(fields), end))
+        self._wake()
+
+    def _put_credit(self, stream_id: int, count: int) -> None:
+        self._control.append(window_frame(stream_id, count))
+        self._wake()
+
+    def _put_ready(self, frame: bytes) -> None:
+        self._ready.append(frame)
+        self._wake()
+
+    def _put_reply(self, frames: list[bytes] | list[Buffer], frame: bytes) -> None:
+        """Queue an answer that the peer made necessary: only so many may wait."""
+        frames.append(frame)
+        self._replies += 1
+        self._guard.replies(self._replies)
+        self._wake()
+
+    def _put_reset(self, stream_id: int, code: int) -> None:
+        self._put_ready(reset_frame(stream_id, code))
+
+    def _give_turn(self, stream: H2Stream) -> None:
+        if not stream._flags & HAS_TURN:
+            stream._flags |= HAS_TURN
+            self._turns.append(stream)
+        if self._credit > 0:
+            self._wake()
+
+    def _count_data(self, frames: int) -> None:
+        self._guard.data_sent += frames
