@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import ssl
+import struct
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -15,6 +17,7 @@ from tests.kit.certs import authority, client_hello, in_records, trusting
 from tests.kit.talk import Talk
 from wellhead.errors import ClientHelloError, TrustError
 from wellhead.net.authority import LocalAuthority
+from wellhead.net.pace import Job, Pace
 from wellhead.net.portal import Portal, PortalTerms, Way
 from wellhead.net.sockets import dial_tls, listen
 from wellhead.wire.sni import ClientHello
@@ -28,15 +31,16 @@ UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL, HANDSHAKE_FAILURE = 112, 120, 40
 class House:
     """A portal on loopback whose visitors meet an echo that greets them with their hostname."""
 
-    def __init__(self, ca: LocalAuthority, terms: PortalTerms) -> None:
+    def __init__(self, ca: LocalAuthority, terms: PortalTerms, pace: Pace | None = None) -> None:
         self.ca = ca
         self.refused: Counter[str] = Counter()
         self.hellos: list[ClientHello] = []
         self.talks: list[Talk] = []
+        self.contexts = 0  # made so far
         self.factory: Callable[[], asyncio.Protocol] | None = None
         listeners = listen("127.0.0.1", 0)
         self.port: int = listeners[0].getsockname()[1]
-        self.portal = Portal(listeners, self._choose, terms, self._on_refused)
+        self.portal = Portal(listeners, self._choose, terms, self._on_refused, pace)
         self._changed = asyncio.Event()
         self.portal.start()
 
@@ -50,7 +54,13 @@ class House:
             raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
         if hello.alpn and b"http/1.1" not in hello.alpn and b"wellhead/1" not in hello.alpn:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
-        context = self.ca.address_context() if name is None else self.ca.leaf_context(name)
+
+        def context() -> ssl.SSLContext:
+            self.contexts += 1
+            if name == "late.localhost":
+                raise ValueError("another bug")
+            return self.ca.address_context() if name is None else self.ca.leaf_context(name)
+
         return Way(context, self.factory or self._talk, privileged=b"wellhead/1" in hello.alpn)
 
     def _talk(self) -> Talk:
@@ -80,8 +90,10 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(tmp_path: Path, terms: PortalTerms | None = None) -> AsyncIterator[House]:
-    found = House(authority(tmp_path), terms or PortalTerms())
+async def house(
+    tmp_path: Path, terms: PortalTerms | None = None, pace: Pace | None = None
+) -> AsyncIterator[House]:
+    found = House(authority(tmp_path), terms or PortalTerms(), pace)
     try:
         yield found
     finally:
@@ -91,6 +103,33 @@ async def house(tmp_path: Path, terms: PortalTerms | None = None) -> AsyncIterat
             if talk.connected:
                 talk.transport.abort()
                 await talk.until("lost")
+
+
+class Held(Pace):
+    """A queue in which everybody waits until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[Job] | None = []
+        self._more = asyncio.Event()
+
+    def put(self, job: Job, *, first: bool = False) -> None:
+        if self._held is None:
+            super().put(job, first=first)
+        else:
+            self._held.append(job)
+            self._more.set()
+
+    async def until_held(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self._held or ()) < count:
+                self._more.clear()
+                await self._more.wait()
+
+    def open(self) -> None:
+        held, self._held = self._held or [], None
+        for job in held:
+            super().put(job)
 
 
 class Raw:
@@ -317,6 +356,107 @@ async def test_a_handshake_that_stalls_is_ended(tmp_path: Path) -> None:
         assert place.talks == []
 
 
+async def test_no_turn_of_the_loop_begins_two_handshakes(tmp_path: Path) -> None:
+    async with house(tmp_path) as place:
+        visits = [asyncio.create_task(place.visit()) for _ in range(40)]
+        begun = [0]
+        while not all(visit.done() for visit in visits):
+            begun.append(place.contexts)
+            await asyncio.sleep(0)
+        for visit in visits:
+            (await visit).transport.abort()
+        assert place.contexts == 40
+        assert max(after - before for before, after in itertools.pairwise(begun)) == 1
+
+
+async def test_a_flood_of_handshakes_does_not_keep_a_visitor_out(tmp_path: Path) -> None:
+    """Each of the flood stands still after its hello, and a new one takes its place."""
+    hello = client_hello()
+
+    async def flood(place: House) -> None:
+        while True:
+            with raw(place) as visitor:
+                await visitor.send(hello)
+                await asyncio.get_running_loop().sock_recv(visitor.sock, 1)
+
+    async with house(tmp_path, PortalTerms(max_handshakes=64)) as place:
+        floods = [asyncio.create_task(flood(place)) for _ in range(100)]
+        for _ in range(10):
+            talk = await place.visit()
+            assert await talk.hear(1) == b"a.localhost\n"
+            talk.transport.abort()
+        for task in floods:
+            task.cancel()
+        await asyncio.gather(*floods, return_exceptions=True)
+        assert place.contexts > 100  # it was one
+
+
+async def test_nothing_dear_is_done_before_a_connections_turn(tmp_path: Path) -> None:
+    pace = Held()
+    async with house(tmp_path, pace=pace) as place:
+        with raw(place) as unknown:
+            visit = asyncio.create_task(place.visit())
+            await pace.until_held(1)
+            await unknown.send(client_hello("gone.localhost"))
+            assert await unknown.rest() == alert(UNRECOGNIZED_NAME)  # this needs no turn
+        assert place.contexts == 0
+        pace.open()
+        (await visit).transport.abort()
+        assert place.contexts == 1
+
+
+async def test_who_waits_in_the_queue_is_not_taken_for_slow(tmp_path: Path) -> None:
+    pace = Held()
+    async with house(tmp_path, PortalTerms(handshake_seconds=0.6), pace) as place:
+        with raw(place) as visitor:
+            await visitor.send(client_hello())
+            await pace.until_held(1)
+            await asyncio.sleep(0.4)
+            pace.open()
+            opened = time.monotonic()
+            await visitor.rest()
+            assert time.monotonic() - opened > 0.5
+        assert place.refused == {"handshake-timeout": 1}
+
+
+async def test_who_waits_longer_than_a_handshake_may_take_is_told_and_counted(tmp_path: Path) -> None:
+    pace = Held()
+    async with house(tmp_path, PortalTerms(handshake_seconds=0.1), pace) as place:
+        with raw(place) as visitor:
+            await visitor.send(client_hello())
+            await pace.until_held(1)
+            await asyncio.sleep(0.2)
+            pace.open()
+            assert await visitor.rest() == alert(INTERNAL_ERROR)
+        assert place.refused == {"handshake-queue": 1}
+        assert place.contexts == 0
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_who_leaves_the_queue_costs_no_handshake(tmp_path: Path, reset: bool) -> None:
+    pace = Held()
+    async with house(tmp_path, pace=pace) as place:
+        with raw(place) as visitor:
+            await visitor.send(client_hello())
+            await pace.until_held(1)
+            if reset:
+                visitor.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        pace.open()
+        await place.until_refused("handshake")
+        assert place.contexts == 0
+
+
+async def test_who_waits_in_the_queue_does_not_make_room_for_others(tmp_path: Path) -> None:
+    pace = Held()
+    async with house(tmp_path, PortalTerms(max_handshakes=2), pace) as place:
+        visits = [asyncio.create_task(place.visit()) for _ in range(3)]
+        await pace.until_held(3)
+        pace.open()
+        for visit in visits:
+            (await visit).transport.abort()
+        assert place.refused == {}
+
+
 async def test_silent_peers_make_room_for_those_who_speak(tmp_path: Path) -> None:
     async with house(tmp_path, PortalTerms(max_handshakes=3)) as place:
         with raw(place), raw(place), raw(place), raw(place):
@@ -376,14 +516,16 @@ async def test_an_agent_is_given_up_sooner_than_a_visitor_who_may_read_slowly(tm
             await talk.until("lost")
 
 
-async def test_a_bug_in_choosing_costs_one_connection_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["bug.localhost", "late.localhost"])
+async def test_a_bug_in_choosing_costs_one_connection_only(tmp_path: Path, name: str) -> None:
     reports: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
     async with house(tmp_path) as place:
         with raw(place) as visitor:
-            await visitor.send(client_hello("bug.localhost"))
+            await visitor.send(client_hello(name))
             assert await visitor.rest() == alert(INTERNAL_ERROR)
         (await place.visit()).transport.abort()
+        assert place.refused == {"internal": 1}
     assert len(reports) == 1
 
 

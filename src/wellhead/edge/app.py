@@ -25,6 +25,7 @@ from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
 from wellhead.errors import ClientHelloError
 from wellhead.net.authority import LocalAuthority
+from wellhead.net.pace import Pace
 from wellhead.net.portal import Portal, PortalTerms
 from wellhead.net.portal import Way as TlsWay
 from wellhead.net.sockets import is_loopback, tune
@@ -72,7 +73,8 @@ class Edge:
         self._scrapes = Scrapes(self.metrics, directory)
         self._pool = control
         self._control = LocalDoor(control.accept)
-        self.gate = Gate(directory, self.registry, self.metrics, terms.gate)
+        self._pace = Pace()
+        self.gate = Gate(directory, self.registry, self.metrics, terms.gate, self._pace)
         self.ingress = Ingress(
             self._router,
             directory,
@@ -92,7 +94,9 @@ class Edge:
         """Accept on listening sockets, which belong to the edge from here on."""
         loop = asyncio.get_running_loop()
         local = all(map(_is_loopback, https))
-        self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refusals.note)
+        self._portal = Portal(
+            https, self._chooser(local), self._terms.portal, self._refusals.note, self._pace
+        )
         self._portal.start()
         for sock in http:
             local = _is_loopback(sock)
@@ -143,13 +147,13 @@ class Edge:
         name = hello.server_name
         agents = name is None or self._router.is_zone(name)
         if hello.alpn and ALPN_MUX.encode() in hello.alpn and agents:
-            return TlsWay(self._context(name, ALPN_MUX), self.gate.session, privileged=True)
+            return TlsWay(lambda: self._context(name, ALPN_MUX), self.gate.session, privileged=True)
         if hello.alpn and ALPN_HTTP.encode() not in hello.alpn:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
         if name is not None and self._router.destination(name).place is Place.NOWHERE:
             raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
         return TlsWay(
-            self._context(name, ALPN_HTTP),
+            lambda: self._context(name, ALPN_HTTP),
             lambda: Http1Visitor(self.ingress, secure=True, local=local, sni=name),
         )
 

@@ -5,16 +5,18 @@ starts, and whoever asks for a name that is not ours learns it by a TLS alert an
 
 ::
 
-    accept -> peek ──────────────> choose -> TLS handshake -> the protocol's connection_made
+    accept -> peek ──────────────> choose -> queue -> TLS handshake -> the protocol's connection_made
                └─ incomplete: wait ┘   └─ no: alert, FIN, read to the end, close
 
-Every connection on its way through has one owner here, the portal, and one clock, which starts at accept.
+Every connection on its way through has one owner here, the portal, and one clock, which starts at accept and
+stands still in the queue: how long it waits for its turn is our doing, not the peer's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ from typing import Final
 from wellhead.errors import ClientHelloError
 from wellhead.net.acceptor import Acceptor
 from wellhead.net.loop import file_limit
+from wellhead.net.pace import Pace
 from wellhead.net.sockets import CARRIER_LOWAT_BYTES, address_group, is_loopback, tune
 from wellhead.net.tls import accept_tls
 from wellhead.wire.sni import (
@@ -48,7 +51,7 @@ class PortalTerms:
     """Limits of the public port."""
 
     hello_seconds: float = 5.0  # from accept to a complete ClientHello
-    handshake_seconds: float = 10.0  # from accept to the end of the handshake
+    handshake_seconds: float = 10.0  # from accept to the end of the handshake, and as long in the queue
     shutdown_seconds: float = 30.0  # for what is queued when a transport is closed, and the peer's goodbye
     write_idle_seconds: float = 60.0  # how long a peer may read nothing
     max_handshakes: int = 500  # connections between accept and the end of the handshake
@@ -62,11 +65,12 @@ class PortalTerms:
 class Way:
     """How a connection goes on: its TLS context, and the protocol that gets the transport after TLS.
 
-    ``privileged`` connections (agents') may use the descriptors that visitors may not, and are given up
-    after 15 s without acknowledgement: their readers never wait, as visitors' may.
+    ``context`` is called when the connection's turn comes: it may be dear. ``privileged`` connections
+    (agents') may use the descriptors that visitors may not, and are given up after 15 s without
+    acknowledgement: their readers never wait, as visitors' may.
     """
 
-    context: ssl.SSLContext
+    context: Callable[[], ssl.SSLContext]
     protocol_factory: Callable[[], asyncio.BaseProtocol]
     privileged: bool = False
 
@@ -80,9 +84,11 @@ class Portal:
     ``choose(hello, ip)`` gives the way or raises ClientHelloError, whose alert the peer is sent.
     ``on_refused(reason, ip)`` is told a constant word for each connection that does not get through:
     ``descriptors``, ``crowded``, ``address-handshakes``, ``hello-timeout``, ``hello-truncated``,
-    ``hello-fragments``, ``handshake-timeout``, ``handshake``, ``internal`` and the reasons of
-    ClientHelloErrors.
+    ``hello-fragments``, ``handshake-queue`` (its turn came too late), ``handshake-timeout``, ``handshake``,
+    ``internal`` and the reasons of ClientHelloErrors.
     A peer that merely goes away before its hello is ``hello-closed``.
+
+    Handshakes take turns with each other, oldest first, and by ``pace`` with the loop's other work.
     """
 
     def __init__(
@@ -91,8 +97,10 @@ class Portal:
         choose: Choose,
         terms: PortalTerms | None = None,
         on_refused: Callable[[str, str], None] = lambda reason, ip: None,
+        pace: Pace | None = None,
     ) -> None:
         self.terms = terms = terms or PortalTerms()
+        self._pace = pace if pace is not None else Pace()
         self._choose = choose
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
@@ -157,7 +165,7 @@ class Portal:
             self._crowd_timer.cancel()
             self._crowd_timer = None
         while len(self._arrivals) > self.terms.max_handshakes:
-            waiting = next((arrival for arrival in self._arrivals if arrival.task is None), None)
+            waiting = next((arrival for arrival in self._arrivals if arrival.owes_hello), None)
             age = 0.0 if waiting is None else self._loop.time() - waiting.since
             if waiting is None or age < CROWD_SECONDS:
                 self._acceptor.hold()
@@ -195,6 +203,7 @@ class _Arrival:
         "_watching",
         "group",
         "ip",
+        "owes_hello",
         "since",
         "task",
     )
@@ -205,6 +214,7 @@ class _Arrival:
         self.ip = ip
         self.group = group
         self.since = portal._loop.time()
+        self.owes_hello = True
         self.task: asyncio.Task[None] | None = None
         self._clock: asyncio.TimerHandle | None = None
         self._watching = False
@@ -250,7 +260,7 @@ class _Arrival:
         if not way.privileged and self._sock.fileno() > self._portal._visitors_descriptor:
             self.refuse("descriptors", INTERNAL_ERROR)
             return
-        self._enter(way, hello)
+        self._queue(way, hello)
 
     def _wait(self, low_water: int) -> None:
         """Wake when so many bytes are there: level-triggered, a peeked byte would wake us for ever."""
@@ -264,21 +274,42 @@ class _Arrival:
     def _late(self) -> None:
         self.refuse("hello-timeout", DECODE_ERROR)
 
-    def _enter(self, way: Way, hello: bytes) -> None:
+    def _queue(self, way: Way, hello: bytes) -> None:
         self._leave_loop()
+        self.owes_hello = False
+        asked = self._portal._loop.time()
+        self._portal._pace.put(lambda: self._enter(way, hello, asked))
+
+    def _enter(self, way: Way, hello: bytes, asked: float) -> bool:
+        """Begin the handshake; False where there is none to do any more."""
         portal = self._portal
+        if self not in portal._arrivals:
+            return False
+        if portal._loop.time() - asked > portal.terms.handshake_seconds:
+            self.refuse("handshake-queue", INTERNAL_ERROR)
+            return False
+        if _is_gone(self._sock):
+            self.drop("handshake")
+            return False
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         if way.privileged:
             tune(self._sock, notsent_lowat_bytes=CARRIER_LOWAT_BYTES)
         else:
             tune(self._sock, user_timeout_seconds=portal.terms.write_idle_seconds + 5)
-        self.task = portal._loop.create_task(self._shake(way, hello))
+        left = portal.terms.handshake_seconds - (asked - self.since)
+        self.task = portal._loop.create_task(self._shake(way, hello, max(left, 0.1)))
         self.task.add_done_callback(self._shaken)
+        return True
 
-    async def _shake(self, way: Way, hello: bytes) -> None:
+    async def _shake(self, way: Way, hello: bytes, seconds: float) -> None:
         portal = self._portal
         sock = self._sock
-        left = portal.terms.handshake_seconds - (portal._loop.time() - self.since)
+        try:
+            context = way.context()
+        except Exception:
+            portal._on_refused("internal", self.ip)
+            portal._farewell(sock, alert(INTERNAL_ERROR))
+            raise
         # A failed handshake leaves nothing to write its alert on, so the connection is held twice.
         second = None
         with contextlib.suppress(OSError):
@@ -286,16 +317,16 @@ class _Arrival:
         try:
             await accept_tls(
                 sock,
-                way.context,
+                context,
                 way.protocol_factory,
-                handshake_seconds=max(left, 0.1),
+                handshake_seconds=seconds,
                 shutdown_seconds=portal.terms.shutdown_seconds,
             )
         except OSError as error:
             late = isinstance(error, ConnectionAbortedError | TimeoutError)
             portal._on_refused("handshake-timeout" if late else "handshake", self.ip)
             if second is not None and isinstance(error, ssl.SSLError):
-                last_words, kept, second = _what_openssl_says(way.context, hello), second, None
+                last_words, kept, second = _what_openssl_says(context, hello), second, None
                 portal._farewell(kept, last_words)
         finally:
             if second is not None:
@@ -305,6 +336,10 @@ class _Arrival:
         self._portal._forget(self)
         if task.cancelled():
             self._sock.close()  # cancelled before its first step, it closes nothing itself
+        elif error := task.exception():
+            self._portal._loop.call_exception_handler(
+                {"message": "a connection could not be let in", "exception": error, "task": task}
+            )
 
     def refuse(self, reason: str, description: int) -> None:
         """End it with a TLS alert."""
@@ -331,6 +366,14 @@ class _Arrival:
         if self._watching:
             self._watching = False
             self._portal._loop.remove_reader(self._sock.fileno())
+
+
+def _is_gone(sock: socket.socket) -> bool:
+    """Whether the peer has ended the connection; behind unread bytes, ``recv`` does not say."""
+    gone = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+    poll = select.poll()
+    poll.register(sock, gone)
+    return bool(poll.poll(0))
 
 
 class _Farewell:
