@@ -91,7 +91,14 @@ class Log:
         self, level: int, event: str, fields: dict[str, object], error: BaseException | None = None
     ) -> None:
         info: ExcInfo | None = (type(error), error, error.__traceback__) if error is not None else None
-        self.logger.log(level, "%s", line(event, fields), exc_info=info, extra={"composed": True})
+        logger = self.logger
+        if logger.isEnabledFor(level):
+            # Without ``Logger.log``, which looks through the stack for a file and a line that we never show.
+            logger.handle(
+                logger.makeRecord(
+                    logger.name, level, "", 0, "%s", (line(event, fields),), info, extra={"composed": True}
+                )
+            )
 
 
 class LineFormatter(logging.Formatter):
