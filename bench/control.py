@@ -35,6 +35,7 @@ _SETTINGS = (
     "api_requests_per_key_per_minute = 100000000\n"
     "api_requests_per_address_per_minute = 100000000\n"
     "api_failures_per_address_per_minute = 100000000\n"
+    "tunnels_per_organization = 100000000\n"
 )
 _PATIENCE_SECONDS = 300
 

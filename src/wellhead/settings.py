@@ -254,6 +254,17 @@ class ServerSettings(BaseSettings):
     api_failures_per_address_per_minute: PositiveInt = Field(
         10, description="Most wrong API keys from one address in a minute; beyond: 429."
     )
+    tunnels_per_organization: PositiveInt = Field(
+        10_000, description="Most tunnels of an organization, those pending removal too; beyond: 429."
+    )
+    keys_per_organization: PositiveInt = Field(
+        1000, description="Most live API keys of an organization; beyond: 429."
+    )
+    history_days: PositiveInt = Field(
+        400,
+        le=36500,
+        description="How long the audit, and the records of deleted tunnels and of ended keys, are kept.",
+    )
 
     @property
     def agent_zone(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -206,6 +207,43 @@ async def test_fifty_creates_of_one_name_at_once_make_one(api: httpx.AsyncClient
     assert counts == ({201: 1, 409: 49} if key is None else {201: 50})
     assert len({answer.json()["tunnel"]["id"] for answer in answers if answer.status_code == 201}) == 1
     assert await names(api) == ["my-agent"]
+
+
+# Room
+
+
+async def test_an_organization_has_as_many_tunnels_and_live_keys_as_it_may(
+    store: Store, admin: Secret, clock: Clock
+) -> None:
+    app = build(store, PUBLIC, ServerSettings(tunnels_per_organization=3, keys_per_organization=3))
+    async with asking(app, "127.0.0.1", admin.reveal()) as api:
+
+        async def create(name: str, key: str | None = None) -> httpx.Response:
+            headers = {} if key is None else {"Idempotency-Key": key}
+            return await api.post("/tunnels/", json={"tunnel_name": name}, headers=headers)
+
+        answers = await asyncio.gather(*(create(f"agent-{number}") for number in range(10)))
+        assert Counter(answer.status_code for answer in answers) == {201: 3, 429: 7}
+        (said,) = {answer.json()["detail"] for answer in answers if answer.status_code == 429}
+        assert said.startswith("the organization has 3 tunnels, at most 3 are allowed by tunnels_per")
+        assert (await create("one-more")).headers["retry-after"] == "3600"
+        path = f"/tunnels/{(await api.get('/tunnels/')).json()['tunnels'][0]['id']}"
+        await api.delete(path)
+        assert (await create("one-more")).status_code == 429, "its name is still held"
+        await api.delete(f"{path}/force")
+        assert [(await create("one-more", "same")).status_code for _ in range(2)] == [201, 201]
+
+        async def key(**fields: str) -> httpx.Response:
+            return await api.post("/keys", json={"label": "x", "scopes": ["admin"], **fields})
+
+        soon = (clock() + timedelta(hours=1)).isoformat()
+        made = [await key(), await key(expires_at=soon), await key()]
+        assert [answer.status_code for answer in made] == [201, 201, 429]
+        assert "3 live keys, at most 3 are allowed by keys_per_organization" in made[-1].json()["detail"]
+        clock.ahead = timedelta(hours=2)
+        assert (await key()).status_code == 201, "one is over"
+        await api.delete(f"/keys/{made[0].json()['record']['id']}")
+        assert [(await key()).status_code for _ in range(2)] == [201, 429]
 
 
 # Rates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -172,6 +173,36 @@ async def test_description_and_metadata_change_where_given_and_null_clears(api: 
         assert (tunnel["description"], tunnel["metadata"]) == expected
     for refused in ({"tunnel_name": "other"}, {"status": "active"}, {"organization_id": "x"}):
         assert (await api.patch(path, json=refused)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"a": True},
+        {"a": 1.0},
+        {"b": 2, "a": 1},
+        {"a": 10**40, "b": -0.0, "c": 1.7976931348623157e308},
+        {"__proto__": {"": [[], {}, "\u2028\U0001f600\x7f"]}},
+    ],
+)
+async def test_metadata_comes_back_as_it_was_given_whatever_was_there(
+    api: httpx.AsyncClient, metadata: dict[str, object]
+) -> None:
+    path = f"/tunnels/{(await created(api, metadata={'a': 1, 'b': 2}))['tunnel']['id']}"
+    await api.patch(path, json={"metadata": {"a": 1}})
+    await api.patch(path, json={"metadata": metadata})
+    for answer in ((await api.get(path)).json(), (await api.get("/tunnels/")).json()["tunnels"][0]):
+        assert json.dumps(answer["metadata"]) == json.dumps(metadata)
+
+
+async def test_a_patch_that_changes_nothing_is_no_change(api: httpx.AsyncClient) -> None:
+    tunnel = (await created(api, description="text", metadata={"a": 1}))["tunnel"]
+    path = f"/tunnels/{tunnel['id']}"
+    for nothing in ({}, {"description": "text"}, {"metadata": {"a": 1}, "description": "text"}):
+        assert (await api.patch(path, json=nothing)).json() == tunnel
+    await api.patch(path, json={"description": "other", "metadata": {"a": 1}})
+    (entry,) = (await api.get("/audit", params={"action": "tunnel.update"})).json()["entries"]
+    assert (entry["before"], entry["after"]) == ({"description": "text"}, {"description": "other"})
 
 
 async def test_delete_and_restore_answer_with_the_record(api: httpx.AsyncClient) -> None:

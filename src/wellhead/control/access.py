@@ -16,7 +16,7 @@ from wellhead.errors import Forbidden, NotFound, RateLimited
 from wellhead.model import access
 from wellhead.model.access import Secret
 from wellhead.model.names import is_loopback
-from wellhead.model.records import Actor, ApiKey
+from wellhead.model.records import Actor, ApiKey, KeyId
 
 # For the OpenAPI document; the check itself is KeyGate's.
 _scheme = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key, `wh_…`.")
@@ -28,14 +28,21 @@ class KeyGate:
     It stands before routing and before the body is read, so a stranger learns neither which paths there are
     nor what a body should hold. Who asks too often is answered 429: by address before the key is looked at,
     so that guessing keys is slow, then by key.
+    ``used`` is told the id of each key that is let in.
     """
 
     def __init__(
-        self, app: ASGIApp, prefix: str, find: Callable[[Secret], ApiKey | None], limits: Limits
+        self,
+        app: ASGIApp,
+        prefix: str,
+        find: Callable[[Secret], ApiKey | None],
+        used: Callable[[KeyId], None],
+        limits: Limits,
     ) -> None:
         self._app = app
         self._prefix = prefix
         self._find = find
+        self._used = used
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,6 +75,7 @@ class KeyGate:
             return None
         _need_patience(limits.requests_of_key, key.id, "requests with this key")
         limits.requests_of_key.count(key.id)
+        self._used(key.id)
         return key
 
 

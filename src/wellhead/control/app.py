@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -42,10 +43,11 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
+    store.history.kept = timedelta(days=settings.history_days)
 
     v1 = APIRouter(prefix=API, responses=_refusals())
-    v1.include_router(tunnels.router(store, public, settings.is_reserved))
-    v1.include_router(keys.router(store))
+    v1.include_router(tunnels.router(store, public, settings))
+    v1.include_router(keys.router(store, settings.keys_per_organization))
     v1.include_router(audit.router(store))
     app.include_router(v1)
 
@@ -67,7 +69,9 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
     app.add_middleware(OneSpelling, prefix="/api")
     app.add_middleware(Deadline, seconds=settings.api_reply_seconds)
     app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
-    app.add_middleware(KeyGate, prefix=API, find=store.directory.key, limits=Limits.of(settings))
+    app.add_middleware(
+        KeyGate, prefix=API, find=store.directory.key, used=store.uses.note, limits=Limits.of(settings)
+    )
     app.add_middleware(_Fields)
     app.add_middleware(Faults)
     return app

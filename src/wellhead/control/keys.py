@@ -15,6 +15,7 @@ from wellhead.control.access import By, Key, need_admin
 from wellhead.control.docs import links
 from wellhead.control.store.keys import key_of
 from wellhead.control.store.store import Store
+from wellhead.control.store.tables import ApiKeyRow
 from wellhead.errors import InputError
 from wellhead.model.access import Scope
 from wellhead.model.records import LABEL_MAX, ApiKey, KeyRecord, KeyStatus
@@ -90,8 +91,12 @@ class KeyList:
 _made = links("key_id", "$response.body#/record/id", "get_key", "revoke_key")
 
 
-def router(store: Store) -> APIRouter:
+def router(store: Store, most: int) -> APIRouter:
+    """The routes. ``most``: live keys of an organization."""
     routes = APIRouter(prefix="/keys", tags=["keys"])
+
+    def represent(row: ApiKeyRow) -> KeyRecord:
+        return key_record(key_of(row), store.clock(), store.uses.last(row))
 
     @routes.get("", operation_id="list_keys")
     async def list_keys(key: Key, limit: paging.Limit = None, cursor: paging.At = None) -> KeyList:
@@ -100,7 +105,7 @@ def router(store: Store) -> APIRouter:
         after = None if cursor is None else paging.read_place(cursor)
         rows = await store.keys.page(key.organization_id, None if limit is None else limit + 1, after)
         shown, following = paging.cut(rows, limit)
-        return KeyList([key_record(key_of(row), store.clock()) for row in shown], following)
+        return KeyList([represent(row) for row in shown], following)
 
     @routes.post("", status_code=201, operation_id="create_key", responses=_made)
     async def create_key(key: Key, by: By, new: NewKey) -> CreatedKey:
@@ -111,6 +116,7 @@ def router(store: Store) -> APIRouter:
             [Scope.parse(scope) for scope in new.scopes],
             None if new.expires_at is None else datetime.fromisoformat(new.expires_at),
             new.label,
+            most=most,
             by=by,
         )
         return CreatedKey(secret.reveal(), key_record(record, store.clock()))
@@ -118,18 +124,18 @@ def router(store: Store) -> APIRouter:
     @routes.get("/{key_id}", operation_id="get_key")
     async def get_key(key: Key, key_id: str) -> KeyRecord:
         need_admin(key)
-        return key_record(key_of(await store.keys.one(key.organization_id, key_id)), store.clock())
+        return represent(await store.keys.one(key.organization_id, key_id))
 
     @routes.delete("/{key_id}", operation_id="revoke_key")
     async def revoke_key(key: Key, by: By, key_id: str) -> KeyRecord:
         """End a key and the sessions that it let in. The organization's last admin key stays: 409."""
         need_admin(key)
-        return key_record(key_of(await store.keys.revoke(key.organization_id, key_id, by=by)), store.clock())
+        return represent(await store.keys.revoke(key.organization_id, key_id, by=by))
 
     return routes
 
 
-def key_record(key: ApiKey, now: datetime) -> KeyRecord:
+def key_record(key: ApiKey, now: datetime, last_used_at: datetime | None = None) -> KeyRecord:
     """The record as the API gives it."""
     status = KeyStatus.ACTIVE if key.live(now) else KeyStatus.EXPIRED
     return KeyRecord(
@@ -143,4 +149,5 @@ def key_record(key: ApiKey, now: datetime) -> KeyRecord:
         created_at=key.created_at,
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
+        last_used_at=last_used_at,
     )

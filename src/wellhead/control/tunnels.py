@@ -34,6 +34,7 @@ from wellhead.model.records import (
     TunnelStatus,
 )
 from wellhead.model.text import shown
+from wellhead.settings import ServerSettings
 
 
 def _small(metadata: dict[str, object]) -> dict[str, object]:
@@ -139,8 +140,7 @@ _made = links(
 )
 
 
-def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> APIRouter:
-    """The routes. ``is_reserved`` says of a well-formed name whether it is kept from tunnels."""
+def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
     routes = APIRouter(prefix="/tunnels", tags=["tunnels"])
 
     def represent(row: TunnelRow) -> Tunnel:
@@ -182,7 +182,7 @@ def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> 
         need_admin(key)
         if new.tls_mode is not TlsMode.EDGE:
             raise Invalid(422, f'this server makes no {new.tls_mode.value} tunnels: tls_mode must be "edge"')
-        if is_reserved(new.tunnel_name):
+        if settings.is_reserved(new.tunnel_name):
             raise Conflict(409, f"tunnel name {shown(new.tunnel_name)} is reserved")
         made = await store.create_once(
             key.organization_id,
@@ -191,6 +191,7 @@ def router(store: Store, public: Public, is_reserved: Callable[[str], bool]) -> 
             new.description,
             new.metadata,
             once=None if idempotency_key is None else Once.of(idempotency_key, new.model_dump(mode="json")),
+            most=settings.tunnels_per_organization,
             by=by,
         )
         if made.replayed:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from wellhead.control.store import audit
 from wellhead.control.store.audit import Target
 from wellhead.control.store.database import Database
+from wellhead.control.store.rows import check_room, count
 from wellhead.control.store.snapshot import Snapshot
 from wellhead.control.store.tables import ApiKeyRow, OrganizationRow, TunnelRow
 from wellhead.errors import Conflict, NotFound
@@ -81,12 +82,14 @@ class Keys:
         expires_at: datetime | None = None,
         label: str = "",
         *,
+        most: int | None = None,
         by: Actor = SERVER,
     ) -> tuple[ApiKey, Secret]:
-        """A new key; the secret is nowhere but in the answer.
+        """A new key; the secret is nowhere but in the answer. ``most``: live keys of the organization.
 
         Raises:
             Conflict: it would be over already.
+            RateLimited: the organization has as many keys as it may.
             NotFound: a scope names a tunnel that is not the organization's.
         """
         secret, now = access.mint(access.API_KEY), self._clock()
@@ -94,6 +97,7 @@ class Keys:
             raise Conflict(409, f"expires_at {shown(expires_at.isoformat())} is over already")
         row = _row(organization_id, secret, scopes, now, label, expires_at)
         async with self._database.writing() as session:
+            await _check_room(session, organization_id, most, now)
             await _check_scopes(session, organization_id, scopes)
             session.add(row)
             _note_created(session, row, by)
@@ -191,6 +195,17 @@ async def _one(session: AsyncSession, organization_id: OrganizationId, key_id: s
     if row is None:
         raise NotFound(404, "no such key")
     return row
+
+
+async def _check_room(
+    session: AsyncSession, organization_id: OrganizationId, most: int | None, now: datetime
+) -> None:
+    if most is None:
+        return
+    live = _keys_of(organization_id).where(
+        ApiKeyRow.revoked_at.is_(None), ApiKeyRow.expires_at.is_(None) | (ApiKeyRow.expires_at > now)
+    )
+    check_room("live keys", await count(session, live), most, "keys_per_organization: revoke some")
 
 
 async def _check_scopes(

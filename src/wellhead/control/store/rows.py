@@ -7,19 +7,21 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from wellhead.control.store import audit
 from wellhead.control.store.audit import Target
 from wellhead.control.store.tables import IdempotencyRow, TunnelRow
-from wellhead.errors import Conflict, NotFound
+from wellhead.errors import Conflict, NotFound, RateLimited
 from wellhead.model import access
 from wellhead.model.access import Secret
 from wellhead.model.records import Actor, OrganizationId, TlsMode, TunnelStatus, may_become
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
+ROOM_SECONDS = 3600  # when to ask again who has as many records as are allowed: none goes by itself sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,18 @@ async def one(session: AsyncSession, organization_id: OrganizationId, tunnel_id:
     return row
 
 
-def change(row: TunnelRow, to: TunnelStatus, now: datetime) -> None:
-    if not may_become(row.status, to):
-        raise Conflict(409, f"tunnel {row.name} is {row.status.value}, it cannot become {to.value}")
+def change(
+    session: AsyncSession, row: TunnelRow, to: TunnelStatus, now: datetime, by: Actor, action: str
+) -> None:
+    """
+    Raises:
+        Conflict: the status that it has does not allow it.
+    """
+    before = row.status
+    if not may_become(before, to):
+        raise Conflict(409, f"tunnel {row.name} is {before.value}, it cannot become {to.value}")
     row.status, row.updated_at = to, now
+    note(session, row, now, by, action, {"status": before.value}, {"status": to.value})
 
 
 def is_over(row: TunnelRow, now: datetime) -> bool:
@@ -91,16 +101,46 @@ def is_over(row: TunnelRow, now: datetime) -> bool:
 
 
 def finish(session: AsyncSession, row: TunnelRow, now: datetime, by: Actor, action: str) -> None:
-    before = row.status
-    change(row, TunnelStatus.DELETED, now)
-    # What the owner wrote and what let agents in end with it; the row stays, its id is never used again.
+    change(session, row, TunnelStatus.DELETED, now, by, action)
+    # What the owner wrote and what let agents in end with it; the row stays for a while as history.
     row.description, row.metadata_, row.secret_digest = None, {}, bytes(32)
     row.restore_deadline_at = None
-    note_status(session, row, before, by, action)
 
 
-def target(row: TunnelRow) -> Target:
-    return Target(row.id, row.name)
+def first_status(tls_mode: TlsMode) -> TunnelStatus:
+    """What a tunnel is before its first certificate, if it needs one."""
+    return TunnelStatus.ACTIVE if tls_mode is TlsMode.EDGE else TunnelStatus.AWAITING_CERT
+
+
+async def count(session: AsyncSession, query: Select[Any]) -> int:
+    """How many rows a query would give."""
+    return await session.scalar(select(func.count()).select_from(query.subquery())) or 0
+
+
+def check_room(what: str, there: int, most: int, way_out: str) -> None:
+    """
+    Raises:
+        RateLimited: there are as many as are allowed. Not Conflict: to the first generation's clients that
+            says that a tunnel's name is taken, and they may look for another and another.
+    """
+    if there >= most:
+        raise RateLimited(
+            429,
+            f"the organization has {there} {what}, at most {most} are allowed by {way_out}",
+            retry_after_seconds=ROOM_SECONDS,
+        )
+
+
+async def check_room_for_tunnel(
+    session: AsyncSession, organization_id: OrganizationId, most: int | None
+) -> None:
+    """
+    Raises:
+        RateLimited: as ``check_room``.
+    """
+    if most is not None:
+        there = await count(session, _tunnels_of(organization_id))
+        check_room("tunnels", there, most, "tunnels_per_organization: delete some, by force if it is urgent")
 
 
 def facts(row: TunnelRow) -> dict[str, object]:
@@ -113,11 +153,23 @@ def facts(row: TunnelRow) -> dict[str, object]:
     }
 
 
-def note_status(session: AsyncSession, row: TunnelRow, before: TunnelStatus, by: Actor, action: str) -> None:
-    audit.note(
-        session, row.organization_id, row.updated_at, by, action, target(row),
-        {"status": before.value}, {"status": row.status.value},
-    )  # fmt: skip
+def differences(before: audit.Fields, after: audit.Fields) -> tuple[audit.Fields, audit.Fields]:
+    """The fields whose JSON is another afterwards, as they were and as they are."""
+    fields = [field for field in after if json.dumps(before[field]) != json.dumps(after[field])]
+    return {field: before[field] for field in fields}, {field: after[field] for field in fields}
+
+
+def note(
+    session: AsyncSession,
+    row: TunnelRow,
+    at: datetime,
+    by: Actor,
+    action: str,
+    before: audit.Fields | None = None,
+    after: audit.Fields | None = None,
+) -> None:
+    """As ``audit.note``, of this tunnel."""
+    audit.note(session, row.organization_id, at, by, action, Target(row.id, row.name), before, after)
 
 
 def idempotency(row: TunnelRow, once: Once) -> IdempotencyRow:
@@ -175,4 +227,4 @@ def replay(
         )
     row.secret_digest = made.secret_digest = access.digest(secret)
     row.updated_at = now
-    audit.note(session, row.organization_id, now, by, "tunnel.create_repeated", target(row))
+    note(session, row, now, by, "tunnel.create_repeated")

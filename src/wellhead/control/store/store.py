@@ -5,24 +5,28 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import flag_modified
 
-from wellhead.control.store import audit, rows
+from wellhead.control.store import rows
 from wellhead.control.store.audit import Audit, Trespasses
 from wellhead.control.store.database import Database
 from wellhead.control.store.duty import Duty, Sightings
+from wellhead.control.store.history import History
 from wellhead.control.store.keys import Keys
 from wellhead.control.store.presence import PresenceWriter
-from wellhead.control.store.rows import IDEMPOTENCY_KEPT, Filter, Once
+from wellhead.control.store.rows import Filter, Once
 from wellhead.control.store.snapshot import Presence, Snapshot, utc_now
-from wellhead.control.store.tables import IdempotencyRow, TunnelRow
-from wellhead.errors import Conflict
+from wellhead.control.store.tables import TunnelRow
+from wellhead.control.store.uses import KeyUses
+from wellhead.errors import Conflict, Unavailable
 from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Scope, Secret
@@ -79,9 +83,11 @@ class Store:
         self.directory = Snapshot(self._presence.note, clock)
         self.keys = Keys(database, self.directory, clock)
         self.audit = Audit(database)
+        self.uses = KeyUses(database, clock)
+        self.history = History(database, self.directory.drop_key, clock)
         self._trespasses = Trespasses(database, clock)
         self.directory.on_trespass(self._trespasses.note)
-        self._duty = Duty(self._often, self.release_overdue, monotonic)
+        self._duty = Duty(self._often, self._seldom, monotonic)
 
     @classmethod
     async def open(
@@ -109,6 +115,8 @@ class Store:
         """Write what is waiting and close the file."""
         await self._duty.close()
         await self._trespasses.write()
+        with suppress(Unavailable):  # when a key was last used is nothing to fail for
+            await self.uses.write()
         await self._presence.close()
         await self._database.close()
 
@@ -183,14 +191,16 @@ class Store:
         metadata: dict[str, object] | None = None,
         *,
         once: Once | None = None,
+        most: int | None = None,
         by: Actor = SERVER,
     ) -> Created:
         """``create_tunnel``; a repeat under the same idempotency key finds the first one's tunnel.
 
         The first answer cannot be given again, for the secret in it is kept nowhere. A repeat replaces it:
-        the secret that got lost is dead, the new one is good.
+        the secret that got lost is dead, the new one is good. ``most``: tunnels of the organization.
 
         Raises:
+            RateLimited: the organization has as many tunnels as it may.
             Conflict: the name is taken; the idempotency key was used for another request; or it is a
                 repeat, and the first answer's secret is in use already.
         """
@@ -200,7 +210,7 @@ class Store:
             organization_id=organization_id,
             name=name,
             tls_mode=tls_mode,
-            status=TunnelStatus.ACTIVE if tls_mode is TlsMode.EDGE else TunnelStatus.AWAITING_CERT,
+            status=rows.first_status(tls_mode),
             secret_digest=access.digest(secret),
             description=description,
             metadata_=metadata or {},
@@ -217,19 +227,10 @@ class Store:
                     used = self.directory.presence(TunnelId(row.id)).last_connected_at is not None
                     rows.replay(session, row, known, used, secret, now, by)
                 else:
+                    await rows.check_room_for_tunnel(session, organization_id, most)
                     session.add(row)
                     await session.flush()
-                    target = rows.target(row)
-                    audit.note(
-                        session,
-                        organization_id,
-                        now,
-                        by,
-                        "tunnel.create",
-                        target,
-                        None,
-                        rows.facts(row),
-                    )
+                    rows.note(session, row, now, by, "tunnel.create", None, rows.facts(row))
                     if once is not None:
                         session.add(rows.idempotency(row, once))
         except IntegrityError as error:
@@ -247,23 +248,22 @@ class Store:
         *,
         by: Actor = SERVER,
     ) -> TunnelRow:
-        """
+        """What is as it was is no change, and has no entry in the audit.
+
         Raises:
             NotFound: none of that id in this organization.
         """
-        now = self.clock()
-        async with self._database.writing() as session:
-            row = await rows.one(session, organization_id, tunnel_id)
-            before: dict[str, object] = {}
-            after: dict[str, object] = {}
+        async with self._changing(organization_id, tunnel_id) as (session, row, now):
+            before = rows.facts(row)
             if not isinstance(description, Unchanged):
-                before["description"], after["description"] = row.description, description
                 row.description = description
             if not isinstance(metadata, Unchanged):
-                before["metadata"], after["metadata"] = row.metadata_, metadata
                 row.metadata_ = metadata
-            row.updated_at = now
-            audit.note(session, organization_id, now, by, "tunnel.update", rows.target(row), before, after)
+            was, became = rows.differences(before, rows.facts(row))
+            if became:
+                row.updated_at = now
+                flag_modified(row, "metadata_")  # SQLAlchemy takes 1, 1.0 and true for one another
+                rows.note(session, row, now, by, "tunnel.update", was, became)
         return row
 
     async def rotate_secret(
@@ -274,22 +274,10 @@ class Store:
         Raises:
             NotFound: none of that id in this organization.
         """
-        secret, now = access.mint(access.CONNECT_SECRET), self.clock()
-        async with self._database.writing() as session:
-            row = await rows.one(session, organization_id, tunnel_id)
+        secret = access.mint(access.CONNECT_SECRET)
+        async with self._changing(organization_id, tunnel_id) as (session, row, now):
             row.secret_digest, row.updated_at = access.digest(secret), now
-            target = rows.target(row)
-            audit.note(
-                session,
-                organization_id,
-                now,
-                by,
-                "tunnel.rotate_secret",
-                target,
-                None,
-                {"hard": hard},
-            )
-        self._put_tunnel(row)
+            rows.note(session, row, now, by, "tunnel.rotate_secret", None, {"hard": hard})
         if hard:
             self.directory.end_sessions(TunnelId(row.id))
         _log.info("tunnel secret rotated", tunnel=row.id, name=row.name, hard=hard)
@@ -303,16 +291,11 @@ class Store:
         Raises:
             NotFound: none of that id in this organization.
         """
-        now = self.clock()
-        async with self._database.writing() as session:
-            row = await rows.one(session, organization_id, tunnel_id)
+        async with self._changing(organization_id, tunnel_id) as (session, row, now):
             if row.status is TunnelStatus.PENDING_REMOVAL:
                 return row
-            before = row.status
-            rows.change(row, TunnelStatus.PENDING_REMOVAL, now)
+            rows.change(session, row, TunnelStatus.PENDING_REMOVAL, now, by, "tunnel.delete")
             row.restore_deadline_at = now + RESTORE_GRACE
-            rows.note_status(session, row, before, by, "tunnel.delete")
-        self._put_tunnel(row)
         _log.info("tunnel pending removal", tunnel=row.id, name=row.name)
         return row
 
@@ -325,17 +308,11 @@ class Store:
             NotFound: none of that id in this organization.
             Conflict: it is not pending removal, or the time for it is over.
         """
-        now = self.clock()
-        async with self._database.writing() as session:
-            row = await rows.one(session, organization_id, tunnel_id)
-            before = row.status
-            if before is TunnelStatus.PENDING_REMOVAL and rows.is_over(row, now):
+        async with self._changing(organization_id, tunnel_id) as (session, row, now):
+            if row.status is TunnelStatus.PENDING_REMOVAL and rows.is_over(row, now):
                 raise Conflict(409, f"tunnel {row.name} could be restored until {row.restore_deadline_at}")
-            to = TunnelStatus.ACTIVE if row.tls_mode is TlsMode.EDGE else TunnelStatus.AWAITING_CERT
-            rows.change(row, to, now)
+            rows.change(session, row, rows.first_status(row.tls_mode), now, by, "tunnel.restore")
             row.restore_deadline_at = None
-            rows.note_status(session, row, before, by, "tunnel.restore")
-        self._put_tunnel(row)
         _log.info("tunnel restored", tunnel=row.id, name=row.name)
         return row
 
@@ -348,10 +325,8 @@ class Store:
             NotFound: none of that id in this organization.
             Conflict: it is not pending removal.
         """
-        async with self._database.writing() as session:
-            row = await rows.one(session, organization_id, tunnel_id)
-            rows.finish(session, row, self.clock(), by, "tunnel.force_delete")
-        self.directory.drop_tunnel(TunnelId(row.id))
+        async with self._changing(organization_id, tunnel_id) as (session, row, now):
+            rows.finish(session, row, now, by, "tunnel.force_delete")
         _log.info("tunnel deleted", tunnel=row.id, name=row.name)
         return row
 
@@ -372,21 +347,31 @@ class Store:
                 if row.status is not TunnelStatus.PENDING_REMOVAL or not rows.is_over(row, self.clock()):
                     continue
                 rows.finish(session, row, self.clock(), SERVER, "tunnel.release")
-            self.directory.drop_tunnel(TunnelId(row.id))
+            self._tell(row)
             _log.info("tunnel released", tunnel=row.id, name=row.name)
-        await self._forget_idempotency()
 
-    async def _forget_idempotency(self) -> None:
-        old = IdempotencyRow.created_at <= self.clock() - IDEMPOTENCY_KEPT
-        async with self._database.reading() as session:
-            if (await session.scalar(select(IdempotencyRow.key_digest).where(old).limit(1))) is None:
-                return
+    @asynccontextmanager
+    async def _changing(
+        self, organization_id: OrganizationId, tunnel_id: str
+    ) -> AsyncGenerator[tuple[AsyncSession, TunnelRow, datetime], None]:
+        """A transaction with a tunnel's row and the time; when it is durable the snapshot is told.
+
+        Raises:
+            NotFound: none of that id in this organization.
+        """
         async with self._database.writing() as session:
-            await session.execute(delete(IdempotencyRow).where(old))
+            row = await rows.one(session, organization_id, tunnel_id)
+            yield session, row, self.clock()
+        self._tell(row)
 
     async def _often(self) -> None:
         self.directory.expire()
         await self._trespasses.write()
+
+    async def _seldom(self, now: float) -> None:
+        await self.release_overdue(now)
+        await self.uses.write()
+        await self.history.forget(now)
 
     async def _load(self) -> None:
         now = self.clock()
@@ -417,6 +402,12 @@ class Store:
                         agent_version=presence.agent,
                     )
                 )
+
+    def _tell(self, row: TunnelRow) -> None:
+        if row.status is TunnelStatus.DELETED:
+            self.directory.drop_tunnel(TunnelId(row.id))
+        else:
+            self._put_tunnel(row)
 
     def _put_tunnel(self, row: TunnelRow) -> None:
         view = TunnelView(

@@ -71,6 +71,7 @@ class ApiKeyRow(Base):
     expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
     label: Mapped[str] = mapped_column(String(255), server_default="")
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
 
 class TunnelRow(Base):
@@ -84,10 +85,11 @@ class TunnelRow(Base):
             sqlite_where=text("status != 'deleted'"),
             postgresql_where=text("status != 'deleted'"),
         ),
+        Index("tunnels_in_order", "organization_id", "created_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    organization_id: Mapped[str] = mapped_column(String(36), ForeignKey("organizations.id"), index=True)
+    organization_id: Mapped[str] = mapped_column(String(36), ForeignKey("organizations.id"))
     name: Mapped[str] = mapped_column(String(63))
     tls_mode: Mapped[TlsMode] = mapped_column(Word(TlsMode))
     status: Mapped[TunnelStatus] = mapped_column(Word(TunnelStatus))
