@@ -42,7 +42,7 @@ from wellhead.wire.h2_frames import (
 )
 from wellhead.wire.h2_guard import H2Terms, calm
 from wellhead.wire.h2_inbox import H2Role, Inbox, OnGoAway, OnStream
-from wellhead.wire.h2_stream import HEAD_ONLY, H2Sink, H2Stream
+from wellhead.wire.h2_stream import HEAD_ONLY, LEAVING, H2Sink, H2Stream
 from wellhead.wire.hpack import Fields
 
 __all__ = ["Fields", "H2Connection", "H2Role", "H2Sink", "H2Stream", "H2Terms"]
@@ -151,14 +151,12 @@ class H2Connection(Inbox):
             values[ENABLE_CONNECT_PROTOCOL] = 1
         else:
             values[ENABLE_PUSH] = 0
-            self._ready.append(PREFACE)
-        self._ready.append(settings_frame(values))
+            self._control.append(PREFACE)
+        self._control.append(settings_frame(values))  # nothing overtakes it there
         self._started = self._settings_sent = self._clock()
         more = self._room - DEFAULT_WINDOW
         if more:
             self._put_credit(0, more)
-        self._ready += self._control  # behind the SETTINGS, which have to come first
-        self._control = []
         self._wake()
 
     def open(self, fields: Fields, end: bool, sink: H2Sink) -> H2Stream:
@@ -305,6 +303,8 @@ class H2Connection(Inbox):
         self._partial.clear()
         failure: Exception | None = None
         for stream in streams:
+            if stream._flags & LEAVING:
+                continue  # its owner is done with it
             try:
                 stream.sink.on_reset(ErrorCode.LOST)
             except Exception as error:  # the others have to hear it all the same

@@ -25,6 +25,7 @@ from wellhead.wire.hostname import read_authority
 from wellhead.wire.hpack import Fields
 from wellhead.wire.reply import ReplyFacts
 from wellhead.wire.request import RequestFields, read_request_fields
+from wellhead.wire.ws import accept_key
 
 # Lower-case tokens, each ending in a newline; values without controls and outer blanks.
 _names = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]++\n)*+").fullmatch
@@ -35,6 +36,7 @@ _CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings")
 )
 _SCHEMES = frozenset((b"http", b"https"))
+MEMO_MAX = 4 * 1024  # bytes of fields that are worth remembering
 _PLAIN = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
 
 
@@ -81,6 +83,62 @@ def read_request(
     return H2Request(method, path, scheme, read_request_fields(block, True, limits))
 
 
+class RequestReader:
+    """``read_request`` for one connection: what its last request said is recognised, not read again.
+
+    Only plain requests are remembered: no body, no websocket, no expectation, no more than MEMO_MAX bytes.
+    """
+
+    __slots__ = ("_fields", "_key", "_limits", "_request")
+
+    def __init__(
+        self, limits: Limits = REQUEST_LIMITS, websocket_key: Callable[[], bytes] | None = None
+    ) -> None:
+        self._limits = limits
+        self._key = websocket_key
+        self._fields: Fields | None = None
+        self._request: H2Request | None = None
+
+    def read(self, fields: Fields) -> H2Request:
+        """As ``read_request``."""
+        known = self._request
+        if known is not None:
+            if fields is self._fields:  # fast path: the connection knew the whole block
+                return known
+            again = self._same_but_line(fields, known)
+            if again is not None:
+                return again
+        request = read_request(fields, self._limits, self._key)
+        heard = request.fields
+        if (
+            not (heard.has_body or heard.websocket or heard.expect_continue)
+            and len(heard.forward) <= MEMO_MAX
+        ):
+            self._fields, self._request = fields, request
+        return request
+
+    def _same_but_line(self, fields: Fields, known: H2Request) -> H2Request | None:
+        """The request, if it differs from the last one in method and path alone."""
+        last = self._fields
+        assert last is not None
+        if len(fields) != len(last) or fields[4:] != last[4:]:
+            return None
+        method = path = b""
+        for (name, value), before in zip(fields[:4], last, strict=False):
+            if name != before[0]:
+                return None
+            if name == b":method":
+                method = value
+            elif name == b":path":
+                path = value
+            elif value != before[1]:
+                return None
+        if method not in _PLAIN or not path:
+            return None
+        _check_line(method, path, self._limits)
+        return known._replace(method=method, target=path)
+
+
 def _split(fields: Fields) -> tuple[dict[bytes, bytes], Fields]:
     """The pseudo-headers by name, and the fields behind them."""
     pseudo: dict[bytes, bytes] = {}
@@ -116,7 +174,7 @@ def _request_block(authority: bytes | None, rest: Fields, key: bytes) -> bytes:
     if names.count(b"cookie") > 1:
         rest = _joined_cookies(rest)
     if key:
-        rest = [field for field in rest if field[0] not in (b"sec-websocket-key", b"content-length")]
+        rest = [field for field in rest if field[0] != b"sec-websocket-key"]
         rest += ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-key", key))
     lines = b"".join([b"%b: %b\r\n" % field for field in rest])
     return b"host: %b\r\n%b" % (host if authority is None else authority, lines)
@@ -207,11 +265,11 @@ def request_fields(head: bytes, scheme: bytes, *, websocket: bool = False) -> Fi
     return pseudo + [field for field in fields if field[0] not in dropped]
 
 
-def response_head(fields: Fields, method: bytes, *, websocket: bool = False) -> ResponseHead:
+def response_head(fields: Fields, method: bytes, *, websocket_key: bytes = b"") -> ResponseHead:
     """Judge an upstream's header list, interim or final, as ``h1.parse_response`` does a head.
 
-    ``websocket``: the request was an extended CONNECT, so 2xx is what 101 is in HTTP/1.1; the caller adds
-    the Sec-WebSocket-Accept.
+    ``websocket_key``: the request was an extended CONNECT for a visitor's request with this
+    Sec-WebSocket-Key; a 2xx then becomes the 101 that answers it.
 
     Raises:
         HttpError: 502: malformed or over a limit.
@@ -222,6 +280,9 @@ def response_head(fields: Fields, method: bytes, *, websocket: bool = False) -> 
     _check(rest, [name for name, _ in rest], 502)
     block = b"".join([b"%b: %b\r\n" % field for field in rest])
     head = parse_response(b"HTTP/1.1 %b \r\n%b\r\n" % (fields[0][1], block), method)
+    if websocket_key and 200 <= head.status < 300:
+        accept = b"Sec-WebSocket-Accept: %b\r\n" % accept_key(websocket_key)
+        return ResponseHead(101, b"", Framing.NONE, None, True, head.fields + accept)
     if head.framing is Framing.CLOSE:
         head = head._replace(framing=Framing.CHUNKED)
     return head._replace(keep_alive=True)

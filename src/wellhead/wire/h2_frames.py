@@ -128,7 +128,7 @@ class PeerSettings:
 
     def __init__(self) -> None:
         self.header_table = 4096  # bytes
-        self.max_streams = MAX_ID  # live streams that we open
+        self.max_streams = 100  # live streams that we open; RFC 9113 presumes no limit, and to allow so many
         self.window = DEFAULT_WINDOW  # bytes, of a new stream
         self.max_frame = MAX_FRAME  # bytes of payload
         self.max_list: int | None = None  # bytes of a header list as RFC 9113 counts them; None: not told

@@ -20,6 +20,7 @@ from wellhead.wire.h2_frames import (
     HEADER_SIZE,
     HEADERS,
     MAX_FRAME,
+    MAX_ID,
     MAX_WINDOW,
     PADDED,
     PING,
@@ -45,7 +46,6 @@ from wellhead.wire.h2_stream import (
     HEAD_ONLY,
     LEAVING,
     NO_SINK,
-    OVER,
     SENT_END,
     H2Stream,
 )
@@ -61,7 +61,7 @@ _VIOLATIONS = frozenset(
     )
 )
 _REMEMBERED_RESETS = 1000  # streams that we reset: what was under way to them is no violation
-_UNKNOWN_WEIGHT = 0.1  # of a frame whose type nobody knows, or that is for a stream which just ended
+_LATE_WEIGHT = 0.1  # of a frame for a stream that just ended, or whose type nobody knows
 
 _TOO_LARGE: Fields = [(b":status", b"431"), (b"content-length", b"0")]
 
@@ -184,8 +184,8 @@ class Inbox(Outbox):
         """Nothing but a GOAWAY goes out any more."""
         self._failed = True
         self._partial.clear()
-        for stream in self._turns:
-            stream._flags &= ~OVER
+        for stream in self._streams.values():  # they stay among the live ones: ``lost`` tells their sinks
+            stream._give_up()
         self._turns.clear()
         self._ready.append(goaway_frame(self._last_id, error.error_code))
         self._wake()
@@ -237,7 +237,7 @@ class Inbox(Outbox):
         else:
             handler = _HANDLERS.get(kind)
             if handler is None:
-                self._guard.glitch(self._clock(), _UNKNOWN_WEIGHT)
+                self._guard.glitch(self._clock(), _LATE_WEIGHT)
             else:
                 handler(self, flags, stream_id, payload)
 
@@ -302,6 +302,7 @@ class Inbox(Outbox):
         guard.filled()
         if self._closing:
             self._ignore(stream_id)
+            guard.glitch(now)
             return
         if len(self._streams) >= terms.max_streams or (
             self._lingering and self._running(now) >= terms.max_streams * terms.running_share
@@ -362,6 +363,7 @@ class Inbox(Outbox):
     def _on_late_headers(self, stream_id: int) -> None:
         """HEADERS for a stream that is not live and not new."""
         if stream_id in self._reset_ids:
+            self._guard.glitch(self._clock(), _LATE_WEIGHT)
             return
         if not self._is_known(stream_id):
             raise _broken(f"HEADERS on stream {stream_id}, which nobody opened")
@@ -443,10 +445,13 @@ class Inbox(Outbox):
     def _on_late_data(self, stream_id: int) -> None:
         if not self._is_known(stream_id):
             raise _broken(f"DATA on stream {stream_id}, which nobody opened")
-        if stream_id not in self._reset_ids:
-            self._guard.violation(self._clock())
-            self._ignore(stream_id)
-            self._reply_reset(stream_id, ErrorCode.STREAM_CLOSED)
+        now = self._clock()
+        if stream_id in self._reset_ids:
+            self._guard.glitch(now, _LATE_WEIGHT)
+            return
+        self._guard.violation(now)
+        self._ignore(stream_id)
+        self._reply_reset(stream_id, ErrorCode.STREAM_CLOSED)
 
     def _shed(self) -> None:
         """Too much is held: the stream that holds most goes."""
@@ -492,13 +497,15 @@ class Inbox(Outbox):
         now = self._clock()
         stream = self._streams.pop(stream_id, None)
         if stream is None:
-            self._guard.glitch(now, _UNKNOWN_WEIGHT)
+            self._guard.glitch(now, _LATE_WEIGHT)
             return
+        was_leaving = stream._flags & LEAVING
         stream._give_up()
         if self.role is H2Role.SERVER:
             self._linger(stream_id, now)
             self._guard.reset(now, now - stream.born)
-        stream.sink.on_reset(read_u32(payload)[0])
+        if not was_leaving:
+            stream.sink.on_reset(read_u32(payload)[0])
 
     def _got_end(self, stream: H2Stream) -> None:
         stream._flags |= GOT_END
@@ -575,7 +582,9 @@ class Inbox(Outbox):
             self._on_settings_ack()
             return
         self._guard.settings(self._clock())
-        self._got_settings = True
+        if not self._got_settings:
+            self._got_settings = True
+            self._peer.max_streams = MAX_ID  # unless it says otherwise
         before = self._peer.window
         self._peer.read(payload, of_server=self.role is H2Role.CLIENT)
         self._encoder.set_capacity(self._peer.header_table)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from wellhead.wire.h2_frames import DEFAULT_WINDOW, PeerSettings, header_frames, reset_frame, window_frame
 from wellhead.wire.h2_guard import Guard, H2Terms
-from wellhead.wire.h2_stream import BLOCKED, HAS_TURN, OVER, H2Stream
+from wellhead.wire.h2_stream import BLOCKED, HAS_TURN, LEAVING, OVER, H2Stream
 from wellhead.wire.hpack import Encoder, Fields
 from wellhead.wire.streams import Buffer
 
+_NOBODY: deque[H2Stream] = deque(maxlen=0)
 QUANTUM = 64 * 1024  # bytes a stream may send before it is another's turn
 
 
@@ -51,7 +52,9 @@ class Outbox:
         self._ready: list[Buffer] = []
         self._ready_size = 0  # body bytes among them
         self._replies = 0  # frames among both that the peer made us write
-        self._turns: deque[H2Stream] = deque()
+        self._turns = (
+            _NOBODY  # made when first needed: a deque takes 760 bytes, and most connections are idle
+        )
 
     @property
     def pending(self) -> bool:
@@ -102,7 +105,7 @@ class Outbox:
     def _call_writers(self, writable: list[H2Stream]) -> None:
         self._woken = True  # a take inside a take would be written before it
         for stream in writable:
-            if stream._flags & (BLOCKED | OVER) == BLOCKED:
+            if stream._flags & (BLOCKED | OVER | LEAVING) == BLOCKED:
                 stream._flags &= ~BLOCKED
                 stream.sink.on_writable()
 
@@ -138,6 +141,8 @@ class Outbox:
     def _give_turn(self, stream: H2Stream) -> None:
         if not stream._flags & HAS_TURN:
             stream._flags |= HAS_TURN
+            if self._turns is _NOBODY:
+                self._turns = deque()
             self._turns.append(stream)
         if self._credit > 0:
             self._wake()

@@ -279,7 +279,7 @@ class H2Stream:
 
     def _give_up(self) -> None:
         self._let_go()
-        self._flags = self._flags & HAS_TURN | OVER
+        self._flags = self._flags & (HAS_TURN | LEAVING) | OVER
         self._queue = None
         self.queued = 0
 
@@ -354,5 +354,6 @@ class H2Stream:
         self._connection._count_data(frames)
         self._credit -= taken
         self._moved += taken
-        self.queued -= taken
+        if not self._flags & OVER:
+            self.queued -= taken
         return taken

@@ -14,7 +14,6 @@ Source: RFC 7541.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from jh2._hazmat import Decoder as _NativeDecoder
@@ -195,7 +194,7 @@ class Encoder:
     __slots__ = ("_capacity", "_entries", "_free", "_known", "_least", "_newest", "_places", "_unindexed")
 
     def __init__(self, *, shared: bool = False) -> None:
-        self._entries: deque[Field] = deque()  # oldest first
+        self._entries: Fields = []  # oldest first
         self._places: dict[Field | bytes, int] = {}  # when a field, or a name, was inserted last
         self._newest = 0  # how many were inserted
         self._capacity = self._free = TABLE_SIZE
@@ -273,7 +272,7 @@ class Encoder:
     def _evict(self) -> None:
         entries, places = self._entries, self._places
         while self._free < 0:
-            field = entries.popleft()
+            field = entries.pop(0)
             self._free += len(field[0]) + len(field[1]) + OVERHEAD
             place = self._newest - len(entries)
             for key in (field, field[0]):
