@@ -221,9 +221,7 @@ class H2Connection(Inbox):
         if self._drain_at is not None:
             self.goaway()
 
-    def _on_peer_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise H2Error(ErrorCode.PROTOCOL_ERROR, "protocol", "GOAWAY on a stream")
+    def _on_peer_goaway(self, payload: bytes) -> None:
         if len(payload) < 8:
             raise H2Error(ErrorCode.FRAME_SIZE_ERROR, "frame-size", f"GOAWAY of {len(payload)} bytes")
         last_id = read_u32(payload)[0] & MAX_ID

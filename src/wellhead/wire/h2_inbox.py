@@ -60,6 +60,7 @@ _VIOLATIONS = frozenset(
         ErrorCode.FRAME_SIZE_ERROR,
     )
 )
+_OF_THE_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
 _REMEMBERED_RESETS = 1000  # streams that we reset: what was under way to them is no violation
 _LATE_WEIGHT = 0.1  # of a frame for a stream that just ended, or whose type nobody knows
 
@@ -234,12 +235,25 @@ class Inbox(Outbox):
             self._on_data(flags, stream_id, payload)
         elif kind == WINDOW_UPDATE:
             self._on_window_update(stream_id, payload)
-        else:
-            handler = _HANDLERS.get(kind)
-            if handler is None:
-                self._guard.glitch(self._clock(), _LATE_WEIGHT)
+        elif kind == RST_STREAM:
+            self._on_rst_stream(stream_id, payload)
+        elif kind == PRIORITY:
+            self._on_priority(stream_id, payload)
+        elif kind == CONTINUATION:
+            self._on_continuation(flags, stream_id, payload)
+        elif kind == PUSH_PROMISE:
+            raise _broken("PUSH_PROMISE, which nobody may send us")
+        elif kind in _OF_THE_CONNECTION:
+            if stream_id:
+                raise _broken(f"frame {kind} on a stream")
+            if kind == SETTINGS:
+                self._on_settings(flags, payload)
+            elif kind == PING:
+                self._on_ping(flags, payload)
             else:
-                handler(self, flags, stream_id, payload)
+                self._on_peer_goaway(payload)
+        else:
+            self._guard.glitch(self._clock(), _LATE_WEIGHT)
 
     # Header blocks
 
@@ -489,7 +503,7 @@ class Inbox(Outbox):
 
     # Ends
 
-    def _on_rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_rst_stream(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise H2Error(ErrorCode.FRAME_SIZE_ERROR, "frame-size", f"RST_STREAM of {len(payload)} bytes")
         if not self._is_known(stream_id):
@@ -571,9 +585,7 @@ class Inbox(Outbox):
 
     # The connection
 
-    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise _broken("SETTINGS on a stream")
+    def _on_settings(self, flags: int, payload: bytes) -> None:
         if flags & ACK:
             if payload:
                 raise H2Error(
@@ -610,9 +622,7 @@ class Inbox(Outbox):
             if stream._can_go():
                 self._give_turn(stream)
 
-    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise _broken("PING on a stream")
+    def _on_ping(self, flags: int, payload: bytes) -> None:
         if len(payload) != 8:
             raise H2Error(ErrorCode.FRAME_SIZE_ERROR, "frame-size", f"PING of {len(payload)} bytes")
         if flags & ACK:
@@ -624,10 +634,10 @@ class Inbox(Outbox):
     def _on_pong(self, payload: bytes) -> None:
         raise NotImplementedError
 
-    def _on_peer_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_peer_goaway(self, payload: bytes) -> None:
         raise NotImplementedError
 
-    def _on_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_priority(self, stream_id: int, payload: bytes) -> None:
         self._guard.priority()
         if not stream_id:
             raise _broken("PRIORITY on stream 0")
@@ -636,20 +646,6 @@ class Inbox(Outbox):
             if stream is None:
                 raise H2Error(ErrorCode.FRAME_SIZE_ERROR, "frame-size", f"PRIORITY of {len(payload)} bytes")
             self._break_stream(stream, ErrorCode.FRAME_SIZE_ERROR)
-
-    def _on_push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
-        raise _broken("PUSH_PROMISE, which nobody may send us")
-
-
-_HANDLERS = {
-    PRIORITY: Inbox._on_priority,
-    RST_STREAM: Inbox._on_rst_stream,
-    SETTINGS: Inbox._on_settings,
-    PUSH_PROMISE: Inbox._on_push_promise,
-    PING: Inbox._on_ping,
-    GOAWAY: Inbox._on_peer_goaway,
-    CONTINUATION: Inbox._on_continuation,
-}
 
 
 def _unpadded(payload: bytes, flags: int) -> bytes:
