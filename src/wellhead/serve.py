@@ -42,6 +42,7 @@ from wellhead.net.upstream import UpstreamLimits, UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
 from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
+from wellhead.wire.h2 import H2Terms
 
 _log = Log("wellhead.serve")
 MAX_SOCKET_PATH = 107  # bytes of a unix socket's path (unix(7))
@@ -192,6 +193,44 @@ def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
         unread_seconds=settings.unread_seconds,
         websocket_ping_seconds=settings.websocket_ping_seconds,
         websocket_pings_per_second=settings.websocket_pings_per_second,
+        h2=_h2_terms(settings),
+        h2_max_age_seconds=settings.h2_max_age_seconds,
+    )
+
+
+def _h2_terms(settings: ServerSettings) -> H2Terms:
+    return H2Terms(
+        max_streams=settings.h2_max_streams,
+        running_share=settings.h2_max_running / settings.h2_max_streams,
+        linger_seconds=settings.h2_linger_seconds,
+        window=settings.h2_window_bytes,
+        connection_window=settings.h2_connection_window_bytes,
+        max_held=settings.h2_max_held_bytes,
+        high_water=0,  # the agent's credit is what bounds a reply, so none is given for what waits
+        low_water=0,
+        max_block=settings.h2_max_block_bytes,
+        max_continuations=settings.h2_max_continuations,
+        max_list=settings.h2_max_list_bytes,
+        max_list_decoded=settings.h2_max_decoded_bytes,
+        max_fields=settings.h2_max_fields,
+        reset_burst=settings.h2_resets,
+        resets_per_second=settings.h2_resets_per_second,
+        early_reset_seconds=settings.h2_early_reset_seconds,
+        early_reset_share=settings.h2_early_reset_percent / 100,
+        early_reset_streams=settings.h2_early_reset_streams,
+        violation_burst=settings.h2_violations,
+        violations_per_second=settings.h2_violations_per_second,
+        settings_per_second=settings.h2_settings_per_second,
+        pings_per_second=settings.h2_pings_per_second,
+        max_control_replies=settings.h2_max_control_replies,
+        max_empty_in_a_row=settings.h2_max_empty_frames,
+        empty_per_second=settings.h2_empty_frames_per_second,
+        max_glitches=settings.h2_max_glitches,
+        stall_seconds=settings.write_idle_seconds,
+        stall_bytes=settings.h2_stall_bytes,
+        preface_seconds=settings.h2_preface_seconds,
+        settings_seconds=settings.h2_settings_seconds,
+        drain_seconds=settings.h2_goaway_seconds,
     )
 
 

@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, StreamEnded
 
 from tests.kit.agents import Agent, answer
 from tests.kit.certs import authority, client_hello, trusting
@@ -32,7 +35,7 @@ from wellhead.model.records import (
 from wellhead.net.portal import PortalTerms
 from wellhead.net.session import Liveness
 from wellhead.net.sockets import listen
-from wellhead.net.tls import ALPN_HTTP, ALPN_MUX
+from wellhead.net.tls import ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
 
@@ -155,15 +158,19 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     ("sni", "alpn", "chosen"),
     [
         ("my-agent.localhost", [ALPN_HTTP], ALPN_HTTP),
-        ("my-agent.localhost", ["h2", ALPN_HTTP], ALPN_HTTP),
+        ("my-agent.localhost", [ALPN_HTTP, ALPN_H2], ALPN_H2),
+        ("my-agent.localhost", [ALPN_H2], ALPN_H2),
+        ("my-agent.localhost", ["spdy/1", ALPN_HTTP], ALPN_HTTP),
         ("my-agent.localhost", [], None),
         ("my-agent.localhost", [ALPN_MUX, ALPN_HTTP], ALPN_HTTP),
         ("localhost", [ALPN_MUX], ALPN_MUX),
-        ("localhost", [ALPN_HTTP, ALPN_MUX], ALPN_MUX),
+        ("localhost", [ALPN_H2, ALPN_HTTP, ALPN_MUX], ALPN_MUX),
+        ("localhost", [ALPN_H2, ALPN_HTTP], ALPN_H2),
         ("localhost", [ALPN_HTTP], ALPN_HTTP),
         ("api.localhost", [ALPN_HTTP], ALPN_HTTP),
         (None, [ALPN_MUX], ALPN_MUX),
         (None, [ALPN_HTTP], ALPN_HTTP),
+        (None, [ALPN_H2], ALPN_H2),
     ],
 )
 async def test_name_and_alpn_decide_who_is_at_the_door(
@@ -177,7 +184,7 @@ async def test_name_and_alpn_decide_who_is_at_the_door(
     [
         ("example.com", [ALPN_HTTP], UNRECOGNIZED_NAME),
         ("a.b.localhost", [], UNRECOGNIZED_NAME),
-        ("my-agent.localhost", ["h2"], NO_APPLICATION_PROTOCOL),
+        ("my-agent.localhost", ["h2c"], NO_APPLICATION_PROTOCOL),
         ("my-agent.localhost", [ALPN_MUX], NO_APPLICATION_PROTOCOL),
         ("api.localhost", [ALPN_MUX], NO_APPLICATION_PROTOCOL),
         (None, ["imap"], NO_APPLICATION_PROTOCOL),
@@ -213,6 +220,31 @@ async def test_a_request_passes_through_an_agent(house: House, sni: str | None) 
     agent = await house.agent()
     reply = await house.ask(sni, "my-agent.localhost", "/some/where?x")
     assert reply.startswith(b"HTTP/1.1 200 ") and reply.endswith(b"/some/where?x")
+    agent.session.close()
+
+
+@pytest.mark.parametrize(
+    ("sni", "body"), [("my-agent.localhost", b"/some/where"), ("api.localhost", b"control")]
+)
+async def test_a_request_in_http2_passes_too(house: House, sni: str, body: bytes) -> None:
+    agent = await house.agent()
+    house.trust.set_alpn_protocols([ALPN_H2])
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", house.https, ssl=house.trust, server_hostname=sni
+        )
+        client = H2Connection(H2Configuration(header_encoding=None))
+        client.initiate_connection()
+        head = [(":method", "GET"), (":scheme", "https"), (":authority", sni), (":path", "/some/where")]
+        client.send_headers(1, head, end_stream=True)
+        got, ended = b"", False
+        while not ended:
+            writer.write(client.data_to_send())
+            for event in client.receive_data(await reader.read(65536)):
+                got += (event.data or b"") if isinstance(event, DataReceived) else b""
+                ended = ended or isinstance(event, StreamEnded)
+        writer.close()
+    assert got == body
     agent.session.close()
 
 

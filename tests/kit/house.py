@@ -26,13 +26,14 @@ from wellhead.model.records import (
 )
 from wellhead.net.session import Session
 from wellhead.wire.h1 import HeadLimits
+from wellhead.wire.h2 import H2Terms
 
 TERMS = VisitorTerms(
     head=HeadLimits(), max_trailer_bytes=8192, max_chunk_extension_bytes=256, max_reply_head_bytes=65536,
     max_interim_heads=16, max_pipelined=16, head_seconds=10, body_idle_seconds=30,
     body_min_bytes_per_second=500, body_grace_seconds=10, write_idle_seconds=60, idle_seconds=620,
     reply_seconds=120, half_close_seconds=5, linger_seconds=1, max_unread_bytes=65536, unread_seconds=1,
-    websocket_ping_seconds=20, websocket_pings_per_second=100,
+    websocket_ping_seconds=20, websocket_pings_per_second=100, h2=H2Terms(), h2_max_age_seconds=3600,
 )  # fmt: skip
 COUNTS = CountTerms(
     connections_per_address=256, connections_per_tunnel=1000, max_connections=1000,
@@ -74,6 +75,7 @@ class House:
     def __init__(self, terms: VisitorTerms, counts: CountTerms) -> None:
         self.door = FakeDoor()
         self.lines: list[Line] = []
+        self.refused: list[str] = []  # reasons of connections that ended early
         metrics = Metrics()
         log = AccessLog(metrics, None, asyncio.get_running_loop())
         self.log = log
@@ -81,7 +83,7 @@ class House:
         self.registry = Registry()
         self.ingress = Ingress(
             Router("localhost", "localhost"), self.directory, self.registry, lambda target, peer: self.door,
-            metrics, log, terms, counts,
+            metrics, log, terms, counts, lambda reason, peer: self.refused.append(reason),
         )  # fmt: skip
         self.ingress.note = lambda fields: self.lines.append(Line(*fields))
         self.ahead = 0.0  # seconds by which the clock of new connections is ahead of the loop's

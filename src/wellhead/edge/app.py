@@ -17,6 +17,7 @@ from wellhead.edge.directory import Directory
 from wellhead.edge.exchange import Door
 from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.http1 import Http1Visitor
+from wellhead.edge.http2 import Http2Visitor
 from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
 from wellhead.edge.local import LocalDoor, Scrapes
 from wellhead.edge.metrics import Metrics
@@ -29,7 +30,7 @@ from wellhead.net.pace import Pace
 from wellhead.net.portal import Portal, PortalTerms
 from wellhead.net.portal import Way as TlsWay
 from wellhead.net.sockets import is_loopback, tune
-from wellhead.net.tls import ALPN_HTTP, ALPN_MUX
+from wellhead.net.tls import ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.wire.sni import ClientHello
 
@@ -84,6 +85,7 @@ class Edge:
             self._log,
             terms.visitor,
             terms.counts,
+            self._refusals.note,
         )
         self._portal: Portal | None = None
         self._plain: list[asyncio.Server] = []
@@ -148,19 +150,24 @@ class Edge:
         agents = name is None or self._router.is_zone(name)
         if hello.alpn and ALPN_MUX.encode() in hello.alpn and agents:
             return TlsWay(lambda: self._context(name, ALPN_MUX), self.gate.session, privileged=True)
-        if hello.alpn and ALPN_HTTP.encode() not in hello.alpn:
+        http2 = hello.alpn is not None and ALPN_H2.encode() in hello.alpn
+        if hello.alpn and not http2 and ALPN_HTTP.encode() not in hello.alpn:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
         if name is not None and self._router.destination(name).place is Place.NOWHERE:
             raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
-        return TlsWay(
-            lambda: self._context(name, ALPN_HTTP),
-            lambda: Http1Visitor(self.ingress, secure=True, local=local, sni=name),
-        )
 
-    def _context(self, name: str | None, alpn: str) -> ssl.SSLContext:
+        def visitor() -> Http1Visitor | Http2Visitor:
+            if http2:
+                return Http2Visitor(self.ingress, local=local, sni=name)
+            return Http1Visitor(self.ingress, secure=True, local=local, sni=name)
+
+        # OpenSSL chooses from the same two in the same order, so that it cannot come out otherwise.
+        return TlsWay(lambda: self._context(name, ALPN_H2, ALPN_HTTP), visitor)
+
+    def _context(self, name: str | None, *alpn: str) -> ssl.SSLContext:
         if name is None or name in LOOPBACK_NAMES:
-            return self._authority.address_context((alpn,))
-        return self._authority.leaf_context(name, (alpn,))
+            return self._authority.address_context(alpn)
+        return self._authority.leaf_context(name, alpn)
 
 
 def _is_loopback(sock: socket.socket) -> bool:

@@ -24,6 +24,7 @@ from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Destination, Place, Router
 from wellhead.net.sockets import address_group, is_loopback
 from wellhead.wire.h1 import HeadLimits
+from wellhead.wire.h2 import H2Terms
 
 SWEEP_SECONDS = 0.25
 CLOSE_SECONDS = 1.0  # for cut connections to be gone
@@ -53,6 +54,8 @@ class VisitorTerms:
     unread_seconds: float
     websocket_ping_seconds: float
     websocket_pings_per_second: float
+    h2: H2Terms
+    h2_max_age_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,12 @@ class Ingress:
         log: AccessLog,
         terms: VisitorTerms,
         counts: CountTerms,
+        refused: Callable[[str, str], None],
     ) -> None:
         self.terms = terms
         self.metrics = metrics
         self.note = log.add
+        self.refused = refused  # takes a constant word and the visitor's address
         self.draining = False
         self.loop = asyncio.get_running_loop()
         self.clock = self.loop.time

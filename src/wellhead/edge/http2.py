@@ -1,0 +1,262 @@
+"""A visitor's HTTP/2 connection: many requests at once, each an exchange of its own.
+
+::
+
+    OPEN -> LEAVING -> CLOSING -> closed        LEAVING: a GOAWAY is said, what runs goes on
+      \\-----------------^                      CLOSING: everything is said, the transport closes
+
+The wire's state machine says what to write, this says when: once in a loop turn. No request has a
+task or a timer; clocks are plain numbers that the ingress sweeps. The connection is read all the
+time: what a slow stream may send is bounded by its window, so that it holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+import secrets
+from typing import cast
+
+from wellhead.edge import pages
+from wellhead.edge.http2_stream import Http2Request
+from wellhead.edge.ingress import Ingress
+from wellhead.edge.pace import Outflow
+from wellhead.edge.pages import Page
+from wellhead.edge.router import Destination
+from wellhead.errors import H2Error, HttpError
+from wellhead.net.writing import write_joined
+from wellhead.wire import h2_fields, headers
+from wellhead.wire.h2 import H2Connection, H2Role, H2Stream
+from wellhead.wire.headers import ReplyFacts
+from wellhead.wire.hpack import Fields
+from wellhead.wire.ws import check_handshake
+
+HIGH_WATER = 128 * 1024  # bytes in the transport above which nothing more is taken from the streams
+LOW_WATER = 32 * 1024
+CLOSE_SECONDS = 0.5  # for a visitor to take leave as well, once everything is said
+JITTER = 0.1  # part of the longest age by which connections differ, so that they do not end together
+
+
+class Http2Visitor(asyncio.Protocol):
+    """One connection. ``sni`` is the name its TLS was made for."""
+
+    def __init__(self, ingress: Ingress, *, local: bool, sni: str | None = None) -> None:
+        self.ingress = ingress
+        self.peer = ""
+        self._clock = ingress.clock
+        self._local = local
+        self._sni = sni
+        self._refusal: Page | None = None  # over a limit: what requests are answered with
+        self._transport: asyncio.Transport | None = None
+        self._h2 = H2Connection(
+            H2Role.SERVER,
+            terms=ingress.terms.h2,
+            on_stream=self._opened,
+            on_goaway=self._goaway,
+            wake=self._wake,
+            clock=ingress.clock,
+            note=self._note,
+        )
+        self._requests: dict[Http2Request, None] = {}  # those that are not over
+        # when to write
+        self._woken = False
+        self._receiving = False
+        self._full = False  # the transport takes no more
+        self._outflow = Outflow()
+        # when to end
+        self._leaving = False
+        self._close_by = 0.0  # loop time at which a closing connection is cut, 0: not closing
+        self._retire_at = 0.0
+        self._idle_since = 0.0
+        # of the last request and the last reply: their like comes again
+        self._host = b""
+        self._destination: Destination | Page = pages.UNKNOWN
+        self._edge_fields = b""
+        self._facts: ReplyFacts | None = None
+        self._reply_fields: Fields = []
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's and aiofastnet's are no subclasses
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        peername = transport.get_extra_info("peername")
+        self.peer = peername[0] if peername else ""
+        now = self._idle_since = self._clock()
+        age = self.ingress.terms.h2_max_age_seconds
+        self._retire_at = now + age * (1 + JITTER * random.random())
+        self._refusal = self.ingress.admit(self)
+        self._h2.start()
+        if self.ingress.draining:
+            self.drain()
+
+    def data_received(self, data: bytes) -> None:
+        if self._close_by:
+            return
+        self._receiving = True
+        try:
+            self._h2.receive(data)
+        except H2Error as error:
+            self._fail(error)
+        finally:
+            self._receiving = False
+        if self._woken or self._leaving:
+            self.flush()
+
+    def eof_received(self) -> bool:
+        return False  # TLS has no half-close: the transport closes
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        try:
+            self._h2.lost()
+        finally:  # whatever a request makes of it
+            self.ingress.release(self)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self.flush()
+
+    # Writing
+
+    def _wake(self) -> None:
+        self._woken = True
+        if not self._receiving:
+            self.ingress.loop.call_soon(self._flush_woken)
+
+    def _flush_woken(self) -> None:
+        if self._woken:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, as far as the transport takes it."""
+        transport = self._transport
+        if transport is None or self._full or self._close_by:
+            return
+        self._woken = False
+        h2 = self._h2
+        if pieces := h2.take(HIGH_WATER):
+            write_joined(transport, pieces)
+        if h2.pending:
+            if not (self._full or self._woken):
+                self._wake()
+        elif self._leaving and h2.drained:
+            self._close()
+
+    # Requests
+
+    def _opened(self, stream: H2Stream, fields: Fields, end: bool) -> None:
+        """A request's head is complete."""
+        request = Http2Request(self, stream, receiving=not end)
+        stream.sink = request
+        self._requests[request] = None
+        try:
+            head = h2_fields.read_request(fields, self.ingress.terms.head, _websocket_key)
+            if head.websocket:
+                check_handshake(head.method, head.fields)
+        except HttpError as error:
+            request.reject(fields, pages.for_status(error.status, error.reason))
+            return
+        host = head.fields.host
+        if host != self._host:
+            self._host = host
+            self._edge_fields = headers.edge_fields(self.peer, "https", host)
+            self._destination = self._refusal or self.ingress.destination(
+                head.fields.hostname, self._sni, secure=True, local=self._local
+            )
+        request.start(head, self._destination, self._edge_fields)
+        if self._refusal is not None:
+            self._leave()
+
+    def reply_fields(self, facts: ReplyFacts) -> Fields:
+        """The reply head in this version's words. Servers repeat their heads: the last is remembered."""
+        if facts is not self._facts:
+            self._facts, self._reply_fields = facts, h2_fields.reply_fields(facts)
+        return self._reply_fields
+
+    def finished(self, request: Http2Request) -> None:
+        self._requests.pop(request, None)
+
+    # Ends
+
+    def _goaway(self, last_id: int, code: int) -> None:
+        """The visitor leaves: what it asked for is still answered."""
+        self._leaving = True
+
+    def _fail(self, error: H2Error) -> None:
+        """The visitor broke a rule of the connection, or is too much: it is told, and every agent too."""
+        reason = f"h2-{error.reason}"
+        self.ingress.refused(reason, self.peer)
+        self._blame(reason)
+        if self._transport is not None:
+            self._transport.write(b"".join(self._h2.take(HIGH_WATER)))
+        self._close()
+        self._h2.lost()
+
+    def _note(self, reason: str) -> None:
+        """A limit ended one stream."""
+        self.ingress.refused(f"h2-{reason}", self.peer)
+
+    def _leave(self) -> None:
+        """Take no more requests; those that are under way by now are served. Idempotent."""
+        self._leaving = True
+        self._h2.drain()
+
+    def _close(self) -> None:
+        """Close when everything is written. The visitor is read until then: TLS waits for its answer."""
+        if self._transport is not None and not self._close_by:
+            self._close_by = self._clock() + CLOSE_SECONDS
+            self._transport.close()
+
+    def _blame(self, reason: str) -> None:
+        for request in self._requests:
+            request.blame(reason)
+
+    # Swept by the ingress
+
+    def tick(self, now: float) -> None:
+        transport, terms = self._transport, self.ingress.terms
+        if transport is None:
+            return
+        if self._close_by:
+            if now >= self._close_by:
+                transport.abort()
+            return
+        if self._outflow.is_stalled(transport, now, terms.write_idle_seconds):
+            self.abort("slow-reader")
+            return
+        try:
+            self._h2.tick(now)
+        except H2Error as error:
+            self._fail(error)
+            return
+        for request in list(self._requests):
+            request.tick(now)
+        if self._requests:
+            self._idle_since = now
+        if now >= self._retire_at or now - self._idle_since >= terms.idle_seconds:
+            self._leave()
+        if self._leaving:
+            self.flush()
+
+    def drain(self) -> None:
+        """Close when the running requests are done; WebSockets are asked to come again."""
+        self._leave()
+        for request in list(self._requests):
+            request.drain()
+
+    def abort(self, reason: str) -> None:
+        """Cut the connection at once; ``reason`` is a constant word for the access lines."""
+        if self._transport is not None:
+            self._blame(reason)
+            self._transport.abort()
+
+
+def _websocket_key() -> bytes:
+    """What the upstream is asked with: HTTP/2 has no key, HTTP/1.1 wants one."""
+    return base64.b64encode(secrets.token_bytes(16))
