@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
+from tests.kit.certs import authority
 from tests.kit.programs import Edge
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.main import run
 from wellhead.client import Client
 from wellhead.model.access import Secret
+from wellhead.net.tls import ALPN_HTTP
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +47,29 @@ def typed(capsys: pytest.CaptureFixture[str]) -> Type:
         return told.out if code == ExitCode.OK else told.err
 
     return typed
+
+
+class Hello(BaseHTTPRequestHandler):
+    """An app that says hello and the target."""
+
+    def do_GET(self) -> None:
+        body = f"hello {self.path}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """An app with TLS whose certificate is of an authority of its own; its port and that authority."""
+    ca = authority(tmp_path)
+    with HTTPServer(("127.0.0.1", 0), Hello) as server:
+        server.socket = ca.leaf_context("localhost", [ALPN_HTTP]).wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server.server_port, ca.ca_file
+        server.shutdown()
+        thread.join()

@@ -4,11 +4,12 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Hello
 from tests.kit.programs import Agent, Edge, quiet_port, run
 from wellhead.agent import Status
 from wellhead.cli.exit import ExitCode
@@ -17,20 +18,9 @@ from wellhead.cli.main import run as run_here
 from wellhead.errors import DialError
 
 
-class _Hello(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = f"hello {self.path}".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: object) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), _Hello) as server:
+    with HTTPServer(("127.0.0.1", 0), Hello) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server.server_port
@@ -63,6 +53,7 @@ def _get(edge: Edge, agent: Agent, path: str) -> str:
         ("http://", "has no valid host"),
         ("ftp://x", "upstream scheme must be http, https or unix, not 'ftp'"),
         ("http://x/path", "must not have a path"),
+        ("app:port", "'app:port': port must be 1..65535"),
         ("http://user:secret@x", "must not carry a user name or password"),
         ("unix:relative", "needs an absolute path"),
         ("a b:80", "has no valid host"),
@@ -129,7 +120,7 @@ def test_a_wrong_key_is_code_4(edge: Edge, tmp_path: Path) -> None:
         "http", "8000", "--url", url, "--api-key", "wh_x", "--ca-file", str(edge.ca), home=tmp_path / "home"
     )
     assert ended.returncode == ExitCode.REFUSED
-    assert ended.stderr.splitlines()[-1].startswith("hint: give --api-key")
+    assert ended.stderr.splitlines()[-1].startswith("hint: `wellhead login` keeps a key")
 
 
 def test_on_the_servers_machine_no_option_is_needed(edge: Edge, upstream: int) -> None:
@@ -140,6 +131,39 @@ def test_on_the_servers_machine_no_option_is_needed(edge: Edge, upstream: int) -
     assert agent.out[0] == f"https://{agent.hostname}:{edge.https} -> http://localhost:{upstream}"
     assert agent.out[1] == f"http://{agent.hostname}:{edge.http} -> http://localhost:{upstream}"
     assert "error" not in agent.text and "Traceback" not in agent.text
+
+
+def test_an_app_with_tls_is_trusted_by_its_own_ca_or_unseen_if_so_told(
+    edge: Edge, secured: tuple[int, Path]
+) -> None:
+    port, ca_file = secured
+    upstream = f"https://localhost:{port}"
+    for options in (["--upstream-ca-file", str(ca_file)], ["--no-verify-upstream"]):
+        with Agent(edge.home, upstream, "--name", "secured", *options) as agent:
+            assert _get(edge, agent, "/") == "hello /"
+            assert agent.stop(signal.SIGINT) == ExitCode.OK
+        assert "502" not in agent.text
+
+
+def test_an_app_whose_certificate_is_not_trusted_is_told_with_the_way_out(
+    edge: Edge, secured: tuple[int, Path]
+) -> None:
+    with Agent(edge.home, f"https://localhost:{secured[0]}", "--name", "secured") as agent:
+        agent.line(r"^the upstream is not trusted \(.*\); visitors get 502: give its CA \(upstream-ca-file\)")
+        assert agent.stop(signal.SIGINT) == ExitCode.OK
+
+
+@pytest.mark.parametrize("option", [["--no-verify-upstream"], ["--upstream-ca-file", "ca.pem"]])
+def test_an_upstream_without_tls_has_nothing_to_verify(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here(["http", "8000", *option]) == ExitCode.USAGE
+    assert "upstream http://localhost:8000 has no certificate to verify" in capsys.readouterr().err
+
+
+def test_a_ca_of_the_upstream_that_cannot_be_read_is_named(edge: Edge) -> None:
+    ended = run("http", "https://localhost:1", "--upstream-ca-file", "/nowhere.pem", home=edge.home)
+    assert ended.returncode == ExitCode.SETTINGS and "/nowhere.pem" in ended.stderr
 
 
 def test_quiet_prints_the_urls_and_nothing_else(edge: Edge, upstream: int) -> None:
@@ -165,7 +189,7 @@ def test_an_upstream_that_is_not_there_yet_is_told_and_then_served(edge: Edge) -
     port = quiet_port()
     with edge.agent(port, "--name", "late-riser") as agent:
         agent.line(r"the upstream does not answer yet \(.*refused\); visitors get 502 until it does")
-        with HTTPServer(("127.0.0.1", port), _Hello) as server:
+        with HTTPServer(("127.0.0.1", port), Hello) as server:
             thread = threading.Thread(target=server.handle_request)
             thread.start()
             assert _get(edge, agent, "/") == "hello /"

@@ -275,6 +275,40 @@ def test_the_tunnels_of_a_file_are_served_and_the_file_is_followed(
         assert "Traceback" not in program.text and "whs_" not in program.text
 
 
+def test_an_app_with_tls_is_trusted_by_the_ca_that_the_file_names(
+    edge: Edge, secured: tuple[int, Path], tmp_path: Path
+) -> None:
+    port, ca_file = secured
+    tables = [
+        f'[tunnels.{name}]\nforward_to = "https://localhost:{port}"\n{trust}\n'
+        for name, trust in {
+            "start-trusted": f'upstream_ca_file = "{ca_file}"',
+            "start-unseen": "verify_upstream = false",
+            "start-strange": "",
+        }.items()
+    ]
+    with _starting(edge, _file(tmp_path, "".join(tables))) as program:
+        for name in ("start-trusted", "start-unseen"):
+            program.line(rf"^{name} \| connected$")
+            assert _visit(edge, name) == "hello /hi"
+        program.line(r"^start-strange \| the upstream is not trusted \(")
+        assert program.stop(signal.SIGINT) == ExitCode.OK
+    told = [line for line in program.out if "visitors get 502" in line]
+    assert len(told) == 1
+
+
+def test_quiet_tells_how_the_tunnels_do_and_no_request(
+    edge: Edge, upstreams: tuple[int, int], tmp_path: Path
+) -> None:
+    path = _file(tmp_path, _tunnels(start_quiet=upstreams[0]))
+    command = wellhead("start", "--config", str(path), "--quiet")
+    with Program(command, environment(edge.home)) as program:
+        program.line(r"^start-quiet \| connected$")
+        assert _visit(edge, "start-quiet") == str(upstreams[0])
+        assert program.stop(signal.SIGINT) == ExitCode.OK
+    assert "GET" not in program.text
+
+
 def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, upstreams: tuple[int, int]) -> None:
     home, port = tmp_path / "home", quiet_port()
     with Edge(home, https=f"127.0.0.1:{port}") as first:

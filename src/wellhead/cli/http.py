@@ -15,7 +15,7 @@ from wellhead.cli.exchange_lines import ExchangeLines
 from wellhead.cli.hints import hints
 from wellhead.cli.output import wants_colour
 from wellhead.cli.progress import progress
-from wellhead.errors import LinkError, WellheadError
+from wellhead.errors import InputError, LinkError, TrustError, WellheadError
 from wellhead.lines import LineWriter
 from wellhead.net import loop
 from wellhead.net.tls import client_context
@@ -35,6 +35,8 @@ class HttpOptions:
     upstream: str
     name: str | None
     host_header: str
+    upstream_ca_file: Path | None
+    verify_upstream: bool
     url: str | None
     api_key: str | None
     ca_file: Path | None
@@ -45,6 +47,10 @@ def run_http(options: HttpOptions) -> None:
     """Forward until a signal."""
     upstream = parse_upstream(options.upstream)
     HostPolicy(options.host_header, upstream)  # a wrong one is told before anything is dialled
+    if not upstream.tls and (options.upstream_ca_file is not None or not options.verify_upstream):
+        raise InputError(
+            f"upstream {upstream} has no certificate to verify: write https://… where it has one"
+        )
     logs.configure("error")  # what an agent has to say is told here in other words
     with hints():
         loop.run(_forward(options, upstream))
@@ -62,7 +68,10 @@ async def _forward(options: HttpOptions, upstream: UpstreamAddress) -> None:
     state = StateLines(say, quiet=options.quiet)
     try:
         on_request = None if options.quiet else exchanges.add
-        opening = asyncio.gather(_connect(options, state, on_request), probe(upstream))
+        opening = asyncio.gather(
+            _connect(options, state, on_request),
+            probe(upstream, options.upstream_ca_file, verify=options.verify_upstream),
+        )
         with progress("connecting"):
             opened = await _unless(stop, opening)
         if opened is None:
@@ -88,6 +97,8 @@ async def _connect(
         api_key=options.api_key,
         ca_file=options.ca_file,
         host_header=options.host_header,
+        verify_upstream=options.verify_upstream,
+        upstream_ca_file=options.upstream_ca_file,
         on_status=state.changed,
         on_request=on_request,
     )
@@ -103,14 +114,16 @@ class StateLines:
         self._open = False
         self._last = ""
 
-    def opened(self, listener: TunnelListener, upstream: UpstreamAddress, complaint: str | None) -> None:
+    def opened(
+        self, listener: TunnelListener, upstream: UpstreamAddress, complaint: LinkError | None
+    ) -> None:
         """The public URLs, then what was heard before they were known."""
         if self._quiet:
             self._say("\n".join(listener.public_urls))
             return
         self._say("\n".join(f"{url} -> {upstream}" for url in listener.public_urls))
         if complaint is not None:
-            self._say(f"the upstream does not answer yet ({complaint}); visitors get 502 until it does")
+            self._say(complaint_line(complaint))
         self._open = True
         for status, error in self._early:
             self.changed(status, error)
@@ -123,6 +136,14 @@ class StateLines:
         elif (line := state_line(status, error)) and line != self._last:
             self._last = line  # every failed dial is heard of: the same news is no news
             self._say(line)
+
+
+def complaint_line(complaint: LinkError) -> str:
+    """What keeps requests from the upstream, and what to do about it."""
+    if isinstance(complaint, TrustError):
+        remedy = "give its CA (upstream-ca-file), or do not verify it"
+        return f"the upstream is not trusted ({complaint}); visitors get 502: {remedy}"
+    return f"the upstream does not answer yet ({complaint}); visitors get 502 until it does"
 
 
 def state_line(status: Status, error: WellheadError | None) -> str | None:
@@ -139,13 +160,19 @@ def state_line(status: Status, error: WellheadError | None) -> str | None:
             return None
 
 
-async def probe(upstream: UpstreamAddress) -> str | None:
-    """Why nobody accepts connections at the upstream; None where somebody does."""
+async def probe(
+    upstream: UpstreamAddress, ca_file: Path | None = None, *, verify: bool = True
+) -> LinkError | None:
+    """Why no request would get through to the upstream; None where it would.
+
+    Raises:
+        SettingsError: the CA file cannot be read.
+    """
+    context = client_context(ca_file=ca_file, verify=verify) if upstream.tls else None
     try:
-        context = client_context() if upstream.tls else None
         transport = await dial(asyncio.Protocol, upstream, context, PROBE_SECONDS)
     except LinkError as error:
-        return str(error)
+        return error
     transport.close()
     return None
 

@@ -14,7 +14,7 @@ from typer.main import get_command
 from wellhead.cli import keys, machine, profile, tunnels
 from wellhead.cli.exit import ExitCode, exit_code, report
 from wellhead.cli.options import ApiKey, CaFile, Url
-from wellhead.cli.output import hush, tell
+from wellhead.cli.output import hush, speak_plainly, tell
 from wellhead.version import VERSION
 
 app = typer.Typer(
@@ -65,7 +65,10 @@ def up(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file of settings.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Validate the settings and exit.")] = False,
 ) -> None:
-    """Start a server: edge and control plane, with a database and a certificate authority of its own."""
+    """Start a server: edge and control plane.
+
+    It has a database and a certificate authority of its own.
+    """
     from wellhead.cli.up import run_up
 
     flags = {
@@ -97,6 +100,16 @@ def http(
             help="The Host that the app sees: its own, the public one, or VALUE.",
         ),
     ] = "rewrite",
+    upstream_ca_file: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="A CA to trust for an https upstream, PEM.  [default: the system's]"),
+    ] = None,
+    verify_upstream: Annotated[
+        bool,
+        typer.Option(
+            "--verify-upstream/--no-verify-upstream", help="Whether an https upstream must be trusted."
+        ),
+    ] = True,
     url: Url = None,
     api_key: ApiKey = None,
     ca_file: CaFile = None,
@@ -107,14 +120,29 @@ def http(
     """Put a local HTTP app on a public hostname."""
     from wellhead.cli.http import HttpOptions, run_http
 
-    run_http(HttpOptions(upstream, name, host_header, url, api_key, ca_file, quiet))
+    run_http(
+        HttpOptions(
+            upstream=upstream,
+            name=name,
+            host_header=host_header,
+            upstream_ca_file=upstream_ca_file,
+            verify_upstream=verify_upstream,
+            url=url,
+            api_key=api_key,
+            ca_file=ca_file,
+            quiet=quiet,
+        )
+    )
 
 
 @app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit after one verified round trip.")] = False,
 ) -> None:
-    """Show a tunnel at work: a server, an app, an agent and a visitor, all on this machine."""
+    """Show a tunnel at work.
+
+    A server, an app, an agent and a visitor, all on this machine.
+    """
     from wellhead.cli.demo import run_demo
 
     run_demo(once=once)
@@ -160,6 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit the process with its code; never shows a traceback."""
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w")
+    speak_plainly()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

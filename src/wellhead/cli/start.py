@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,12 +24,13 @@ from wellhead.agent import TunnelListener, connect_async
 from wellhead.cli.exchange_lines import ExchangeLines
 from wellhead.cli.http import StateLines, probe
 from wellhead.cli.output import tell, wants_colour
+from wellhead.cli.progress import progress
 from wellhead.cli.start_plan import Wanted, read_plan
-from wellhead.errors import Retry, SettingsError, StateError, WellheadError
+from wellhead.errors import LinkError, Retry, SettingsError, StateError, WellheadError
 from wellhead.lines import LineWriter
 from wellhead.net import loop
 from wellhead.net.backoff import Backoff
-from wellhead.net.upstream_address import parse_upstream
+from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 
 GLANCE_SECONDS = 0.5  # between two looks at the file
 _COLOURS = ("\x1b[36m", "\x1b[35m", "\x1b[34m", "\x1b[33m", "\x1b[32m")
@@ -44,6 +46,7 @@ class StartOptions:
     url: str | None
     api_key: str | None
     ca_file: Path | None
+    quiet: bool = False  # no line per request
 
 
 def run_start(options: StartOptions) -> None:
@@ -73,17 +76,25 @@ async def _start(options: StartOptions, plan: Mapping[str, Wanted]) -> None:
     asked = asyncio.Event()
     running.add_signal_handler(signal.SIGHUP, asked.set)
     lines = LineWriter(sys.stdout)
-    fleet = Fleet(lambda wanted: Worker(wanted, options, lines.put))
+    waiting = ExitStack()  # until the first line, which says more
+    waiting.enter_context(progress("connecting"))
+
+    def put(text: str) -> bool:
+        waiting.close()
+        return lines.put(text)
+
+    fleet = Fleet(lambda wanted: Worker(wanted, options, put))
     watch = Watch(options.file)
     try:
         fleet.apply(plan)
         while not await _set_within(stop, GLANCE_SECONDS):
             if watch.changed() or asked.is_set():
                 asked.clear()
-                _reload(options.file, fleet, lines.put)
+                _reload(options.file, fleet, put)
             if (error := fleet.nothing_left()) is not None:
                 raise error
     finally:
+        waiting.close()
         await fleet.close()
         lines.close()
 
@@ -145,7 +156,7 @@ class Worker:
             try:
                 connected()
                 upstream = parse_upstream(self.wanted.forward_to)
-                state.opened(listener, upstream, await probe(upstream))
+                state.opened(listener, upstream, await self._probe(upstream))
                 await listener.serve_forever()
             finally:
                 await listener.aclose()
@@ -176,6 +187,9 @@ class Worker:
                 self._say(f"no tunnel yet: {error}; trying again")
             await asyncio.sleep(pause)
 
+    async def _probe(self, upstream: UpstreamAddress) -> LinkError | None:
+        return await probe(upstream, self.wanted.upstream_ca_file, verify=self.wanted.verify_upstream)
+
     async def _connect(self, state: StateLines) -> TunnelListener:
         return await connect_async(
             self.wanted.forward_to,
@@ -187,7 +201,7 @@ class Worker:
             api_key=self._options.api_key,
             ca_file=self._options.ca_file,
             on_status=state.changed,
-            on_request=self._exchanges.add,
+            on_request=None if self._options.quiet else self._exchanges.add,
             print_secret=False,  # a log is no place for it; the state file keeps it
         )
 

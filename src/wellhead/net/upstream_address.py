@@ -89,10 +89,13 @@ def _unix(written: str) -> UpstreamAddress:
 def _network(scheme: str, rest: str, written: str) -> UpstreamAddress:
     try:
         parts = urlsplit(f"{scheme}://{rest}")
-        port = parts.port
         host = parts.hostname or ""
     except ValueError as error:
         raise InputError(f"upstream {_shown(written)}: {error}") from error
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise InputError(f"upstream {_shown(written)}: port must be 1..65535") from error
     if parts.username is not None or parts.password is not None:
         raise InputError("an upstream address must not carry a user name or password")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
