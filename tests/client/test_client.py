@@ -141,6 +141,9 @@ async def test_a_keys_life(client: AsyncClient, authority: LocalAuthority) -> No
     assert (record.label, record.scopes, record.status) == ("ci", [f"tunnel:{tunnel.id}"], KeyStatus.ACTIVE)
     assert (record.expires_at, record.last4) == (end, access.last4(made.api_key))
     assert [key.id for key in await client.keys.list()][1:] == [record.id]
+    assert await client.keys.get(record.id) == record
+    with pytest.raises(NotFound):
+        await client.keys.get("no-such-key")
 
     async with AsyncClient(client.url, made.api_key, ca_file=authority.ca_file) as scoped:
         assert await scoped.tunnels.list() == [tunnel]
@@ -149,6 +152,7 @@ async def test_a_keys_life(client: AsyncClient, authority: LocalAuthority) -> No
             scoped.tunnels.delete(tunnel.id),
             scoped.tunnels.rotate_secret(tunnel.id),
             scoped.keys.list(),
+            scoped.keys.get(record.id),
             scoped.audit.list(),
         ):
             with pytest.raises(Forbidden):

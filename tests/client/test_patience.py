@@ -59,8 +59,16 @@ def test_what_will_not_pass_is_final(error: WellheadError) -> None:
     assert attempts().pause(error, now=100) is None
 
 
-def test_a_call_that_must_not_happen_twice_is_made_once() -> None:
-    assert attempts(repeatable=False).pause(DialError("x"), now=100) is None
+@pytest.mark.parametrize("error", [LinkError("x"), Unavailable(503, "x"), ApiError(502, "x")])
+def test_a_call_that_must_not_happen_twice_and_may_have_begun_is_made_once(error: WellheadError) -> None:
+    assert attempts(repeatable=False).pause(error, now=100) is None
+
+
+@pytest.mark.parametrize("error", [DialError("x"), RateLimited(429, "x")])
+def test_a_call_that_did_not_begin_is_made_again_whatever_it_would_do(error: WellheadError) -> None:
+    of = attempts(repeatable=False)
+    pauses = [of.pause(error, now=100) for _ in range(MAX_ATTEMPTS)]
+    assert pauses.pop() is None and None not in pauses
 
 
 def test_the_server_says_when() -> None:
@@ -141,6 +149,26 @@ async def test_what_would_happen_twice_is_sent_once() -> None:
             with pytest.raises(Unavailable):
                 await attempt
     assert server.methods == ["POST", "DELETE", "POST", "POST"]
+
+
+async def test_a_connection_that_breaks_after_a_create_was_sent_is_the_end_of_it() -> None:
+    heads: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readline())
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with AsyncClient(f"http://localhost:{port}", KEY) as client:
+            with pytest.raises(LinkError, match="broke off"):
+                await client.tunnels.create("my-agent")
+            assert len(heads) == 1
+            with pytest.raises(LinkError, match="broke off"):
+                await client.tunnels.create("my-agent", idempotency_key="once")
+            with pytest.raises(LinkError, match="broke off"):
+                await client.tunnels.list()
+    assert [head.split()[0] for head in heads] == [b"POST"] * (1 + MAX_ATTEMPTS) + [b"GET"] * MAX_ATTEMPTS
 
 
 def test_a_client_waits_as_long_as_it_is_told() -> None:

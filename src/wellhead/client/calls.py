@@ -195,6 +195,15 @@ def list_keys() -> Call[list[KeyRecord]]:
     return Call("GET", "/keys/", _read_keys, repeatable=True)
 
 
+def get_key(key_id: str) -> Call[KeyRecord]:
+    """
+    Raises:
+        NotFound: no key of this id in the organization.
+        Forbidden: the key's scope is not admin.
+    """
+    return Call("GET", f"/keys/{quote(key_id, safe='')}", _key.validate_python, repeatable=True)
+
+
 def create_key(
     label: str, *, scopes: Sequence[Scope | str], expires_at: datetime | None = None
 ) -> Call[CreatedKey]:

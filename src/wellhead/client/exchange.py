@@ -90,10 +90,8 @@ class Peer:
         try:
             return ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:  # ssl.SSLError is one
-            why = (
-                error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "not a PEM file"
-            )
-            raise SettingsError(f"cannot read the CA file {self.ca_file}: {why.lower()}") from error
+            why = "not a PEM file" if isinstance(error, ssl.SSLError) else _why(error)
+            raise SettingsError(f"cannot read the CA file {self.ca_file}: {why}") from error
 
     def attempts(self, call: Call[T]) -> Attempts:
         return Attempts(call.repeatable, self.timeouts.retry_seconds, time.monotonic())

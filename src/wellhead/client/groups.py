@@ -85,6 +85,7 @@ class _Tunnels:
 
 class _Keys:
     list = Method(calls.list_keys)
+    get = Method(calls.get_key)
     create = Method(calls.create_key)
     revoke = Method(calls.revoke_key)
 
