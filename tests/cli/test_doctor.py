@@ -380,12 +380,15 @@ def test_a_machine_with_its_own_server_is_well(tmp_path: Path) -> None:
         config.write_text(f'https = "127.0.0.1:{edge.https}"\nhttp = "127.0.0.1:{edge.http}"\n')
         well = run("doctor", "--json", "--config", str(config), home=home)
         ill = run("doctor", home=home, WELLHEAD_API_KEY="wh_wrong")
+        few = run("doctor", "--quiet", home=home, WELLHEAD_API_KEY="wh_wrong")
     told = json.loads(well.stdout)
     verdicts = {check["check"]: check["verdict"] for check in told["checks"]}
     assert well.returncode == 0 and told["ok"] is True, well.stdout + well.stderr
     for check in ("https", "http", "reach", "trust", "clock", "version", "agents", "key"):
         assert verdicts[check] == "ok", told
     assert ill.returncode == 1 and "fail  key" in ill.stdout and "wh_wrong" not in ill.stdout + ill.stderr
+
+    assert few.returncode == 1 and "\nok " not in f"\n{few.stdout}" and "fail  key" in few.stdout
 
 
 def test_a_url_that_is_none_is_a_wrong_command_line(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_key_for_one_tunnel_by_its_name(server: Client, typed: Type) -> None:
     told = typed("keys", "revoke", "build server", "--yes")
     assert told == f'key "build server" (…{key[-4:]}) is revoked\n'
     assert "a valid API key" in typed("tunnels", "list", "--api-key", key, code=ExitCode.REFUSED)
-    assert "no key" in typed("keys", "revoke", "build server", "--yes", code=ExitCode.FAILED)
+    assert "no key" in typed("keys", "revoke", "build server", "--yes", code=ExitCode.NOT_FOUND)
 
 
 def test_json_and_quiet(server: Client, typed: Type) -> None:
@@ -60,10 +60,10 @@ def test_a_label_that_two_keys_have_is_not_enough(server: Client, typed: Type) -
     [
         (["create", "x"], ExitCode.USAGE, "missing option '--scope'"),
         (["create", "x", "--scope", "root"], ExitCode.USAGE, "is not a scope"),
-        (["create", "x", "--scope", "tunnel:nobody"], ExitCode.FAILED, 'no tunnel "nobody"'),
+        (["create", "x", "--scope", "tunnel:nobody"], ExitCode.NOT_FOUND, 'no tunnel "nobody"'),
         (["create", "x", "--scope", "admin", "--expires", "soon"], ExitCode.USAGE, "neither a span"),
-        (["create", "", "--scope", "admin"], ExitCode.FAILED, "label of 0 characters"),
-        (["revoke", "nobody", "--yes"], ExitCode.FAILED, 'no key "nobody"'),
+        (["create", "", "--scope", "admin"], ExitCode.USAGE, "label of 0 characters"),
+        (["revoke", "nobody", "--yes"], ExitCode.NOT_FOUND, 'no key "nobody"'),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_code(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,44 @@ def test_a_closed_stdout_is_no_error(tmp_path: Path) -> None:
     command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "wellhead", "up", "--check"]
     ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+INTERRUPTED_WHILE_IT_READS_ITS_MODULES = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "wellhead.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from wellhead.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_before_there_is_a_command_shows_no_traceback() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_IT_READS_ITS_MODULES],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_an_encoding_that_lacks_a_character_is_no_error() -> None:
+    say = "from wellhead.cli.output import speak_plainly, tell; speak_plainly(); tell('…4b7Q caf\xe9 \u4e2d')"
+    ended = subprocess.run(
+        [sys.executable, "-c", say],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr) == (b"...4b7Q caf\xe9 \\u4e2d\n", b"")
+
+
+def test_the_summary_of_every_command_fits_a_usual_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for group in ([], ["tunnels"], ["keys"], ["profile"], ["service"]):
+        assert run([*group, "--help"]) == ExitCode.OK
+        assert "..." not in capsys.readouterr().out.partition("Commands:")[2]

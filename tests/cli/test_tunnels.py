@@ -39,10 +39,11 @@ def test_a_tunnels_life_by_name(server: Client, typed: Type) -> None:
 
 def test_a_deleted_tunnel_is_ended_for_good(server: Client, typed: Type) -> None:
     server.tunnels.create("for-good")
-    assert "it cannot become deleted" in typed("tunnels", "force-delete", "for-good", "-y", code=1)
+    told = typed("tunnels", "force-delete", "for-good", "-y", code=ExitCode.CONFLICT)
+    assert told.endswith("cannot become deleted\nhint: delete it first: wellhead tunnels delete for-good\n")
     typed("tunnels", "delete", "for-good", "-y")
     assert typed("tunnels", "force-delete", "for-good", "-y") == "for-good is gone; its name is free\n"
-    assert "no tunnel" in typed("tunnels", "get", "for-good", code=1)
+    assert "no tunnel" in typed("tunnels", "get", "for-good", code=ExitCode.NOT_FOUND)
 
 
 def test_a_rotated_secret_is_shown_once_and_kept_where_the_old_one_was(
@@ -80,7 +81,7 @@ def test_a_repeated_create_of_a_script_finds_its_tunnel(server: Client, typed: T
         for _ in range(2)
     }
     assert len(ids) == 1
-    assert "is taken" in typed("tunnels", "create", "scripted", code=1)
+    assert "is taken" in typed("tunnels", "create", "scripted", code=ExitCode.CONFLICT)
 
 
 def test_a_list_is_filtered(server: Client, typed: Type) -> None:
@@ -136,11 +137,11 @@ def test_the_list_is_a_table(server: Client, typed: Type) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["get", "nobody"], ExitCode.FAILED, 'no tunnel "nobody" at https://localhost:'),
-        (["get", "\x1b[2Jx"], ExitCode.FAILED, r'no tunnel "\x1b[2Jx"'),
-        (["delete", "nobody", "-y"], ExitCode.FAILED, 'no tunnel "nobody"'),
-        (["create", "Big"], ExitCode.FAILED, "only a-z, 0-9 and - are allowed"),
-        (["create", "admin"], ExitCode.FAILED, "reserved"),
+        (["get", "nobody"], ExitCode.NOT_FOUND, 'no tunnel "nobody" at https://localhost:'),
+        (["get", "\x1b[2Jx"], ExitCode.NOT_FOUND, r'no tunnel "\x1b[2Jx"'),
+        (["delete", "nobody", "-y"], ExitCode.NOT_FOUND, 'no tunnel "nobody"'),
+        (["create", "Big"], ExitCode.USAGE, "only a-z, 0-9 and - are allowed"),
+        (["create", "admin"], ExitCode.CONFLICT, "reserved"),
         (["create", "abc", "--metadata", "x"], ExitCode.USAGE, "is not a JSON object"),
         (["create", "abc", "--metadata", "[" * 100_000], ExitCode.USAGE, "is not a JSON object"),
         (["update", "abc"], ExitCode.USAGE, "nothing to change"),

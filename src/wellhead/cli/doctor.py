@@ -15,6 +15,7 @@ from wellhead.cli.doctor_finding import Finding, Verdict, failed, skipped, warni
 from wellhead.cli.doctor_server import Server
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.output import tell, wants_colour
+from wellhead.cli.progress import progress
 from wellhead.errors import LocalStateError, SettingsError
 from wellhead.model.access import Secret
 from wellhead.model.names import base_url
@@ -41,6 +42,7 @@ class DoctorOptions:
     ca_file: Path | None
     config: Path | None
     as_json: bool
+    quiet: bool = False  # tell only what is not as it should be
 
 
 def run_doctor(options: DoctorOptions) -> int:
@@ -63,12 +65,17 @@ def exit_code(findings: list[Finding]) -> int:
 
 
 async def _tell(options: DoctorOptions) -> list[Finding]:
-    findings = []
-    async for finding in EXAMINER.get()(options):
+    findings: list[Finding] = []
+    coming = EXAMINER.get()(options)
+    while True:
+        with progress("looking"):
+            finding = await anext(coming, None)
+        if finding is None:
+            break
         findings.append(finding)
-        if not options.as_json:
+        if not options.as_json and (not options.quiet or finding.remedy):
             tell(format_finding(finding, colour=wants_colour()))
-    if not options.as_json:
+    if not options.as_json and not options.quiet:
         tell(_summary(findings))
     return findings
 

@@ -4,12 +4,14 @@
 code   meaning
 =====  ==================================================================
 0      done, or ended by Ctrl-C where that is the normal end
-1      something else went wrong
+1      something else went wrong; or the answer to a question was no
 2      the command line: an unknown option, a bad address, a missing value
 3      settings or local state: a file, a variable, a directory
 4      the server refused: a key, a secret, a removed tunnel
-5      the server or the network could not be reached
+5      the server or the network could not be reached, or says: later
 6      the server's certificate is not trusted
+7      no such tunnel, key or other record
+8      a record is in the way: a name is taken, a tunnel is in another state
 130    interrupted before there was anything to end cleanly
 =====  ==================================================================
 
@@ -28,10 +30,14 @@ from typer.exceptions import TyperException
 
 from wellhead.errors import (
     ApiError,
+    Conflict,
     Forbidden,
     InputError,
+    Invalid,
     LinkError,
     LocalStateError,
+    NotFound,
+    RateLimited,
     RefusedError,
     SettingsError,
     TrustError,
@@ -51,6 +57,8 @@ class ExitCode(enum.IntEnum):
     REFUSED = 4
     UNREACHABLE = 5
     UNTRUSTED = 6
+    NOT_FOUND = 7
+    CONFLICT = 8
     INTERRUPTED = 130
 
 
@@ -59,6 +67,10 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (TrustError, ExitCode.UNTRUSTED),
     (LinkError, ExitCode.UNREACHABLE),
     (Unavailable, ExitCode.UNREACHABLE),
+    (RateLimited, ExitCode.UNREACHABLE),
+    (NotFound, ExitCode.NOT_FOUND),
+    (Conflict, ExitCode.CONFLICT),
+    (Invalid, ExitCode.USAGE),
     (RefusedError, ExitCode.REFUSED),
     (Unauthorized, ExitCode.REFUSED),
     (Forbidden, ExitCode.REFUSED),
@@ -93,7 +105,7 @@ def describe(error: BaseException) -> tuple[list[str], list[str]]:
     """The sentences for a person, and what may help."""
     hints = [_printable(note) for note in getattr(error, "__notes__", ())]
     if isinstance(error, TyperException):
-        message = " ".join(error.format_message().split()).rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")
         return [_printable(message[:1].lower() + message[1:])], hints
     if isinstance(error, KeyboardInterrupt):
         return ["interrupted"], hints

@@ -16,6 +16,16 @@ from wellhead.errors import (
 
 
 @contextlib.contextmanager
+def hint_on(kind: type[WellheadError], hint: str) -> Iterator[None]:
+    """Adds ``hint`` to an error of this kind and passes it on."""
+    try:
+        yield
+    except kind as error:
+        error.add_note(hint)
+        raise
+
+
+@contextlib.contextmanager
 def hints() -> Iterator[None]:
     """Adds the hint for an error that has one and passes it on."""
     try:
@@ -29,8 +39,10 @@ def hints() -> Iterator[None]:
 def _hint(error: WellheadError) -> str | None:
     """None where the message says it all."""
     match error:
-        case Unauthorized() | SecretRejected():
-            return "give --api-key; a server keeps its first key in {data-dir}/admin-key"
+        case Unauthorized():
+            return "`wellhead login` keeps a key that works; a server's first one is in {data-dir}/admin-key"
+        case SecretRejected():
+            return "`wellhead login` keeps an API key; or give the new secret in WELLHEAD_TUNNEL_SECRET"
         case Forbidden():
             return "`wellhead keys list` with an admin key tells what each key may do"
         case TrustError():

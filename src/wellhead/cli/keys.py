@@ -124,7 +124,10 @@ def _key_of(server: Client, given: str) -> KeyRecord:
         return found[0]
     named = [key for key in keys if key.label == given and key.status is not KeyStatus.REVOKED]
     if len(named) > 1:
-        raise InputError(f"{len(named)} keys have the label {shown(given)}: give the id of one")
+        ids = ", ".join(escape(key.id) for key in named[:5])
+        raise InputError(
+            f"{len(named)} keys have the label {shown(given)}: give the id of one, such as {ids}"
+        )
     if not named:
         raise NotFound(404, f"no key {shown(given)} at {server.url}")
     return named[0]

@@ -28,11 +28,17 @@ def start(
     url: Url = None,
     api_key: ApiKey = None,
     ca_file: CaFile = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no line per request, only how the tunnels do.")
+    ] = False,
 ) -> None:
-    """Put every local app that a file names on a public hostname, and follow the file."""
+    """Put the local apps of a file on public hostnames.
+
+    The file is followed: what changes in it is changed while the rest runs on.
+    """
     from wellhead.cli.start import StartOptions, run_start
 
-    run_start(StartOptions(file=config, check=check, url=url, api_key=api_key, ca_file=ca_file))
+    run_start(StartOptions(file=config, check=check, url=url, api_key=api_key, ca_file=ca_file, quiet=quiet))
 
 
 def doctor(
@@ -43,12 +49,22 @@ def doctor(
         Path | None, typer.Option(metavar="FILE", help="The TOML file of settings of `wellhead up`.")
     ] = None,
     as_json: Json = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print what is not as it should be, and nothing else.")
+    ] = False,
 ) -> None:
-    """Say what is wrong here or on the way to the server, and what to do about it."""
+    """Say what is wrong, and what to do about it.
+
+    It looks at this machine and at the way to the server, and changes nothing.
+    """
     from wellhead.cli.doctor import DoctorOptions, run_doctor
 
     raise typer.Exit(
-        run_doctor(DoctorOptions(url=url, api_key=api_key, ca_file=ca_file, config=config, as_json=as_json))
+        run_doctor(
+            DoctorOptions(
+                url=url, api_key=api_key, ca_file=ca_file, config=config, as_json=as_json, quiet=quiet
+            )
+        )
     )
 
 
@@ -60,7 +76,10 @@ def trust(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is to be done.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Have the programs and browsers of this machine trust the local CA; says first what it will do."""
+    """Have this machine trust the local CA, or no longer.
+
+    Its programs and browsers; it says first what it will do.
+    """
     from wellhead.cli.trust import TrustOptions, run_trust
 
     run_trust(TrustOptions(ca_file=ca_file, remove=remove, dry_run=dry_run, yes=yes))
@@ -91,7 +110,10 @@ def service_install(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Write a systemd unit, start it now and at every boot; says what it did."""
+    """Write a systemd unit, and start it.
+
+    Now and at every boot; it says what it did.
+    """
     from wellhead.cli.service import InstallOptions, run_install
 
     run_install(InstallOptions(program=program, system=system, config=config, run_as=run_as, dry_run=dry_run))
@@ -99,7 +121,10 @@ def service_install(
 
 @service.command("remove")
 def service_remove(program: Program, system: System = False, dry_run: DryRun = False) -> None:
-    """Stop the service and take its unit away; what it kept stays."""
+    """Stop the service and take its unit away.
+
+    What it kept stays.
+    """
     from wellhead.cli.service import run_remove
 
     run_remove(program, system=system, dry_run=dry_run)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
+
+_PLAIN = {"…": "..."}
 
 
 def tell(text: str = "") -> None:
@@ -12,6 +16,21 @@ def tell(text: str = "") -> None:
         print(text, flush=True)
     except BrokenPipeError:
         hush()
+
+
+def speak_plainly() -> None:
+    """What the locale's encoding has no character for is written as an escape, and is no error."""
+    codecs.register_error("wellhead", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="wellhead")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c) or c.encode("unicode_escape").decode("ascii") for c in missing), error.end
 
 
 def hush() -> None:

@@ -66,7 +66,10 @@ def show(as_json: Json = False, quiet: Quiet = False) -> None:
 
 @app.command("use")
 def use(server: Server, quiet: Quiet = False) -> None:
-    """Choose the server that commands and agents speak with when they are given none."""
+    """Choose a server.
+
+    Commands and agents speak with it when they are given none.
+    """
     from wellhead.profile import Profile
 
     profile = Profile.load()
@@ -78,7 +81,10 @@ def use(server: Server, quiet: Quiet = False) -> None:
 
 @app.command("forget")
 def forget(server: Server, yes: Yes = False, quiet: Quiet = False) -> None:
-    """Forget a server and its key. The key stays good: `wellhead keys revoke` ends one."""
+    """Forget a server and its key.
+
+    The key stays good: `wellhead keys revoke` ends one.
+    """
     from wellhead.profile import Profile
 
     profile = Profile.load()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wellhead.cli.output import tell
+from wellhead.cli.progress import progress
 from wellhead.cli.service_unit import Service, unit
 from wellhead.cli.start_plan import read_plan
 from wellhead.errors import InputError, LocalStateError, SettingsError
@@ -174,14 +175,15 @@ def _write(path: Path, text: str) -> None:
 def _run(command: Sequence[str]) -> None:
     tell(f"ran          {shlex.join(command)}")
     try:
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=COMMAND_SECONDS,
-        )
+        with progress(shlex.join(command)):
+            ended = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=COMMAND_SECONDS,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalStateError(f"{shlex.join(command)}: {error}") from error
     if ended.returncode != 0:

@@ -19,7 +19,7 @@ _DESCRIPTIONS = {
 }
 
 # Exit codes after which starting it again changes nothing. A server's 3 may be a port that is taken for now.
-_FINAL = {"up": "2", "start": "2 3 4 6"}
+_FINAL = {"up": "2", "start": "2 3 4 6 8"}
 
 
 @dataclass(frozen=True, slots=True)

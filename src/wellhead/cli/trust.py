@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wellhead.cli.consent import ask_first
 from wellhead.cli.output import tell
+from wellhead.cli.progress import progress
 from wellhead.cli.trust_steps import (
     NEEDS_ROOT,
     Machine,
@@ -90,15 +91,16 @@ def _show(title: str, steps: list[Step]) -> None:
 
 def _run(step: Step) -> None:
     try:
-        ended = subprocess.run(
-            step.command,
-            env={**os.environ, "PATH": search_path()},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=COMMAND_SECONDS,
-        )
+        with progress(step.what):
+            ended = subprocess.run(
+                step.command,
+                env={**os.environ, "PATH": search_path()},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=COMMAND_SECONDS,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalStateError(f"could not {step.what}: {error}") from error
     if ended.returncode != 0:

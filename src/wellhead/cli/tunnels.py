@@ -13,10 +13,11 @@ import typer
 from wellhead.cli.asking import Ask, asks, tunnel_of
 from wellhead.cli.completion import tunnel_names
 from wellhead.cli.consent import ask_first
+from wellhead.cli.hints import hint_on
 from wellhead.cli.options import Yes
 from wellhead.cli.output import tell
 from wellhead.cli.table import columns, facts, shown_once, when
-from wellhead.errors import InputError
+from wellhead.errors import Conflict, InputError
 from wellhead.model.text import escape, shown
 
 if TYPE_CHECKING:
@@ -95,9 +96,10 @@ def create_tunnel(
     given = _metadata(metadata)
     once = idempotency_key or secrets.token_urlsafe(16)  # so that a lost answer can be asked for again
     with ask.open() as server:
-        made = server.tunnels.create(
-            name, description=description or None, metadata=given, idempotency_key=once
-        )
+        with hint_on(Conflict, "choose another; `wellhead tunnels list` shows the names that are yours"):
+            made = server.tunnels.create(
+                name, description=description or None, metadata=given, idempotency_key=once
+            )
     lines = [*described(made.tunnel), "", *shown_once("connect secret", made.connect_secret)]
     secret = made.connect_secret.reveal()
     ask.tell({"tunnel": made.tunnel, "connect_secret": secret}, lines, [secret])
@@ -106,7 +108,10 @@ def create_tunnel(
 @app.command("update")
 @asks
 def update_tunnel(ask: Ask, tunnel: Name, description: Description = None, metadata: Metadata = None) -> None:
-    """Change a tunnel's description or metadata; what is not given stays."""
+    """Change a tunnel's description or metadata.
+
+    What is not given stays.
+    """
     changes: dict[str, Any] = {}
     if description is not None:
         changes["description"] = description or None
@@ -122,7 +127,10 @@ def update_tunnel(ask: Ask, tunnel: Name, description: Description = None, metad
 @app.command("delete")
 @asks
 def delete_tunnel(ask: Ask, tunnel: Name, yes: Yes = False) -> None:
-    """Stop a tunnel's traffic; for 24 hours it may be restored."""
+    """Stop a tunnel's traffic.
+
+    For 24 hours it may be restored; then it is gone and its name is free.
+    """
     with ask.open() as server:
         found = tunnel_of(server, tunnel)
         ask_first(f"Stop all traffic of tunnel {_name(found)}?", yes=yes)
@@ -142,18 +150,24 @@ def delete_tunnel(ask: Ask, tunnel: Name, yes: Yes = False) -> None:
 def restore_tunnel(ask: Ask, tunnel: Name) -> None:
     """Take a delete back."""
     with ask.open() as server:
-        restored = server.tunnels.restore(tunnel_of(server, tunnel).id)
+        found = tunnel_of(server, tunnel)
+        with hint_on(Conflict, "only a tunnel that is pending removal has something to be taken back"):
+            restored = server.tunnels.restore(found.id)
     ask.tell(restored, [f"{_name(restored)} is {_status(restored)} again"])
 
 
 @app.command("force-delete")
 @asks
 def force_delete_tunnel(ask: Ask, tunnel: Name, yes: Yes = False) -> None:
-    """End a deleted tunnel now: it cannot be restored, its name is free."""
+    """End a deleted tunnel now.
+
+    It cannot be restored, and its name is free.
+    """
     with ask.open() as server:
         found = tunnel_of(server, tunnel)
         ask_first(f"End tunnel {_name(found)} for good?", yes=yes)
-        ended = server.tunnels.force_delete(found.id)
+        with hint_on(Conflict, f"delete it first: wellhead tunnels delete {_name(found)}"):
+            ended = server.tunnels.force_delete(found.id)
     ask.tell(ended, [f"{_name(ended)} is gone; its name is free"])
 
 
@@ -165,7 +179,10 @@ def rotate_secret(
     hard: Annotated[bool, typer.Option("--hard", help="End live sessions too.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Give a tunnel a new connect secret, shown this once; the old one opens no new session."""
+    """Give a tunnel a new connect secret.
+
+    It is shown this once; the old one opens no new session.
+    """
     with ask.open() as server:
         found = tunnel_of(server, tunnel)
         cost = "and end its sessions" if hard else "(live sessions stay)"

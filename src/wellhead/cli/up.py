@@ -10,11 +10,13 @@ import asyncio
 import errno
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from wellhead import logs
 from wellhead.cli.output import tell
+from wellhead.cli.progress import progress
 from wellhead.errors import WellheadError
 from wellhead.model.names import base_url
 from wellhead.net import loop
@@ -41,7 +43,14 @@ def run_up(flags: Mapping[str, object], *, config: Path | None, check: bool) -> 
 async def _up(settings: ServerSettings) -> None:
     stop = loop.stop_event(asyncio.get_running_loop())
     try:
-        await serve(settings, ready=_announce, stop=stop)
+        with ExitStack() as starting:
+            starting.enter_context(progress("starting"))
+
+            def ready(facts: Ready) -> None:
+                starting.close()
+                _announce(facts)
+
+            await serve(settings, ready=ready, stop=stop)
     except WellheadError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
             error.add_note("another program has this port, perhaps a server; port 0 takes any free one")

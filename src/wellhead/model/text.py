@@ -6,7 +6,7 @@ import re
 
 SHOWN_MAX = 80  # characters of a refused value that a message repeats
 
-_CREDENTIAL = re.compile(r"(whs?_)[0-9A-Za-z]{8,}")
+CREDENTIAL = re.compile(r"(whs?_)[0-9A-Za-z]{8,}")
 _MASK = r"\1***"
 
 
@@ -27,7 +27,7 @@ def escape(text: str) -> str:
 
 def mask(text: str) -> str:
     """The text with every API key and connect secret in it shown as ``wh_***``."""
-    return _CREDENTIAL.sub(_MASK, text)
+    return CREDENTIAL.sub(_MASK, text)
 
 
 def shown(value: str) -> str:
