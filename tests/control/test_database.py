@@ -11,12 +11,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import URL, create_engine, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
 from wellhead.control.store import Store, database
-from wellhead.control.store.database import Database, migration_config
+from wellhead.control.store.database import WAL_BYTES, Database, migration_config
 from wellhead.control.store.snapshot import utc_now
-from wellhead.control.store.tables import Base, OrganizationRow
+from wellhead.control.store.tables import AuditRow, Base, OrganizationRow
 from wellhead.errors import LocalStateError, Unavailable
 from wellhead.model import access
 
@@ -126,6 +127,59 @@ async def test_a_locked_database_is_unavailable_and_says_when_to_ask_again(
         other.execute("ROLLBACK")
     async with db.writing() as session:
         session.add(OrganizationRow(id="1", name="x", created_at=utc_now()))
+    await db.close()
+
+
+def spoil(file: Path) -> None:
+    """What a disk that goes bad may do to every page but the first."""
+    with open(file, "r+b") as pages:
+        pages.seek(4096)
+        pages.write(b"\xff" * (file.stat().st_size - 4096))
+
+
+async def test_a_damaged_database_is_unavailable_and_said_so_in_the_log(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await (await Database.open(file)).close()
+    db = await Database.open(file)
+    spoil(file)
+    for within in (db.reading, db.writing):
+        with pytest.raises(Unavailable):
+            async with within() as session:
+                await session.scalars(select(OrganizationRow))
+    assert "the database is damaged" in caplog.text
+    await db.close()
+
+
+async def test_what_breaks_a_rule_of_the_tables_is_no_outage(file: Path) -> None:
+    db = await Database.open(file)
+    with pytest.raises(IntegrityError):
+        async with db.writing() as session:
+            for _ in range(2):
+                session.add(OrganizationRow(id="1", name="x", created_at=utc_now()))
+                await session.flush()
+                session.expunge_all()
+    await db.close()
+
+
+async def test_a_long_read_does_not_leave_a_long_log_behind(file: Path) -> None:
+    db = await Database.open(file)
+    log = file.with_name(file.name + "-wal")
+
+    async def write(count: int) -> None:
+        for _ in range(count):
+            async with db.writing() as session:
+                entry = {"text": "x" * 200_000}
+                session.add(
+                    AuditRow(organization_id="o", at=utc_now(), action="x", target_id="t", after=entry)
+                )
+
+    async with db.reading() as session:
+        await session.scalars(select(OrganizationRow))
+        await write(60)
+        assert log.stat().st_size > WAL_BYTES
+    await write(6)  # one of them begins the log anew, and cuts it
+    assert log.stat().st_size <= WAL_BYTES
     await db.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,9 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.pool import NullPool
 
 from wellhead.errors import LocalStateError, Unavailable
+from wellhead.logs import Log
 
 BUSY_SECONDS = 4  # how long a transaction waits for its turn and for a lock that another program holds
+WAL_BYTES = 8 << 20  # the write-ahead log is cut to this when a long read let it grow
 _READERS = 4  # connections; each is a thread
+_log = Log("wellhead.control")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -99,7 +103,16 @@ def _unavailable() -> Iterator[None]:
     try:
         yield
     except (OperationalError, PoolTimeout, TimeoutError) as error:
-        raise Unavailable(503, "the database does not answer, try again", retry_after_seconds=1) from error
+        raise _no_answer() from error
+    except DatabaseError as error:
+        if type(error.orig) is not sqlite3.DatabaseError:  # a broken rule, or a mistake of ours
+            raise
+        _log.error("the database is damaged", error=error)
+        raise _no_answer() from error
+
+
+def _no_answer() -> Unavailable:
+    return Unavailable(503, "the database does not answer, try again", retry_after_seconds=1)
 
 
 def _prepare(path: Path) -> int:
@@ -165,6 +178,7 @@ def _on_connect(connection: DBAPIConnection, record: object) -> None:
     for pragma in (
         f"busy_timeout = {int(BUSY_SECONDS * 1000)}",
         "journal_mode = WAL",
+        f"journal_size_limit = {WAL_BYTES}",
         "synchronous = FULL",
         "foreign_keys = ON",
     ):
