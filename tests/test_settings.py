@@ -56,6 +56,22 @@ def test_the_plain_port_can_be_off(tmp_path: Path, off: str) -> None:
     assert ServerSettings.load(write(tmp_path, off)).http is None
 
 
+@pytest.mark.parametrize(
+    ("zone", "name", "reserved"),
+    [
+        ("agents.example.org", "agents", True),
+        ("eu.agents.example.org", "agents", True),
+        ("eu.agents.example.org", "eu1", False),
+        ("example.org", "example", False),
+        ("example.org", "org", False),
+        ("agents.example.com", "agents", False),
+        (None, "agents", False),
+    ],
+)
+def test_no_tunnel_stands_where_agents_dial(zone: str | None, name: str, reserved: bool) -> None:
+    assert ServerSettings(domain="example.org", zone=zone).is_reserved(name) is reserved
+
+
 def test_reserved_names_are_a_list_in_the_file_and_comma_separated_elsewhere(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

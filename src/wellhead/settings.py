@@ -373,7 +373,9 @@ class ServerSettings(BaseSettings):
 
     def is_reserved(self, name: str) -> bool:
         """Whether a well-formed tunnel name is kept from tunnels."""
-        return is_reserved(name, self.reserved_names)
+        # Agents and the API are at the zone: a tunnel of its name, or over it, would be there too.
+        above, under, _ = self.agent_zone.rpartition("." + self.domain)
+        return is_reserved(name, (*self.reserved_names, above.rpartition(".")[2] if under else ""))
 
     @classmethod
     def load(cls, config: Path | None = None, overrides: Mapping[str, object] | None = None) -> Self:
