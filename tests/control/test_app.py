@@ -29,6 +29,7 @@ ROUTES = [
     ("GET", "/api/v1/keys/x"),
     ("DELETE", "/api/v1/keys/x"),
     ("GET", "/api/v1/audit"),
+    ("GET", "/api/whoami"),
 ]
 
 

@@ -320,3 +320,11 @@ async def test_wrong_keys_make_an_address_wait_with_right_ones_too(store: Store,
         assert right.status_code == 429
     async with asking(app, "192.0.2.9", admin.reveal()) as other:
         assert (await other.get("/tunnels/")).status_code == 200
+
+
+async def test_the_addresses_of_one_network_are_counted_as_one(store: Store) -> None:
+    app, said = build(store, PUBLIC, ServerSettings()), []
+    for number in range(11):
+        async with asking(app, f"2001:db8::{number:x}", "wh_wrong") as guesser:
+            said.append((await guesser.get("/tunnels/")).status_code)
+    assert said == [401] * 10 + [429]

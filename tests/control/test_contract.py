@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
@@ -53,4 +54,7 @@ async def test_the_document_holds_for_whatever_is_asked(app: FastAPI, admin: Sec
             out, _ = await done.communicate()
     said = out.decode(errors="replace")
     assert done.returncode == 0, said[-12000:]
-    assert "Stateful" in said
+    operations = sum(len(methods) for methods in app.openapi()["paths"].values())
+    assert re.search(rf"Tested: {operations}\b", said), said[-4000:]
+    followed = re.search(r"API Links:\s+(\d+) covered", said)
+    assert followed is not None and int(followed[1]) >= 6, said[-4000:]

@@ -37,6 +37,21 @@ async def test_a_new_key_works_at_once_and_is_shown_once(api: httpx.AsyncClient)
     assert [key["label"] for key in (await api.get("/keys/")).json()["keys"]] == ["first key", "ci"]
 
 
+async def test_a_key_is_told_what_it_is(api: httpx.AsyncClient) -> None:
+    body = await made(api, expires_at="2030-01-01T00:00:00Z")
+    for path in ("http://control/api/whoami", "http://control/api/whoami/"):
+        said = (await api.get(path, headers=headers(body))).json()
+        record = body["record"]
+        assert (said["auth_type"], said["auth_subtype"]) == ("api_key", "api_key.admin_scoped")
+        assert (said["key_id"], said["label"], said["scopes"]) == (record["id"], "ci", ["admin"])
+        assert said["organization_id"] == record["organization_id"]
+        assert said["expires_at"] == 1893456000.0 and said["last_used_at"] >= said["created_at"]
+    tunnel = (await api.post("/tunnels/", json={"tunnel_name": "my-agent"})).json()["tunnel"]
+    scoped = await made(api, scopes=[f"tunnel:{tunnel['id']}"])
+    said = (await api.get("http://control/api/whoami", headers=headers(scoped))).json()
+    assert (said["auth_subtype"], said["expires_at"]) == ("api_key.agent_scoped.claimed", None)
+
+
 async def test_a_revoked_key_is_nobodys_and_stays_to_be_seen(api: httpx.AsyncClient) -> None:
     body = await made(api)
     for _ in range(2):

@@ -190,3 +190,15 @@ def test_a_base_url_has_one_spelling(written: str, canonical: str) -> None:
 def test_what_is_no_base_url_or_would_send_a_key_in_clear_is_refused(written: str) -> None:
     with pytest.raises(InputError):
         names.base_url(written)
+
+
+def test_addresses_are_counted_alone_or_by_their_ipv6_network() -> None:
+    assert names.address_group("192.0.2.1") == "192.0.2.1"
+    assert (
+        names.address_group("2001:db8:1:2::7")
+        == names.address_group("2001:db8:1:2:ffff::1")
+        == "2001:db8:1:2::/64"
+    )
+    assert names.address_group("2001:db8:1:3::7") != names.address_group("2001:db8:1:2::7")
+    assert names.address_group("fe80::1%lo") == "fe80::/64"
+    assert names.address_group("not:an:address") == "not:an:address" and names.address_group("") == ""

@@ -14,7 +14,6 @@ from tests.kit.talk import Talk, tls_server
 from wellhead.errors import DialError, InputError, SettingsError, TrustError
 from wellhead.net.sockets import (
     Address,
-    address_group,
     connect_first,
     dial,
     dial_tls,
@@ -69,13 +68,6 @@ def test_loopback_is_recognised_by_name_and_by_address(host: str) -> None:
 )
 def test_what_only_looks_like_loopback_is_not(host: str) -> None:
     assert not is_loopback(host)
-
-
-def test_addresses_are_counted_alone_or_by_their_ipv6_network() -> None:
-    assert address_group("192.0.2.1") == "192.0.2.1"
-    assert address_group("2001:db8:1:2::7") == address_group("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
-    assert address_group("2001:db8:1:3::7") != address_group("2001:db8:1:2::7")
-    assert address_group("fe80::1%lo") == "fe80::/64"
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -15,7 +15,7 @@ from wellhead.control.problems import problem
 from wellhead.errors import Forbidden, NotFound, RateLimited
 from wellhead.model import access
 from wellhead.model.access import Secret
-from wellhead.model.names import is_loopback
+from wellhead.model.names import address_group, is_loopback
 from wellhead.model.records import Actor, ApiKey, KeyId
 
 # For the OpenAPI document; the check itself is KeyGate's.
@@ -23,7 +23,7 @@ _scheme = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API k
 
 
 class KeyGate:
-    """Answers 401 to every path under ``prefix`` without a live key, in one shape and one time.
+    """Answers 401 to every path at or under ``prefixes`` without a live key, in one shape and one time.
 
     It stands before routing and before the body is read, so a stranger learns neither which paths there are
     nor what a body should hold. Who asks too often is answered 429: by address before the key is looked at,
@@ -34,19 +34,19 @@ class KeyGate:
     def __init__(
         self,
         app: ASGIApp,
-        prefix: str,
+        prefixes: Sequence[str],
         find: Callable[[Secret], ApiKey | None],
         used: Callable[[KeyId], None],
         limits: Limits,
     ) -> None:
         self._app = app
-        self._prefix = prefix
+        self._prefixes = tuple(prefix + "/" for prefix in prefixes)
         self._find = find
         self._used = used
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (scope["path"] + "/").startswith(self._prefix + "/"):
+        if scope["type"] == "http" and (scope["path"] + "/").startswith(self._prefixes):
             address = caller_address(scope)
             try:
                 key = self._admit(scope, address)
@@ -63,15 +63,16 @@ class KeyGate:
     def _admit(self, scope: Scope, address: str) -> ApiKey | None:
         limits = self._limits
         counted = not (limits.loopback_exempt and (not address or is_loopback(address)))
+        group = address_group(address)
         if counted:
-            _need_patience(limits.failures_of_address, address, "wrong keys from this address")
-            _need_patience(limits.requests_of_address, address, "requests from this address")
-            limits.requests_of_address.count(address)
+            _need_patience(limits.failures_of_address, group, "wrong keys from this address")
+            _need_patience(limits.requests_of_address, group, "requests from this address")
+            limits.requests_of_address.count(group)
         given = [value for name, value in scope["headers"] if name == b"x-api-key"]
         key = self._find(Secret(given[0].decode("latin-1") if len(given) == 1 else ""))
         if key is None:
             if counted:
-                limits.failures_of_address.count(address)
+                limits.failures_of_address.count(group)
             return None
         _need_patience(limits.requests_of_key, key.id, "requests with this key")
         limits.requests_of_key.count(key.id)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wellhead.control import audit, docs, keys, problems, tunnels
+from wellhead.control import audit, docs, keys, problems, tunnels, whoami
 from wellhead.control.access import KeyGate
 from wellhead.control.deadline import Deadline
 from wellhead.control.intake import BodyGate
@@ -50,6 +50,7 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
     v1.include_router(keys.router(store, settings.keys_per_organization))
     v1.include_router(audit.router(store))
     app.include_router(v1)
+    app.include_router(whoami.router(store), prefix="/api", responses=_refusals())
 
     @app.get("/healthz", tags=["server"], operation_id="healthz")
     async def healthz() -> Health:
@@ -70,7 +71,11 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
     app.add_middleware(Deadline, seconds=settings.api_reply_seconds)
     app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
     app.add_middleware(
-        KeyGate, prefix=API, find=store.directory.key, used=store.uses.note, limits=Limits.of(settings)
+        KeyGate,
+        prefixes=(API, "/api/whoami"),
+        find=store.directory.key,
+        used=store.uses.note,
+        limits=Limits.of(settings),
     )
     app.add_middleware(_Fields)
     app.add_middleware(Faults)

@@ -29,10 +29,11 @@ from wellhead.errors import (
 )
 from wellhead.logs import Log
 from wellhead.model.access import Secret
+from wellhead.model.names import address_group
 from wellhead.model.records import KeyId, TunnelId, TunnelView
 from wellhead.net.pace import Pace
 from wellhead.net.session import Liveness, Session
-from wellhead.net.sockets import address_group, is_loopback
+from wellhead.net.sockets import is_loopback
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
 from wellhead.wire.mux import MuxStream, Role

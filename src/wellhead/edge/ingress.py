@@ -22,7 +22,8 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.pages import Page
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Destination, Place, Router
-from wellhead.net.sockets import address_group, is_loopback
+from wellhead.model.names import address_group
+from wellhead.net.sockets import is_loopback
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.h2 import H2Terms
 

@@ -154,6 +154,20 @@ def is_loopback(hostname: str) -> bool:
         return False
 
 
+def address_group(ip: str) -> str:
+    """What limits per address count by: an IPv4 address, or the /64 network of an IPv6 address.
+
+    One customer of a provider has a /64 at least, so single IPv6 addresses limit nobody.
+    """
+    if ":" not in ip:
+        return ip
+    try:
+        address = ipaddress.IPv6Address(ip.partition("%")[0])
+    except ValueError:
+        return ip
+    return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
+
+
 def join_authority(hostname: str, port: int | None) -> str:
     """``hostname:port``, with brackets around IPv6; without the port where it is None."""
     host = f"[{hostname}]" if ":" in hostname else hostname

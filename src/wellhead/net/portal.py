@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from wellhead.errors import ClientHelloError
+from wellhead.model.names import address_group
 from wellhead.net.acceptor import Acceptor
 from wellhead.net.loop import file_limit
 from wellhead.net.pace import Pace
-from wellhead.net.sockets import CARRIER_LOWAT_BYTES, address_group, is_loopback, tune
+from wellhead.net.sockets import CARRIER_LOWAT_BYTES, is_loopback, tune
 from wellhead.net.tls import accept_tls
 from wellhead.wire.sni import (
     DECODE_ERROR,

@@ -92,20 +92,6 @@ def is_loopback(host: str) -> bool:
     return ip.is_loopback
 
 
-def address_group(ip: str) -> str:
-    """What limits per address count by: an IPv4 address, or the /64 network of an IPv6 address.
-
-    One customer of a provider has a /64 at least, so single IPv6 addresses limit nobody.
-    """
-    if ":" not in ip:
-        return ip
-    try:
-        packed = socket.inet_pton(socket.AF_INET6, ip.partition("%")[0])
-    except OSError:
-        return ip
-    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
-
-
 def listen(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:
     """Listening, non-blocking sockets for an address; the caller owns them.
 
