@@ -37,11 +37,14 @@ FLAGS = (
 
 
 @contextlib.contextmanager
-def browsing(edge: Edge, profile: Path, hostname: str) -> Iterator[BrowserContext]:
-    """A browser with a fresh profile that trusts ``edge``; ``hostname`` is one that it serves."""
+def browsing(edge: Edge, profile: Path, hostname: str, *extra: str) -> Iterator[BrowserContext]:
+    """A browser with a fresh profile that trusts ``edge``; ``hostname`` is one that it serves.
+
+    ``extra`` are further flags of Chromium's.
+    """
     home = profile / "home"
     home.mkdir(parents=True)
-    flags = list(FLAGS)
+    flags = [*FLAGS, *extra]
     if (certutil := shutil.which("certutil")) is not None:
         _import(certutil, edge.ca, home)
     else:
