@@ -103,11 +103,11 @@ def _finite(text: str) -> float:
 
 def _each_name_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """An object, if it has one meaning: of two values for a name each reader takes another (RFC 8259, 4)."""
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in read if names.count(name) > 1)
-        raise Invalid(422, f"the body names {shown(twice)} twice in one object")
+    read: dict[str, object] = {}
+    for name, value in pairs:
+        if name in read:
+            raise Invalid(422, f"the body names {shown(name)} twice in one object")
+        read[name] = value
     return read
 
 
