@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+import uuid
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,13 @@ def test_what_is_taken_as_a_name_is_one_dns_label_and_no_punycode(text: str) -> 
 )
 def test_names_of_the_house_and_of_sandbox_ports_are_reserved(name: str) -> None:
     assert names.is_reserved(name)
+
+
+def test_no_name_passes_for_a_tunnels_id() -> None:
+    """Agents may say either: a tunnel named as another's id would be taken for it."""
+    made = str(uuid.uuid4())
+    assert names.name_fault(made) is None and names.is_reserved(made)
+    assert not names.is_reserved(made[:-1]) and not names.is_reserved(f"a-{made}")
 
 
 def test_the_operator_reserves_more() -> None:

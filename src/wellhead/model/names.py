@@ -20,6 +20,7 @@ NAME_MAX = 63  # characters: one DNS label
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SANDBOX_PORT = re.compile(r"[0-9]+-cl-.*")  # {port}-{sandbox id}: the hostname pattern of sandbox ports
+_TUNNEL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # agents may say this instead of a name
 
 RESERVED = frozenset(
     """
@@ -81,7 +82,9 @@ def check_name(name: str) -> str:
 
 def is_reserved(name: str, extra: Collection[str] = ()) -> bool:
     """Whether a well-formed name is kept from tunnels; ``extra`` comes from settings."""
-    return name in RESERVED or name in extra or _SANDBOX_PORT.fullmatch(name) is not None
+    if name in RESERVED or name in extra:
+        return True
+    return any(pattern.fullmatch(name) for pattern in (_SANDBOX_PORT, _TUNNEL_ID))
 
 
 def suggest() -> str:
