@@ -193,6 +193,7 @@ def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
         unread_seconds=settings.unread_seconds,
         websocket_ping_seconds=settings.websocket_ping_seconds,
         websocket_pings_per_second=settings.websocket_pings_per_second,
+        websocket_drain_seconds=settings.websocket_drain_seconds,
         h2=_h2_terms(settings),
         h2_max_age_seconds=settings.h2_max_age_seconds,
     )

@@ -236,6 +236,10 @@ class ServerSettings(BaseSettings):
     websocket_ping_seconds: PositiveFloat = Field(
         20.0, description="Time between the edge's pings on a visitor's WebSocket."
     )
+    websocket_drain_seconds: NonNegativeFloat = Field(
+        10.0,
+        description="Longest time over which a restart asks open WebSockets to come again, 50 ms each.",
+    )
     websocket_pings_per_second: PositiveFloat = Field(
         100.0, description="Most pings and unasked pongs of one WebSocket; beyond: close 1008."
     )

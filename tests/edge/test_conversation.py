@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.kit.doors import FakeStream
@@ -208,6 +210,58 @@ async def test_an_upstream_that_breaks_off_is_not_called_a_lost_agent(house: Hou
     talk = chat(house)
     talk.ws.sink.on_reset(Reason.UPSTREAM_FAILED)
     assert talk.transport.take() == close_frame(1014, "upstream-failed")
+
+
+async def test_a_tunnel_that_was_removed_says_that_nothing_more_will_come(house: House) -> None:
+    talk = chat(house)
+    talk.ws.sink.on_reset(Reason.REMOVED)
+    assert talk.transport.take() == close_frame(1001, "removed")
+
+
+async def test_a_visitor_that_reads_nothing_is_asked_to_come_later(house: House) -> None:
+    talk = chat(house)
+    talk.hears(server_text(b"unread"))
+    talk.transport.unsent = 1000
+    for at in (0, 19):
+        talk.after(at)
+    talk.transport.take()
+    talk.after(59)
+    assert not talk.ws.resets
+    assert talk.after(60.5).endswith(close_frame(1013, "slow-reader"))
+    assert talk.ws.resets == [Reason.TIMEOUT]
+    talk.after(60.5 + CLOSE_SECONDS)
+    assert talk.transport.aborted
+
+
+async def test_a_visitor_whose_agent_reads_nothing_is_asked_to_come_later(house: House) -> None:
+    talk = chat(house)
+    talk.ws.full = True
+    talk.says(client_text(b"x"))
+    for at in (0, 20, 40, 59):
+        assert talk.after(at) == b"", "a visitor that is not read owes no pong"
+    assert talk.after(60.5) == close_frame(1013, "slow-upstream")
+
+
+async def test_a_visitor_whose_agent_reads_again_in_time_is_kept(house: House) -> None:
+    talk = chat(house)
+    talk.ws.full = True
+    talk.says(client_text(b"x"))
+    talk.after(59)
+    talk.ws.sink.on_writable()
+    assert talk.after(61) == b"" and not talk.ws.resets
+
+
+async def test_a_crowd_is_asked_to_come_again_one_after_the_other(house: House) -> None:
+    talks = [chat(house) for _ in range(40)]
+    draining = asyncio.create_task(house.ingress.drain(30))
+    await asyncio.sleep(0)
+    gone = [sum(bool(talk.transport.ended) for talk in talks)]
+    for at in (0.5, 1.0, 2.0):
+        for talk in talks:
+            talk.after(at)
+        gone.append(sum(bool(talk.transport.ended) for talk in talks))
+    assert gone[0] < 20 and gone[1] < 40 and gone[0] < gone[2] and gone[3] == 40, gone
+    draining.cancel()
 
 
 async def test_a_visitor_that_does_not_close_after_our_close_is_cut(house: House) -> None:

@@ -17,8 +17,10 @@ from wellhead.errors import WebSocketError
 from wellhead.wire.streams import Buffer, HeadKind, Reason
 from wellhead.wire.ws import FrameFollower, close_frame, ping_frame
 
+GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
 BAD_GATEWAY = 1014
 MISSED_PINGS = 2  # unanswered pings after which a visitor is taken for gone
 CLOSE_SECONDS = 5.0  # how long a visitor may take to close after our Close
@@ -31,6 +33,8 @@ class Terms(Protocol):
     def websocket_ping_seconds(self) -> float: ...
     @property
     def websocket_pings_per_second(self) -> float: ...
+    @property
+    def write_idle_seconds(self) -> float: ...
 
 
 class Outlet(Protocol):
@@ -58,8 +62,8 @@ class Conversation:
 
     __slots__ = (
         "_bytes_in", "_bytes_out", "_clock", "_closing_at", "_exchange", "_from_agent", "_from_visitor",
-        "_heard", "_heard_bytes", "_leaving", "_outlet", "_over", "_owed", "_pings", "_second", "_stream",
-        "_terms", "_unanswered", "_uploaded", "_visitor",
+        "_heard", "_heard_bytes", "_leave_at", "_leaving", "_outlet", "_over", "_owed", "_pings", "_second",
+        "_stream", "_terms", "_unanswered", "_uploaded", "_visitor", "_waiting_since",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +96,9 @@ class Conversation:
         self._owed = 0
         self._closing_at = 0.0  # when we cut a visitor that does not close, 0: not closing
         self._uploaded = False  # our half of the stream is ended
-        self._leaving = False  # to be closed when the agent's frame is complete: we drain
+        self._waiting_since = 0.0  # when the agent stopped taking what the visitor says, 0: it takes it
+        self._leave_at = 0.0  # when we ask the visitor to come again, 0: we do not drain
+        self._leaving = False  # to be closed when the agent's frame is complete
         self._over = False
 
     def start(self, from_agent: Buffer, end: bool, from_visitor: Buffer) -> None:
@@ -119,6 +125,7 @@ class Conversation:
             self._close_visitor(error.close_code, error.reason)
             return
         if count and not self._stream.send(data if count == len(data) else data[:count]):
+            self._waiting_since = self._clock()
             self._visitor.pause_upload()
 
     def _count_pings(self, before: int, pings: int) -> None:
@@ -176,14 +183,19 @@ class Conversation:
         else:
             self._stream.consumed(size)
         if self._leaving:
-            self.drain()
+            self._leave()
 
     def on_reset(self, reason: int) -> None:
-        if not (self._over or self._closing_at):
+        if self._over or self._closing_at:
+            return
+        if reason == Reason.REMOVED:
+            self._close_visitor(GOING_AWAY, "removed")
+        else:
             page = pages.LOST if reason == Reason.SESSION_LOST else pages.BROKEN
             self._close_visitor(BAD_GATEWAY, page.reason)
 
     def on_writable(self) -> None:
+        self._waiting_since = 0.0
         self._visitor.resume_upload()
 
     # Ends
@@ -193,8 +205,14 @@ class Conversation:
             self._uploaded = True
             self._stream.send(b"", True)
 
-    def drain(self) -> None:
-        """Ask the visitor to come again, as soon as a frame may stand there: the edge restarts."""
+    def drain(self, delay: float = 0.0) -> None:
+        """Ask the visitor to come again: the edge restarts. ``delay``: seconds, so that they spread."""
+        self._leave_at = self._clock() + delay
+        if not delay:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Close as soon as a frame may stand there."""
         if self._over or self._closing_at or self._from_agent.closed:
             return
         self._leaving = not self._from_agent.at_boundary
@@ -202,10 +220,23 @@ class Conversation:
             self._stream.reset(Reason.CANCELLED)
             self._close_visitor(SERVICE_RESTART, pages.DRAINING.reason)
 
+    def stalled(self, reason: str = "slow-reader") -> None:
+        """One side has taken nothing for too long: nobody is served by bytes that wait."""
+        if not (self._over or self._closing_at):
+            self._stream.reset(Reason.TIMEOUT)
+            self._close_visitor(TRY_AGAIN_LATER, reason)
+
     def tick(self, now: float) -> None:
         if self._closing_at:
             if now >= self._closing_at:
                 self._outlet.abort()
+            return
+        if self._leave_at and now >= self._leave_at and not self._leaving:
+            self._leave()
+        elif self._waiting_since:  # we do not read the visitor: its silence says nothing
+            self._heard = now
+            if now - self._waiting_since >= self._terms.write_idle_seconds:
+                self.stalled("slow-upstream")
         elif self._bytes_in != self._heard_bytes or not self._heard:
             self._heard, self._heard_bytes, self._unanswered = now, self._bytes_in, 0
         elif now - self._heard >= self._terms.websocket_ping_seconds * (self._unanswered + 1):

@@ -29,6 +29,7 @@ _PAGES = {
     Reason.TIMEOUT: pages.TIMEOUT,
     Reason.OVERLOADED: pages.BUSY,
     Reason.SESSION_LOST: pages.LOST,
+    Reason.REMOVED: pages.UNKNOWN,
 }
 
 

@@ -124,7 +124,8 @@ class Gate:
         # At once no visitor is led to it; an agent that does not read cannot keep the connection open.
         self._registry.remove(tunnel.id, session)
         session.usable = False
-        session.close()
+        removed = self._directory.tunnel(tunnel.name) is None
+        session.close(Reason.REMOVED if removed else Reason.SESSION_LOST)
         self._loop.call_later(END_SECONDS, session.abort)
 
     # From the session

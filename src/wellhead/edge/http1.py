@@ -272,7 +272,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         if self._eof:
             conversation.visitor_ended()
         if self._ingress.draining:
-            conversation.drain()
+            conversation.drain(self._ingress.drain_delay())
 
     def resume_upload(self) -> None:
         if self._conversation is not None or self._state is _BODY:
@@ -363,10 +363,13 @@ class Http1Visitor(Replies, asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._outflow.is_stalled(transport, now, self._terms.write_idle_seconds):
-            self.abort("slow-reader")
-            return
         state = self._state
+        if self._outflow.is_stalled(transport, now, self._terms.write_idle_seconds):
+            if state is not State.UPGRADED:
+                self.abort("slow-reader")
+                return
+            assert self._conversation is not None
+            self._conversation.stalled()
         if state is _BODY:
             self._tick_body(now)
         elif state is State.UPGRADED:
@@ -412,6 +415,6 @@ class Http1Visitor(Replies, asyncio.Protocol):
     def drain(self) -> None:
         """Close when the running exchange is done; at once where there is none."""
         if self._conversation is not None:
-            self._conversation.drain()
+            self._conversation.drain(self._ingress.drain_delay())
         elif self._state is _IDLE and not self._buffer:
             self._close()

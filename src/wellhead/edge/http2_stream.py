@@ -231,7 +231,7 @@ class Http2Request:
         if not self._receiving:
             conversation.visitor_ended()
         if ingress.draining:
-            conversation.drain()
+            conversation.drain(ingress.drain_delay())
 
     def pause_upload(self) -> None:
         """The agent takes no more for now."""
@@ -315,7 +315,7 @@ class Http2Request:
     def drain(self) -> None:
         """The edge restarts: a WebSocket is asked to come again, everything else may finish."""
         if self._conversation is not None:
-            self._conversation.drain()
+            self._conversation.drain(self._link.ingress.drain_delay())
 
     def blame(self, reason: str) -> None:
         """Say in the access line why the connection ends under the request."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.h2 import H2Terms
 
 SWEEP_SECONDS = 0.25
+DRAIN_STEP_SECONDS = 0.05  # between two WebSockets that are asked to come again, where there is time for it
 CLOSE_SECONDS = 1.0  # for cut connections to be gone
 _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
 
@@ -55,6 +57,7 @@ class VisitorTerms:
     unread_seconds: float
     websocket_ping_seconds: float
     websocket_pings_per_second: float
+    websocket_drain_seconds: float
     h2: H2Terms
     h2_max_age_seconds: float
 
@@ -99,6 +102,7 @@ class Ingress:
         self.note = log.add
         self.refused = refused  # takes a constant word and the visitor's address
         self.draining = False
+        self._drain_spread = 0.0  # seconds over which WebSockets are asked to come again
         self.loop = asyncio.get_running_loop()
         self.clock = self.loop.time
         self._router = router
@@ -211,6 +215,9 @@ class Ingress:
     async def drain(self, seconds: float) -> None:
         """Let open exchanges finish, at most this long, then cut what is left."""
         self.draining = True
+        self._drain_spread = min(
+            self.terms.websocket_drain_seconds, seconds / 2, (len(self._connections) - 1) * DRAIN_STEP_SECONDS
+        )
         for connection in list(self._connections):
             connection.drain()
         try:
@@ -219,6 +226,10 @@ class Ingress:
         except TimeoutError:
             for connection in list(self._connections):
                 connection.abort("drained")
+
+    def drain_delay(self) -> float:
+        """How long a WebSocket waits before it is asked to come again, in seconds: each its own time."""
+        return random.random() * self._drain_spread
 
     async def close(self) -> None:
         """Cut every connection, and see them end: each running exchange still has its line to write."""

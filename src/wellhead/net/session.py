@@ -87,6 +87,7 @@ class Session(asyncio.Protocol):
         self._scheduled = False
         self._receiving = False
         self._error: WellheadError | None = None
+        self._reason: int = Reason.SESSION_LOST  # what open streams hear when the connection ends
         self._heard = 0.0  # loop time of the last byte received
         self._answer_by = 0.0  # loop time; 0 when nothing was asked
         self._patience = 0.0  # seconds that the peer has for its answer
@@ -114,9 +115,10 @@ class Session(asyncio.Protocol):
             self.usable = False
             self.mux.goaway(reason, retry_after_ms, text)
 
-    def close(self) -> None:
-        """Write what is queued and end the connection."""
+    def close(self, reason: int = Reason.SESSION_LOST) -> None:
+        """Write what is queued and end the connection; ``reason`` is what its streams are told."""
         if self._transport is not None and not self._closing:
+            self._reason = reason
             self._flush()
             self._hang_up(self._transport)
 
@@ -185,7 +187,7 @@ class Session(asyncio.Protocol):
         if error is None and exc is not None:
             error = SessionLost(f"connection lost: {why(exc) if isinstance(exc, OSError) else exc}")
         try:
-            self.mux.lost(Reason.SESSION_LOST)
+            self.mux.lost(self._reason)
         finally:  # whatever a sink makes of it
             if not self.closed.done():
                 self.closed.set_result(None)

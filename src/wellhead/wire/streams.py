@@ -42,6 +42,7 @@ class Reason(enum.IntEnum):
     OVERLOADED = 7  # shed: a limit of the receiver is reached
     INTERNAL = 8  # a fault of the program that resets
     SESSION_LOST = 9  # never on the wire: the session ended under the stream
+    REMOVED = 10  # never on the wire: and it ended because the tunnel was taken away
 
 
 class Sink(Protocol):
