@@ -2,7 +2,10 @@
 
 The callers are a program of their own, ``python -m bench.control KIND PORT SECONDS ...``, so that their work
 is not counted as the server's. Alone they call as fast as answers come. Beside visitors they call at half
-that speed, and once more as fast as answers come: then they also take CPUs that visitors and agent need.
+that speed, and once more as fast as answers come, at the lowest priority: they stand for other machines, and
+what they cost the visitors is then the server's work for them, not their own.
+
+Visitors are asked twice: ``wrk`` in a closed loop, which leaves no CPU idle, and at a fixed rate.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ import uvloop
 from bench import product
 from bench.ground import Ground
 from bench.idle import Agent, client_context, hello_of
-from bench.load import Door, Rush, answers, rush
+from bench.load import Door, answers, rush
+from bench.paced import paced
 from bench.plan import Figures, Options, Sample
 from bench.processes import Child, Unavailable, cpu_seconds
 
 TARGET = "wellhead"
-VISITORS = 16  # connections of visitors beside the callers
+VISITORS = 16  # connections of wrk beside the callers
+PACE = 2000  # requests a second of the visitors at a fixed rate
 CALLERS = {"creates": 4, "lists": 1, "hellos": 8}  # connections of each kind
 _SETTINGS = (
     "api_requests_per_key_per_minute = 100000000\n"
@@ -90,29 +95,43 @@ def _measure(stage: Stage, kind: str, seconds: int, mark: str) -> Figures:
     alone = _result(_start(stage, kind, seconds, f"{mark}a"))
     spent = cpu_seconds(pids) - before
     rate = alone["count"] / alone["seconds"]
-    quiet = rush(stage.door, VISITORS, seconds)
-    busy, beside = _beside(stage, kind, seconds, f"{mark}b", rate / 2)
-    full, _ = _beside(stage, kind, seconds, f"{mark}c", 0)
+    quiet, half, full = (
+        _visited(stage, seconds),
+        _beside(stage, kind, seconds, f"{mark}b", rate / 2),
+        _beside(stage, kind, seconds, f"{mark}c", 0),
+    )
     return {
         "rate": rate,
         "p50": alone["p50"],
         "p99": alone["p99"],
         "edge_cpu": spent / alone["count"] * 1000,
-        "beside": beside["count"] / beside["seconds"],
-        "quiet_p99": quiet.p99,
-        "busy_p99": busy.p99,
-        "full_p99": full.p99,
-        "failed": busy.failed + busy.refused + full.failed + full.refused,
+        **{f"quiet_{name}": figure for name, figure in quiet.items()},
+        **{f"half_{name}": figure for name, figure in half.items()},
+        **{f"full_{name}": figure for name, figure in full.items()},
     }
 
 
-def _beside(
-    stage: Stage, kind: str, seconds: int, mark: str, per_second: float
-) -> tuple[Rush, dict[str, float]]:
-    """What visitors saw while callers called, and what these saw."""
-    callers = _start(stage, kind, seconds + 2, mark, per_second)
+def _visited(stage: Stage, seconds: int) -> Figures:
+    """What visitors see: of each kind the p99 in microseconds, and how many were not served."""
+    closed, fixed = rush(stage.door, VISITORS, seconds), paced(stage.door, PACE, seconds)
+    return {
+        "closed": closed.p99,
+        "closed_rate": closed.rate,
+        "closed_failed": closed.failed + closed.refused,
+        "fixed": fixed.p99,
+        "fixed_rate": fixed.rate,
+        "fixed_late": fixed.late,
+    }
+
+
+def _beside(stage: Stage, kind: str, seconds: int, mark: str, per_second: float) -> Figures:
+    """What visitors see while callers call, and how many calls a second those made."""
+    callers = _start(stage, kind, 2 * seconds + 2, mark, per_second)
+    callers.give_way()
     callers.wait_for("^begin$", 20)
-    return rush(stage.door, VISITORS, seconds), _result(callers)
+    seen = _visited(stage, seconds)
+    done = _result(callers)
+    return {**seen, "calls": done["count"] / done["seconds"]}
 
 
 def _start(stage: Stage, kind: str, seconds: int, mark: str, per_second: float = 0) -> Child:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -10,12 +11,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+_LOWEST = 19  # niceness
 
 
 class Unavailable(Exception):
@@ -56,6 +57,14 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
+
+    def give_way(self) -> None:
+        """Let the program and what it starts from here on take only the CPU that nobody else wants."""
+        pid = self._process.pid
+        os.setpriority(os.PRIO_PROCESS, pid, _LOWEST)
+        # Where Linux schedules sessions as groups, a niceness counts within its own session alone.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(_LOWEST))
 
     def tell(self, line: str) -> None:
         """Write one line to the program's standard input."""
@@ -207,7 +216,7 @@ def wait_for_port(port: int, child: Child, seconds: float = 10) -> None:
             time.sleep(0.02)
 
 
-@contextmanager
+@contextlib.contextmanager
 def pinned(pids: Iterable[int]) -> Iterator[None]:
     """These processes, we, and whatever we start meanwhile, all on one CPU.
 
