@@ -23,7 +23,6 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
-from wellhead.net.pace import Pace
 from wellhead.net.session import Liveness
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import Hello, Refused, Welcome
@@ -124,7 +123,7 @@ class Door:
             hello_seconds=5, drain_seconds=30, liveness=Liveness(), loopback_exempt=True,
             rejections_per_minute=MOST, public_urls=lambda name: [f"https://{name}.localhost"],
         )  # fmt: skip
-        self.gate = Gate(self.records, self.registry, self.metrics, terms, Pace())
+        self.gate = Gate(self.records, self.registry, self.metrics, terms)
         self.agents: list[Agent] = []
 
     def agent(self, peer: str = "192.0.2.7") -> Agent:

@@ -75,3 +75,53 @@ def test_the_second_signal_ends_a_program_that_is_stuck(number: signal.Signals) 
         assert process.stdout.readline() == "stopping\n"
         process.send_signal(number)
         assert process.wait(timeout=10) == -number
+
+
+async def _two_steps(order: list[str], waits_for: asyncio.Future[str]) -> str:
+    order.append("first")
+    try:
+        word = await waits_for
+    except asyncio.CancelledError:
+        order.append("cancelled")
+        raise
+    finally:
+        order.append("end")
+    return word
+
+
+async def test_a_task_that_is_begun_has_done_its_first_step_and_goes_on_as_any_other() -> None:
+    order: list[str] = []
+    waits_for: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = net_loop.begin(asyncio.get_running_loop(), _two_steps(order, waits_for), name="two")
+    assert order == ["first"] and task.get_name() == "two"
+    waits_for.set_result("word")
+    assert await task == "word"
+    failing = net_loop.begin(asyncio.get_running_loop(), _two_steps(order, asyncio.Future()))
+    await asyncio.sleep(0)
+    failing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await failing
+    assert order[2:] == ["first", "cancelled", "end"]
+
+
+async def test_what_a_first_step_gives_or_raises_is_the_tasks() -> None:
+    async def gives() -> int:
+        return 7
+
+    async def fails() -> int:
+        raise ValueError("at once")
+
+    loop = asyncio.get_running_loop()
+    assert await net_loop.begin(loop, gives()) == 7
+    with pytest.raises(ValueError, match="at once"):
+        await net_loop.begin(loop, fails())
+
+
+async def test_a_task_cancelled_before_its_second_step_ends_its_coroutine() -> None:
+    order: list[str] = []
+    task = net_loop.begin(asyncio.get_running_loop(), _two_steps(order, asyncio.Future()))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)
+    assert order == ["first", "end"]

@@ -113,9 +113,9 @@ class Held(Pace):
         self._held: list[Job] | None = []
         self._more = asyncio.Event()
 
-    def put(self, job: Job, *, first: bool = False) -> None:
+    def put(self, job: Job) -> None:
         if self._held is None:
-            super().put(job, first=first)
+            super().put(job)
         else:
             self._held.append(job)
             self._more.set()

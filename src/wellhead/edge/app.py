@@ -26,7 +26,6 @@ from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
 from wellhead.errors import ClientHelloError
 from wellhead.net.authority import LocalAuthority
-from wellhead.net.pace import Pace
 from wellhead.net.portal import Portal, PortalTerms
 from wellhead.net.portal import Way as TlsWay
 from wellhead.net.sockets import is_loopback, tune
@@ -74,8 +73,7 @@ class Edge:
         self._scrapes = Scrapes(self.metrics, directory)
         self._pool = control
         self._control = LocalDoor(control.accept)
-        self._pace = Pace()
-        self.gate = Gate(directory, self.registry, self.metrics, terms.gate, self._pace)
+        self.gate = Gate(directory, self.registry, self.metrics, terms.gate)
         self.ingress = Ingress(
             self._router,
             directory,
@@ -96,9 +94,7 @@ class Edge:
         """Accept on listening sockets, which belong to the edge from here on."""
         loop = asyncio.get_running_loop()
         local = all(map(_is_loopback, https))
-        self._portal = Portal(
-            https, self._chooser(local), self._terms.portal, self._refusals.note, self._pace
-        )
+        self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refusals.note)
         self._portal.start()
         for sock in http:
             local = _is_loopback(sock)

@@ -31,7 +31,6 @@ from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.model.names import address_group
 from wellhead.model.records import KeyId, TunnelId, TunnelView
-from wellhead.net.pace import Pace
 from wellhead.net.session import Liveness, Session
 from wellhead.net.sockets import is_loopback
 from wellhead.wire.frames import Kind
@@ -57,22 +56,16 @@ class GateTerms:
 
 
 class Gate:
-    """Makes a session of each agent's connection, and lets it in.
+    """Makes a session of each agent's connection, and lets it in."""
 
-    Hellos take turns by ``pace`` with the loop's other work, before handshakes: who is nearly in goes first.
-    """
-
-    def __init__(
-        self, directory: Directory, registry: Registry, metrics: Metrics, terms: GateTerms, pace: Pace
-    ) -> None:
+    def __init__(self, directory: Directory, registry: Registry, metrics: Metrics, terms: GateTerms) -> None:
         self._directory = directory
         self._registry = registry
         self._metrics = metrics
         self._terms = terms
-        self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Session, asyncio.TimerHandle] = {}  # no hello yet
-        self._admissions: dict[Session, asyncio.Task[None] | None] = {}  # hello being checked; None: its turn
+        self._admissions: dict[Session, asyncio.Task[None]] = {}  # hello being checked
         self._admitted: dict[Session, Admission] = {}
         self._failures: dict[str, list[float]] = {}  # network -> times of rejected credentials, youngest last
         self._draining = False
@@ -101,7 +94,7 @@ class Gate:
     async def close(self) -> None:
         """End every connection, let in or not."""
         sessions = [*self._waiting, *self._admissions, *self._admitted]
-        tasks = [task for task in self._admissions.values() if task is not None]
+        tasks = list(self._admissions.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -136,17 +129,9 @@ class Gate:
             raise HelloError(f"control frame of kind {kind} where a first hello was expected")
         late.cancel()
         hello = Hello.decode(payload)
-        self._admissions[session] = None
-        self._pace.put(lambda: self._begin(session, hello), first=True)
-
-    def _begin(self, session: Session, hello: Hello) -> bool:
-        """Check a hello whose turn has come; False where its agent has left."""
-        if session not in self._admissions:
-            return False
         self._admissions[session] = self._loop.create_task(
             self._admit(session, hello), name=f"admit {session.peer}"
         )
-        return True
 
     def _too_late(self, session: Session) -> None:
         self._waiting.pop(session, None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import gc
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -28,6 +30,44 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     tune_allocator()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(main)
+
+
+def begin(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], *, name: str | None = None
+) -> asyncio.Task[T]:
+    """A task whose first step is done when this returns, as ``asyncio.eager_task_factory`` has it from 3.12.
+
+    In that step ``asyncio.current_task`` is the caller's, so it must not enter ``asyncio.timeout``. A task
+    that is cancelled before it goes on closes its coroutine.
+    """
+    try:
+        waits_for, outcome = coroutine.send(None), None
+    except BaseException as end:
+        waits_for, outcome = None, end
+    task = loop.create_task(_rest(coroutine, waits_for, outcome), name=name)
+    task.add_done_callback(lambda _: coroutine.close())
+    return task
+
+
+@types.coroutine
+def _rest(
+    coroutine: Coroutine[Any, Any, T], waits_for: object, outcome: BaseException | None
+) -> Generator[Any, Any, T]:
+    while outcome is None:
+        try:
+            sent = yield waits_for
+        except BaseException as thrown:
+            step: Callable[[], object] = functools.partial(coroutine.throw, thrown)
+        else:
+            step = functools.partial(coroutine.send, sent)
+        try:
+            waits_for = step()
+        except StopIteration as end:
+            outcome = end
+    if isinstance(outcome, StopIteration):
+        value: T = outcome.value
+        return value
+    raise outcome
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

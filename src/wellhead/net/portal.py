@@ -26,7 +26,7 @@ from typing import Final
 from wellhead.errors import ClientHelloError
 from wellhead.model.names import address_group
 from wellhead.net.acceptor import Acceptor
-from wellhead.net.loop import file_limit
+from wellhead.net.loop import begin, file_limit
 from wellhead.net.pace import Pace
 from wellhead.net.sockets import CARRIER_LOWAT_BYTES, is_loopback, tune
 from wellhead.net.tls import accept_tls
@@ -281,26 +281,26 @@ class _Arrival:
         asked = self._portal._loop.time()
         self._portal._pace.put(lambda: self._enter(way, hello, asked))
 
-    def _enter(self, way: Way, hello: bytes, asked: float) -> bool:
-        """Begin the handshake; False where there is none to do any more."""
+    def _enter(self, way: Way, hello: bytes, asked: float) -> None:
+        """Begin the handshake, unless there is none to do any more."""
         portal = self._portal
         if self not in portal._arrivals:
-            return False
+            return
         if portal._loop.time() - asked > portal.terms.handshake_seconds:
             self.refuse("handshake-queue", INTERNAL_ERROR)
-            return False
+            return
         if _is_gone(self._sock):
             self.drop("handshake")
-            return False
+            return
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         if way.privileged:
             tune(self._sock, notsent_lowat_bytes=CARRIER_LOWAT_BYTES)
         else:
             tune(self._sock, user_timeout_seconds=portal.terms.write_idle_seconds + 5)
         left = portal.terms.handshake_seconds - (asked - self.since)
-        self.task = portal._loop.create_task(self._shake(way, hello, max(left, 0.1)))
+        # The dear part is the first step: our half of the handshake, whose other half is in the socket.
+        self.task = begin(portal._loop, self._shake(way, hello, max(left, 0.1)))
         self.task.add_done_callback(self._shaken)
-        return True
 
     async def _shake(self, way: Way, hello: bytes, seconds: float) -> None:
         portal = self._portal
