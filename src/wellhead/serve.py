@@ -162,7 +162,7 @@ def _edge(
     loop = asyncio.get_running_loop()
 
     def log_to(metrics: Metrics) -> AccessLog:
-        return AccessLog(metrics, lines, loop)
+        return AccessLog(metrics, lines, loop, settings.access_log_query)
 
     return Edge(terms, store.directory, local, pool, log_to)
 

@@ -142,6 +142,10 @@ class ServerSettings(BaseSettings):
     access_log: AccessLog = Field(
         "stderr", description="Where the line per exchange goes: `stderr`, `off`, or a file's path."
     )
+    access_log_query: Literal["masked", "whole", "off"] = Field(
+        "masked",
+        description="The query in that line: `masked` (values of `token`, `code`, … hidden), `whole`, `off`.",
+    )
 
     max_request_line_bytes: PositiveInt = Field(8192, description="Longest request line; beyond: 414.")
     max_field_bytes: PositiveInt = Field(

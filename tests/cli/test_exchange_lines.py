@@ -37,6 +37,10 @@ def test_a_path_cannot_move_the_cursor_or_fill_the_screen() -> None:
     assert "\\x1b[2J\\r" in line and len(line) < 250
 
 
+def test_a_secret_in_a_query_is_not_shown() -> None:
+    assert format_line(Done(target="/lab?token=abc"), colour=False).startswith("GET    /lab?token=*** 200 ")
+
+
 def test_colour_marks_the_status() -> None:
     assert "\x1b[31m502\x1b[0m" in format_line(Done(status=502), colour=True)
 

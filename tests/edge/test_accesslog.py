@@ -2,9 +2,10 @@ import asyncio
 import io
 import threading
 
+import pytest
 from prometheus_client import generate_latest
 
-from wellhead.edge.accesslog import AccessLog, Line
+from wellhead.edge.accesslog import AccessLog, Line, Query
 from wellhead.edge.metrics import Metrics
 from wellhead.lines import MAX_WAITING
 
@@ -39,6 +40,17 @@ async def test_a_target_cannot_forge_a_line() -> None:
     log.add(line(target=b"/\x1b[2J\r\nforged"))
     log.close()
     assert out.getvalue().count(b"\n") == 1 and b"\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("query", "told"), [("masked", b"/a?token=***&b=c"), ("whole", b"/a?token=xyz&b=c"), ("off", b"/a")]
+)
+async def test_a_tenants_secret_in_a_query_is_told_only_if_so_set(query: Query, told: bytes) -> None:
+    out = io.BytesIO()
+    log = AccessLog(Metrics(), out, asyncio.get_running_loop(), query)
+    log.add(line(target=b"/a?token=xyz&b=c"))
+    log.close()
+    assert b" target=" + told + b" " in out.getvalue()
 
 
 async def test_a_full_disk_costs_lines_not_requests() -> None:

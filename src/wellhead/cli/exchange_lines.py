@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from wellhead.logs import escape
+from wellhead.model.text import escape, mask_query
 
 FLUSH_SECONDS = 0.1
 LINES_PER_SECOND = 200
@@ -74,8 +74,11 @@ class ExchangeLines:
 
 
 def format_line(exchange: Finished, *, colour: bool) -> str:
-    """``GET    /path 200 12 ms 1.2 kB``; method and path are printable whatever the visitor sent."""
-    target = escape(exchange.target)
+    """``GET    /path 200 12 ms 1.2 kB``; method and path are printable whatever the visitor sent.
+
+    A line is read over shoulders and kept in journals: secrets in its query are masked.
+    """
+    target = escape(mask_query(exchange.target))
     if len(target) > _TARGET_MAX:
         target = target[: _TARGET_MAX - 1] + "…"
     status = str(exchange.status) if exchange.status else "---"

@@ -11,11 +11,14 @@ import asyncio
 import re
 import time
 from collections import Counter
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from wellhead.edge.metrics import Metrics
 from wellhead.lines import LineWriter
 from wellhead.logs import escape
+from wellhead.model.text import mask_query
+
+Query = Literal["masked", "whole", "off"]  # what a line shows of the query in a target
 
 FLUSH_SECONDS = 0.1
 MAX_TARGET = 2048  # bytes of a request target in a line
@@ -54,10 +57,17 @@ Fields = tuple[str, str, str, bytes, bytes, int, bool, int, int, float, float, f
 class AccessLog:
     """Collects the lines of an edge; ``stream`` None counts without writing."""
 
-    def __init__(self, metrics: Metrics, stream: IO[bytes] | None, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        stream: IO[bytes] | None,
+        loop: asyncio.AbstractEventLoop,
+        query: Query = "masked",
+    ) -> None:
         self._metrics = metrics
         self._writer = LineWriter(stream) if stream is not None else None
         self._loop = loop
+        self._query = query
         self._lines: list[Fields] = []
         self._second = -1  # the second that the stamp is of
         self._stamp = b""
@@ -115,6 +125,8 @@ class AccessLog:
         if second != self._second:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        if b"?" in target and self._query != "whole":
+            target = self._without_secrets(target)
         if not _plain(target) or b"wh" in target:  # a credential pasted into an address is masked
             target = escape(target[:MAX_TARGET].decode("latin-1")).encode()
         return _LINE % (
@@ -123,3 +135,9 @@ class AccessLog:
             (ended - began) * 1000, request_id, b"" if whole else b" cut=yes",
             b" reason=" + reason.encode() if reason else b"",
         )  # fmt: skip
+
+    def _without_secrets(self, target: bytes) -> bytes:
+        """A tenant's tokens are no business of who reads the log of the edge."""
+        if self._query == "off":
+            return target.partition(b"?")[0]
+        return mask_query(target.decode("latin-1")).encode("latin-1")

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 SHOWN_MAX = 80  # characters of a refused value that a message repeats
 
 CREDENTIAL = re.compile(r"(whs?_)[0-9A-Za-z]{8,}")
 _MASK = r"\1***"
+
+_PARAMETER = re.compile(r"[?&;]([^=&;?]++)=")  # possessive: one look at each character
+_VALUE = re.compile(r"[^&;]*")
+_SECRET_WORDS = re.compile(
+    "token|secret|passw|passphrase|pwd|signature|credential|apikey|accesskey|privatekey|bearer|jwt"
+)
+_SECRET_NAMES = frozenset("auth authorization code key otp sid sig session sessionid".split())
 
 
 def escape(text: str) -> str:
@@ -28,6 +36,29 @@ def escape(text: str) -> str:
 def mask(text: str) -> str:
     """The text with every API key and connect secret in it shown as ``wh_***``."""
     return CREDENTIAL.sub(_MASK, text)
+
+
+def mask_query(target: str) -> str:
+    """A request target in which the values of parameters that carry secrets are ``***``.
+
+    Which those are is told by their names: ``token``, ``access_token``, ``X-Amz-Signature``, ``code``, …
+    """
+    if "=" not in target:
+        return target
+    pieces, at = [], 0
+    for parameter in _PARAMETER.finditer(target):
+        if parameter.start() < at or not _is_secret(parameter[1]):
+            continue
+        value = _VALUE.match(target, parameter.end())
+        if value is not None and value[0]:
+            pieces += [target[at : value.start()], "***"]
+            at = value.end()
+    return "".join([*pieces, target[at:]])
+
+
+def _is_secret(name: str) -> bool:
+    name = unquote(name).lower().replace("_", "").replace("-", "")
+    return name in _SECRET_NAMES or _SECRET_WORDS.search(name) is not None
 
 
 def shown(value: str) -> str:
