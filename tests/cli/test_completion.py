@@ -40,6 +40,8 @@ def test_names_of_tunnels_are_offered(server: Client) -> None:
     for name in ("first-one", "first-two", "second"):
         server.tunnels.create(name)
     assert tunnel_names("first") == ["first-one", "first-two"]
+    assert tunnel_names("nobody") == []
+    assert completed("wellhead service install ") == {"up", "start"}
     assert completed("wellhead tunnels delete sec") == {"second"}
     assert completed("wellhead tunnels rotate-secret first-o") == {"first-one"}
 

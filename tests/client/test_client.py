@@ -123,6 +123,11 @@ async def test_tunnels_come_filtered_and_page_by_page(client: AsyncClient) -> No
     assert [tunnel.id for tunnel in leaving] == [made[0].id]
     assert await client.tunnels.list(connected=True) == []
     assert len(await client.tunnels.list(connected=False, tls_mode=TlsMode.EDGE)) == 3
+    await client.tunnels.create("other")
+    assert await client.tunnels.list(prefix="agent-1") == [made[1]]
+    assert (await client.tunnels.page(limit=1, prefix="agent-")).next_cursor is not None
+    for nobody in ("Agent", "gent", "agent_", "%", "agent-11"):
+        assert await client.tunnels.list(prefix=nobody) == []
     with pytest.raises(Invalid):
         await client.tunnels.page(limit=0)
     for attempt in (client.tunnels.page(cursor="x"), client.audit.list(cursor="x")):

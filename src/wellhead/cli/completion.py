@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from wellhead.errors import WellheadError
 
+OFFERED_MAX = 200  # names; nobody reads more, and a server with 10,000 would take seconds
+
 
 def tunnel_names(incomplete: str) -> list[str]:
     """Names of tunnels at the chosen server."""
@@ -14,10 +16,10 @@ def tunnel_names(incomplete: str) -> list[str]:
     try:
         server = Profile.load().resolve()
         with Client(server.url, server.api_key, ca_file=server.ca_file, timeouts=quick) as client:
-            tunnels = client.tunnels.list()
+            page = client.tunnels.page(limit=OFFERED_MAX, prefix=incomplete)
     except WellheadError:
         return []
-    return [tunnel.tunnel_name for tunnel in tunnels if tunnel.tunnel_name.startswith(incomplete)]
+    return [tunnel.tunnel_name for tunnel in page.items]
 
 
 def known_servers(incomplete: str) -> list[str]:

@@ -86,7 +86,12 @@ def trust(
 
 
 Program = Annotated[
-    str, typer.Argument(metavar="up|start", help="What runs: a server, or the tunnels of a file.")
+    str,
+    typer.Argument(
+        metavar="up|start",
+        help="What runs: a server, or the tunnels of a file.",
+        autocompletion=lambda: ["up", "start"],
+    ),
 ]
 System = Annotated[bool, typer.Option("--system/--user", help="A service of the machine, or of yours.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be written or run.")]

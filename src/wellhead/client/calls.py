@@ -60,16 +60,25 @@ class Page(Generic[T]):
 
 
 def list_tunnels(
-    *, status: TunnelStatus | None = None, tls_mode: TlsMode | None = None, connected: bool | None = None
+    *,
+    prefix: str | None = None,
+    status: TunnelStatus | None = None,
+    tls_mode: TlsMode | None = None,
+    connected: bool | None = None,
 ) -> Call[list[Tunnel]]:
-    """Every tunnel that the key may see and the filters let through, oldest first, all at once."""
-    return Call("GET", "/tunnels/", _read_list, query=_filters(status, tls_mode, connected), repeatable=True)
+    """Every tunnel that the key may see and the filters let through, oldest first, all at once.
+
+    ``prefix`` keeps those whose name begins so.
+    """
+    query = _filters(prefix, status, tls_mode, connected)
+    return Call("GET", "/tunnels/", _read_list, query=query, repeatable=True)
 
 
 def page_of_tunnels(
     *,
     limit: int = 100,
     cursor: str | None = None,
+    prefix: str | None = None,
     status: TunnelStatus | None = None,
     tls_mode: TlsMode | None = None,
     connected: bool | None = None,
@@ -80,7 +89,7 @@ def page_of_tunnels(
         Invalid: no such limit.
         NotFound: the cursor is no place in this list.
     """
-    query = _place(limit, cursor) | _filters(status, tls_mode, connected)
+    query = _place(limit, cursor) | _filters(prefix, status, tls_mode, connected)
     return Call("GET", "/tunnels/", _read_page, query=query, repeatable=True)
 
 
@@ -309,8 +318,11 @@ def _place(limit: int, cursor: str | None) -> dict[str, str]:
     return {"limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})
 
 
-def _filters(status: TunnelStatus | None, tls_mode: TlsMode | None, connected: bool | None) -> dict[str, str]:
+def _filters(
+    prefix: str | None, status: TunnelStatus | None, tls_mode: TlsMode | None, connected: bool | None
+) -> dict[str, str]:
     given = {
+        "prefix": prefix,
         "status": None if status is None else status.value,
         "tls_mode": None if tls_mode is None else tls_mode.value,
         "connected": None if connected is None else str(connected).lower(),

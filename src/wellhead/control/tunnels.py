@@ -150,6 +150,9 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
     async def list_tunnels(
         key: Key,
         name: Annotated[str | None, Query(description="Only the tunnel of this name.")] = None,
+        prefix: Annotated[
+            str | None, Query(max_length=NAME_MAX, description="Only those whose name begins so.")
+        ] = None,
         status: Annotated[Listed | None, Query(description="Only those of this status.")] = None,
         tls_mode: Annotated[TlsMode | None, Query(description="Only those of this mode.")] = None,
         connected: Annotated[bool | None, Query(description="Only those with, or without, an agent.")] = None,
@@ -160,6 +163,7 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
         chosen = Filter(
             ids=None if access.is_admin(key.scopes) else _reach(key),
             name=name,
+            prefix=prefix,
             status=None if status is None else TunnelStatus(status.value),
             tls_mode=tls_mode,
             connected=connected,

@@ -30,6 +30,7 @@ class Filter:
 
     ids: Collection[str] | None = None
     name: str | None = None
+    prefix: str | None = None  # of its name
     status: TunnelStatus | None = None
     tls_mode: TlsMode | None = None
     connected: bool | None = None
@@ -61,6 +62,10 @@ def chosen(organization_id: OrganizationId, chosen: Filter) -> Select[TunnelRow]
         query = query.where(TunnelRow.id.in_(chosen.ids))
     if chosen.name is not None:
         query = query.where(TunnelRow.name == chosen.name)
+    if chosen.prefix is not None:
+        # No LIKE, which takes signs for wildcards and, in SQLite, capitals for small letters.
+        begin = func.substr(TunnelRow.name, 1, len(chosen.prefix))
+        query = query.where(begin == chosen.prefix)
     if chosen.status is not None:
         query = query.where(TunnelRow.status == chosen.status)
     if chosen.tls_mode is not None:
