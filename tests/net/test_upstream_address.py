@@ -19,6 +19,9 @@ from wellhead.net.upstream_address import parse_upstream
         ("https://example.org:80", b"example.org:80", b"https://example.org:80"),
         ("unix:/run/app.sock", b"localhost", b"http://localhost"),
         ("unix:///run/app.sock", b"localhost", b"http://localhost"),
+        ("h2c://127.0.0.1:50051", b"127.0.0.1:50051", b"http://127.0.0.1:50051"),
+        ("h2c:/run/app.sock", b"localhost", b"http://localhost"),
+        ("h2c:///run/app.sock", b"localhost", b"http://localhost"),
     ],
 )
 def test_an_address_says_what_host_and_origin_an_upstream_expects(
@@ -29,9 +32,37 @@ def test_an_address_says_what_host_and_origin_an_upstream_expects(
 
 
 def test_an_address_is_printed_so_that_it_reads_back() -> None:
-    for written in ("8000", "https://example.org", "[::1]:1234", "unix:/run/app.sock"):
+    for written in (
+        "8000", "https://example.org", "[::1]:1234", "unix:/run/app.sock", "h2c://[::1]:50051", "h2c:/run/a",
+    ):  # fmt: skip
         address = parse_upstream(written)
         assert parse_upstream(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("written", "http", "may_speak_h2"),
+    [
+        ("8000", "auto", False),
+        ("8000", "1.1", False),
+        ("8000", "2", True),
+        ("unix:/run/app.sock", "2", True),
+        ("h2c://x:1", "auto", True),
+        ("h2c://x:1", "2", True),
+        ("https://x", "auto", True),
+        ("https://x", "1.1", False),
+        ("https://x", "2", True),
+    ],
+)
+def test_http2_is_spoken_where_it_is_asked_for_or_tls_may_agree_on_it(
+    written: str, http: str, may_speak_h2: bool
+) -> None:
+    assert parse_upstream(written, http).may_speak_h2 is may_speak_h2
+
+
+def test_an_address_and_a_version_that_contradict_each_other_are_refused() -> None:
+    for written, http, wanted in (("h2c://x:1", "1.1", "speaks HTTP/2"), ("8000", "3", "auto, 1.1 or 2")):
+        with pytest.raises(InputError, match=wanted):
+            parse_upstream(written, http)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +71,7 @@ def test_an_address_is_printed_so_that_it_reads_back() -> None:
         "", "0", "65536", "99999999999999", "localhost", "ftp://x", "http://", "http://x/path", "http://x/?q",
         "http://u:p@x", "http://x:0", "http://x:70000", "http://x:y", "unix:", "unix:run.sock", "http://a b",
         "http://x#f", "unix:/" + "a" * 120, "http://[::1", "x:80/path", "http://x\r\nHost:y",
+        "h2c://", "h2c:run.sock", "h2c://x/path", "h2c:/" + "a" * 120,
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_with_its_reason(written: str) -> None:

@@ -7,21 +7,33 @@
     http://localhost:8000/    the same, spelled out
     https://10.0.0.7          TLS, checked against the upstream's name
     unix:/run/app.sock        http over a unix socket
+    h2c://localhost:50051     HTTP/2 without TLS, as gRPC servers speak it
+    h2c:/run/app.sock         HTTP/2 over a unix socket
 
-A path behind the authority is refused: targets are forwarded byte for byte, there is no prefix.
+Over TLS HTTP/2 is spoken where the upstream offers it (ALPN). A path behind the authority is refused:
+targets are forwarded byte for byte, there is no prefix.
 """
 
 from __future__ import annotations
 
+import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from wellhead.errors import InputError
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "h2c": 80, "https": 443}
 _HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.-]{1,16})?")
+
+
+class UpstreamHttp(enum.Enum):
+    """Which version of HTTP an upstream is spoken to in."""
+
+    AUTO = "auto"  # HTTP/2 where TLS agrees on it, else HTTP/1.1
+    HTTP1 = "1.1"
+    HTTP2 = "2"  # without TLS by prior knowledge (RFC 9113 section 3.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,11 @@ class UpstreamAddress:
     host: str  # lower case, without brackets; empty for a unix socket
     port: int  # 0 for a unix socket
     path: str  # empty unless a unix socket
+    http: UpstreamHttp = UpstreamHttp.AUTO
+
+    @property
+    def may_speak_h2(self) -> bool:
+        return self.http is UpstreamHttp.HTTP2 or (self.tls and self.http is UpstreamHttp.AUTO)
 
     @property
     def authority(self) -> bytes:
@@ -48,18 +65,37 @@ class UpstreamAddress:
         return (b"https://" if self.tls else b"http://") + self.authority
 
     def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else self.origin.decode()
+        if self.tls:
+            return self.origin.decode()
+        h2 = self.http is UpstreamHttp.HTTP2
+        if self.path:
+            return f"{'h2c' if h2 else 'unix'}:{self.path}"
+        return f"{'h2c' if h2 else 'http'}://{self.authority.decode()}"
 
 
-def parse_upstream(text: str | int) -> UpstreamAddress:
-    """Read an address.
+def parse_upstream(text: str | int, http: str = "auto") -> UpstreamAddress:
+    """Read an address; ``http`` is the version to speak: ``auto``, ``1.1`` or ``2``.
 
     Raises:
-        InputError: not one of the five forms above.
+        InputError: not one of the forms above, or not one of the versions.
     """
-    written = str(text).strip()
+    address = _parse(str(text).strip())
+    try:
+        version = UpstreamHttp(http)
+    except ValueError:
+        raise InputError(f"upstream http must be auto, 1.1 or 2, not {_shown(http)}") from None
+    if version is UpstreamHttp.AUTO:
+        return address
+    if version is not address.http is UpstreamHttp.HTTP2:
+        raise InputError(f"upstream {_shown(str(text))} speaks HTTP/2, but upstream http is {http}")
+    return replace(address, http=version)
+
+
+def _parse(written: str) -> UpstreamAddress:
     if written.startswith("unix:"):
-        return _unix(written)
+        return _unix(written, "unix:")
+    if re.match(r"h2c:(/[^/]|///)", written):
+        return replace(_unix(written, "h2c:"), http=UpstreamHttp.HTTP2)
     if written.isascii() and written.isdigit():
         return UpstreamAddress(tls=False, host="localhost", port=_port(written, written), path="")
     scheme, separator, rest = written.partition("://")
@@ -69,17 +105,17 @@ def parse_upstream(text: str | int) -> UpstreamAddress:
             raise InputError(f"upstream {_shown(written)} has no port: write HOST:PORT, PORT or a URL")
     scheme = scheme.lower()
     if scheme not in DEFAULT_PORTS:
-        raise InputError(f"upstream scheme must be http, https or unix, not {_shown(scheme)}")
+        raise InputError(f"upstream scheme must be http, https, h2c or unix, not {_shown(scheme)}")
     return _network(scheme, rest, written)
 
 
-def _unix(written: str) -> UpstreamAddress:
-    path = written.removeprefix("unix:")
+def _unix(written: str, scheme: str) -> UpstreamAddress:
+    path = written.removeprefix(scheme)
     if path.startswith("//"):
         path = path.removeprefix("//")
     if not path.startswith("/") or "\0" in path:
         raise InputError(
-            f"a unix upstream needs an absolute path, as in unix:/run/app.sock, not {_shown(written)}"
+            f"a unix upstream needs an absolute path, as in {scheme}/run/app.sock, not {_shown(written)}"
         )
     if len(path.encode()) > 107:
         raise InputError(f"unix socket path of {len(path.encode())} bytes, at most 107 allowed")
@@ -103,7 +139,8 @@ def _network(scheme: str, rest: str, written: str) -> UpstreamAddress:
     if not (_IPV6.fullmatch(host) if ":" in host else _HOSTNAME.fullmatch(host)):
         raise InputError(f"upstream {_shown(written)} has no valid host")
     number = DEFAULT_PORTS[scheme] if port is None else _port(str(port), written)
-    return UpstreamAddress(tls=scheme == "https", host=host.lower(), port=number, path="")
+    version = UpstreamHttp.HTTP2 if scheme == "h2c" else UpstreamHttp.AUTO
+    return UpstreamAddress(tls=scheme == "https", host=host.lower(), port=number, path="", http=version)
 
 
 def _port(text: str, written: str) -> int:
