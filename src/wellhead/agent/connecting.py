@@ -28,10 +28,11 @@ from wellhead.model.access import Secret
 from wellhead.model.names import suggest
 from wellhead.model.records import TlsMode, Tunnel, TunnelStatus
 from wellhead.net import loop as net_loop
-from wellhead.net.tls import ALPN_HTTP, ALPN_MUX, client_context
+from wellhead.net.tls import ALPN_MUX, client_context
 from wellhead.net.uplink import EdgeAddress
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
+from wellhead.net.upstream_dial import upstream_contexts
 from wellhead.profile import Connection, Profile
 from wellhead.version import VERSION
 from wellhead.wire.messages import Hello
@@ -45,12 +46,15 @@ def connect(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelL
     The tunnel is answered for in a thread of its own, until ``close`` or the end of the process.
 
     Args:
-        forward_to: the upstream: a port, ``HOST:PORT``, ``http://…``, ``https://…`` or ``unix:/…``.
+        forward_to: the upstream: a port, ``HOST:PORT``, ``http://…``, ``https://…`` or ``unix:/…``;
+            ``h2c://…`` or ``h2c:/…`` for HTTP/2 without TLS, as gRPC servers speak it.
         name: the tunnel's name; without it one is made up, and remembered for this upstream.
         url, api_key, ca_file: the server, a key for its API, and the authorities (PEM) to trust in place
             of the system's. By default ``WELLHEAD_*`` variables, then the profile.
         secret: the tunnel's connect secret, where the state file has none. With it no key is needed.
         host_header: what the upstream sees as its Host: ``rewrite`` (its own), ``preserve`` or a value.
+        upstream_http: the version of HTTP that the upstream speaks: ``1.1``, ``2``, or ``auto``: 2 for
+            ``h2c`` and for an ``https`` upstream that offers it, else 1.1.
         verify_upstream, upstream_ca_file: how an ``https`` upstream is trusted.
         state_dir: in place of ``$WELLHEAD_HOME``.
         on_status: called with ``(status, error)`` at every change.
@@ -87,16 +91,15 @@ class _Target:
 
 
 async def _open(options: Options) -> TunnelListener:
-    upstream = parse_upstream(options.forward_to)
-    upstream_context = None
-    if upstream.tls:
-        upstream_context = client_context(
-            ca_file=as_path(options.upstream_ca_file), verify=options.verify_upstream, alpn=[ALPN_HTTP]
-        )
+    upstream = parse_upstream(options.forward_to, options.upstream_http)
+    contexts = upstream_contexts(
+        upstream, ca_file=as_path(options.upstream_ca_file), verify=options.verify_upstream
+    )
     make_pool = functools.partial(
         UpstreamPool,
         upstream,
-        ssl_context=upstream_context,
+        ssl_context=contexts.http1,
+        h2_context=contexts.http2,
         host_header=options.host_header,
         limits=options.limits,
         on_exchange=options.on_request,

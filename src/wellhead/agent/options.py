@@ -23,6 +23,7 @@ class ListenOptions(TypedDict, total=False):
     name: str | None
     secret: str | Secret | None
     host_header: str
+    upstream_http: str
     verify_upstream: bool
     upstream_ca_file: AnyPath | None
     state_dir: AnyPath | None
@@ -58,6 +59,7 @@ class Options:
     ca_file: AnyPath | None = None
     secret: str | Secret | None = None
     host_header: str = "rewrite"
+    upstream_http: str = "auto"
     verify_upstream: bool = True
     upstream_ca_file: AnyPath | None = None
     state_dir: AnyPath | None = None

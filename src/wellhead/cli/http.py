@@ -18,9 +18,9 @@ from wellhead.cli.progress import progress
 from wellhead.errors import InputError, LinkError, TrustError, WellheadError
 from wellhead.lines import LineWriter
 from wellhead.net import loop
-from wellhead.net.tls import client_context
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 from wellhead.net.upstream_dial import connect as dial
+from wellhead.net.upstream_dial import upstream_contexts
 from wellhead.wire.headers import HostPolicy
 
 PROBE_SECONDS = 2.0
@@ -35,6 +35,7 @@ class HttpOptions:
     upstream: str
     name: str | None
     host_header: str
+    upstream_http: str
     upstream_ca_file: Path | None
     verify_upstream: bool
     url: str | None
@@ -45,7 +46,7 @@ class HttpOptions:
 
 def run_http(options: HttpOptions) -> None:
     """Forward until a signal."""
-    upstream = parse_upstream(options.upstream)
+    upstream = parse_upstream(options.upstream, options.upstream_http)
     HostPolicy(options.host_header, upstream)  # a wrong one is told before anything is dialled
     if not upstream.tls and (options.upstream_ca_file is not None or not options.verify_upstream):
         raise InputError(
@@ -97,6 +98,7 @@ async def _connect(
         api_key=options.api_key,
         ca_file=options.ca_file,
         host_header=options.host_header,
+        upstream_http=options.upstream_http,
         verify_upstream=options.verify_upstream,
         upstream_ca_file=options.upstream_ca_file,
         on_status=state.changed,
@@ -168,9 +170,9 @@ async def probe(
     Raises:
         SettingsError: the CA file cannot be read.
     """
-    context = client_context(ca_file=ca_file, verify=verify) if upstream.tls else None
+    contexts = upstream_contexts(upstream, ca_file=ca_file, verify=verify)
     try:
-        transport = await dial(asyncio.Protocol, upstream, context, PROBE_SECONDS)
+        transport = await dial(asyncio.Protocol, upstream, contexts.http2 or contexts.http1, PROBE_SECONDS)
     except LinkError as error:
         return error
     transport.close()

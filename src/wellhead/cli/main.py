@@ -86,7 +86,8 @@ def http(
     upstream: Annotated[
         str,
         typer.Argument(
-            metavar="PORT|HOST:PORT|URL", help="The local app: 8000, app:8000, http://…, https://…, unix:/…."
+            metavar="PORT|HOST:PORT|URL",
+            help="The local app: 8000, app:8000, http://…, https://…, unix:/…; h2c://… for gRPC.",
         ),
     ],
     name: Annotated[
@@ -100,6 +101,13 @@ def http(
             help="The Host that the app sees: its own, the public one, or VALUE.",
         ),
     ] = "rewrite",
+    upstream_http: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|1.1|2",
+            help="The HTTP version that the app speaks; auto asks an https:// app, and is 2 for h2c://.",
+        ),
+    ] = "auto",
     upstream_ca_file: Annotated[
         Path | None,
         typer.Option(metavar="F", help="A CA to trust for an https upstream, PEM.  [default: the system's]"),
@@ -125,6 +133,7 @@ def http(
             upstream=upstream,
             name=name,
             host_header=host_header,
+            upstream_http=upstream_http,
             upstream_ca_file=upstream_ca_file,
             verify_upstream=verify_upstream,
             url=url,

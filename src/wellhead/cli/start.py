@@ -30,7 +30,7 @@ from wellhead.errors import LinkError, Retry, SettingsError, StateError, Wellhea
 from wellhead.lines import LineWriter
 from wellhead.net import loop
 from wellhead.net.backoff import Backoff
-from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
+from wellhead.net.upstream_address import UpstreamAddress
 
 GLANCE_SECONDS = 0.5  # between two looks at the file
 _COLOURS = ("\x1b[36m", "\x1b[35m", "\x1b[34m", "\x1b[33m", "\x1b[32m")
@@ -63,7 +63,7 @@ def run_start(options: StartOptions) -> None:
             error.add_note("a file with [tunnels.NAME] and forward_to = 8000 is enough to begin with")
         raise
     if options.check:
-        where = ", ".join(f"{wanted.name} -> {parse_upstream(wanted.forward_to)}" for wanted in plan.values())
+        where = ", ".join(f"{wanted.name} -> {wanted.upstream}" for wanted in plan.values())
         tell(f"{options.file} is valid: {where}")
         return
     logs.configure("error")  # what an agent has to say is told here in other words
@@ -155,7 +155,7 @@ class Worker:
             listener, state = await self._open()
             try:
                 connected()
-                upstream = parse_upstream(self.wanted.forward_to)
+                upstream = self.wanted.upstream
                 state.opened(listener, upstream, await self._probe(upstream))
                 await listener.serve_forever()
             finally:
@@ -195,6 +195,7 @@ class Worker:
             self.wanted.forward_to,
             name=self.wanted.name,
             host_header=self.wanted.host_header,
+            upstream_http=self.wanted.upstream_http,
             verify_upstream=self.wanted.verify_upstream,
             upstream_ca_file=self.wanted.upstream_ca_file,
             url=self._options.url,

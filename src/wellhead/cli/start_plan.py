@@ -8,6 +8,7 @@
     [tunnels.my-api]
     forward_to = "https://10.0.0.7:8443"
     host_header = "preserve"
+    upstream_http = "2"
     upstream_ca_file = "internal-ca.pem"
 """
 
@@ -21,13 +22,14 @@ from pathlib import Path
 from wellhead.errors import InputError, SettingsError
 from wellhead.model.names import check_name
 from wellhead.model.text import shown
-from wellhead.net.upstream_address import parse_upstream
+from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 from wellhead.settings import read_toml
 from wellhead.wire.headers import HostPolicy
 
 _KEYS: Mapping[str, tuple[type, ...]] = {
     "forward_to": (str, int),
     "host_header": (str,),
+    "upstream_http": (str,),
     "verify_upstream": (bool,),
     "upstream_ca_file": (str,),
 }
@@ -41,8 +43,13 @@ class Wanted:
     name: str
     forward_to: str
     host_header: str = "rewrite"
+    upstream_http: str = "auto"
     verify_upstream: bool = True
     upstream_ca_file: Path | None = None
+
+    @property
+    def upstream(self) -> UpstreamAddress:
+        return parse_upstream(self.forward_to, self.upstream_http)
 
 
 def read_plan(path: Path) -> dict[str, Wanted]:
@@ -75,6 +82,7 @@ def _wanted(name: str, table: Mapping[str, object], directory: Path) -> Wanted:
         name=name,
         forward_to=str(table["forward_to"]),
         host_header=str(table.get("host_header", "rewrite")),
+        upstream_http=str(table.get("upstream_http", "auto")),
         verify_upstream=bool(table.get("verify_upstream", True)),
         upstream_ca_file=directory / str(ca_file) if ca_file is not None else None,
     )
@@ -104,7 +112,7 @@ def _upstream_problems(table: Mapping[str, object]) -> Iterator[str]:
     if type(forward_to) not in (str, int):
         return
     try:
-        upstream = parse_upstream(str(forward_to))
+        upstream = parse_upstream(str(forward_to), str(table.get("upstream_http", "auto")))
         if isinstance(host_header, str):
             HostPolicy(host_header, upstream)
     except InputError as error:

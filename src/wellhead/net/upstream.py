@@ -18,8 +18,9 @@ from wellhead.logs import Log
 from wellhead.net.upstream_address import UpstreamAddress
 from wellhead.net.upstream_dial import connect
 from wellhead.net.upstream_exchange import Exchange
+from wellhead.net.upstream_h2 import H2Upstream
 from wellhead.net.upstream_http import HttpConnection
-from wellhead.net.upstream_owner import Connection, OnExchange, Reusable, UpstreamLimits
+from wellhead.net.upstream_owner import Carry, Connection, OnExchange, Reusable, UpstreamLimits
 from wellhead.net.upstream_raw import RawConnection
 from wellhead.net.upstream_reply import NO_REPLY, Reply
 from wellhead.net.upstream_request import RequestHeads
@@ -40,7 +41,8 @@ class UpstreamPool:
     """Forwards streams to one upstream.
 
     ``host_header`` is ``rewrite`` (the upstream's authority), ``preserve`` (the visitor's) or the
-    value to send. ``ssl_context`` is for an ``https`` address (see ``upstream_dial.client_context``).
+    value to send. The contexts are for an ``https`` address (see ``upstream_dial.upstream_contexts``);
+    without ``h2_context`` it is spoken to in HTTP/1.1.
     ``on_exchange`` is called at the end of each request, inside the loop: it must not block.
 
     Raises:
@@ -52,18 +54,23 @@ class UpstreamPool:
         address: UpstreamAddress,
         *,
         ssl_context: ssl.SSLContext | None = None,
+        h2_context: ssl.SSLContext | None = None,
         host_header: str = "rewrite",
         limits: UpstreamLimits | None = None,
         on_exchange: OnExchange | None = None,
     ) -> None:
         self.address = address
         self.limits = limits or UpstreamLimits()
-        self.heads = RequestHeads(HostPolicy(_checked(host_header), address))
+        self.heads = RequestHeads(
+            HostPolicy(_checked(host_header), address), b"https" if address.tls else b"http"
+        )
         self.on_exchange = on_exchange
         self.now = 0.0  # loop time of the last sweep: exact enough for deadlines, and free
         self.last_reply: Reply = NO_REPLY  # servers repeat their heads byte for byte
         self.loop = asyncio.get_running_loop()
         self._ssl_context = ssl_context
+        self._h2_context = h2_context
+        self._h2 = H2Upstream(self) if address.may_speak_h2 and (h2_context or not address.tls) else None
         self.idle: list[Reusable] = []
         self._open: set[Connection] = set()
         self._dials: dict[Connection, asyncio.Task[None]] = {}
@@ -73,7 +80,7 @@ class UpstreamPool:
     @property
     def busy(self) -> int:
         """Connections that carry something, or are being dialled."""
-        return len(self._open) - len(self.idle)
+        return len(self._open) - len(self.idle) - (self._h2.idle if self._h2 is not None else 0)
 
     def accept(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
         """Forward a stream that the peer opened, with the first bytes that came beside its envelope."""
@@ -85,10 +92,12 @@ class UpstreamPool:
                     connection.carry(stream, kind, envelope, data, end)
                     return
                 connection.close()
-        if self._closed or len(self._open) >= self.limits.max_connections:
+        h2 = self._h2
+        if h2 is not None and kind is not StreamKind.TCP and h2.takes(kind) and not self._closed:
+            h2.carry(stream, kind, envelope, data, end)
+        elif not self.has_room():
             stream.reset(Reason.OVERLOADED)
-            return
-        if kind is StreamKind.TCP:
+        elif kind is StreamKind.TCP:
             exchange = Exchange(kind, b"", b"", 0) if self.on_exchange is not None else None
             raw = RawConnection(self, stream, exchange)
             self.dial(raw)
@@ -103,7 +112,8 @@ class UpstreamPool:
             DialError: it does not.
             TrustError: its certificate is not trusted.
         """
-        transport = await connect(asyncio.Protocol, self.address, self._ssl_context, self.limits.dial_seconds)
+        context = self._h2_context or self._ssl_context
+        transport = await connect(asyncio.Protocol, self.address, context, self.limits.dial_seconds)
         transport.close()
 
     async def aclose(self) -> None:
@@ -112,6 +122,8 @@ class UpstreamPool:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if self._h2 is not None:
+            self._h2.on_pool_closed()
         dials = list(self._dials.values())
         for connection in list(self._open):
             connection.on_pool_closed()
@@ -148,14 +160,32 @@ class UpstreamPool:
         self._open.discard(old)
         self._open.add(new)
 
-    def dial(self, connection: Connection) -> None:
+    def has_room(self) -> bool:
+        return not self._closed and len(self._open) < self.limits.max_connections
+
+    def carry_http1(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
+        """Take a stream on over HTTP/1.1, though HTTP/2 was thought of first."""
+        if self.has_room():
+            HttpConnection(self).carry(stream, kind, envelope, data, end)
+        else:
+            stream.reset(Reason.OVERLOADED)
+
+    def carrier_http1(self, transport: asyncio.Transport) -> Carry:
+        """Does the same, on a connection that is there already."""
+        connection = HttpConnection(self)
+        connection.adopt(transport)
+        self._open.add(connection)
+        return connection.carry
+
+    def dial(self, connection: Connection, *, http2: bool = False) -> None:
         """Connect it, and call its ``connection_made`` or its ``on_dial_failed``."""
         self._open.add(connection)
         if self._sweeper is None:
             self.now = self.loop.time()
             self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
         connection.since = self.now
-        self._dials[connection] = self.loop.create_task(self._dial(connection), name="upstream dial")
+        context = self._h2_context if http2 else self._ssl_context
+        self._dials[connection] = self.loop.create_task(self._dial(connection, context), name="upstream dial")
 
     def cancel_dial(self, connection: Connection) -> None:
         task = self._dials.pop(connection, None)
@@ -163,7 +193,7 @@ class UpstreamPool:
             task.cancel()
         self._open.discard(connection)
 
-    async def _dial(self, connection: Connection) -> None:
+    async def _dial(self, connection: Connection, context: ssl.SSLContext | None) -> None:
         loop, limits = self.loop, self.limits
         protocol = cast(asyncio.Protocol, connection)
         give_up = loop.time() + limits.dial_retry_seconds
@@ -171,7 +201,7 @@ class UpstreamPool:
         try:
             while True:
                 try:
-                    await connect(lambda: protocol, self.address, self._ssl_context, limits.dial_seconds)
+                    await connect(lambda: protocol, self.address, context, limits.dial_seconds)
                     return
                 except LinkError as error:
                     if isinstance(error, TrustError) or loop.time() + pause > give_up:
@@ -184,6 +214,8 @@ class UpstreamPool:
         finally:
             self._dials.pop(connection, None)
         self._open.discard(connection)
+        if self._h2 is not None:
+            self._h2.http1_only = False  # whoever listens there next may choose again
         connection.on_dial_failed()
 
     def _sweep(self) -> None:
@@ -191,6 +223,8 @@ class UpstreamPool:
         self.now = now = self.loop.time()
         for connection in list(self._open):
             connection.on_sweep(now)
+        if self._h2 is not None:
+            self._h2.on_sweep(now)
         if self._open:
             self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 

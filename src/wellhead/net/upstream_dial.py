@@ -9,10 +9,34 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 from wellhead.errors import DialError, TrustError
 from wellhead.net import sockets, tls
-from wellhead.net.upstream_address import UpstreamAddress
+from wellhead.net.upstream_address import UpstreamAddress, UpstreamHttp
+
+
+class UpstreamContexts(NamedTuple):
+    """What an ``https`` upstream is dialled with; both None for any other."""
+
+    http1: ssl.SSLContext | None
+    http2: ssl.SSLContext | None  # offers HTTP/2, and HTTP/1.1 where either will do; None: HTTP/1.1 only
+
+
+def upstream_contexts(
+    address: UpstreamAddress, *, ca_file: Path | None = None, verify: bool = True
+) -> UpstreamContexts:
+    """Raises:
+    SettingsError: ``ca_file`` cannot be read or holds no certificate.
+    """
+    if not address.tls:
+        return UpstreamContexts(None, None)
+    http1 = tls.client_context(ca_file=ca_file, verify=verify, alpn=[tls.ALPN_HTTP])
+    if not address.may_speak_h2:
+        return UpstreamContexts(http1, None)
+    alpn = [tls.ALPN_H2] if address.http is UpstreamHttp.HTTP2 else [tls.ALPN_H2, tls.ALPN_HTTP]
+    return UpstreamContexts(http1, tls.client_context(ca_file=ca_file, verify=verify, alpn=alpn))
 
 
 async def connect(

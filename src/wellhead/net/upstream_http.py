@@ -21,12 +21,13 @@ import select
 from typing import cast
 
 from wellhead.errors import HttpError
+from wellhead.net.upstream_deaf import DEAF
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_lifeline import Lifeline
 from wellhead.net.upstream_owner import Owner
 from wellhead.net.upstream_raw import RawConnection, reason_word
 from wellhead.net.upstream_reply import Reply, read_reply
-from wellhead.net.upstream_request import HEAD, REQUEST_ID, UPGRADE, last_line
+from wellhead.net.upstream_request import HEAD, IDEMPOTENT, REQUEST_ID, UPGRADE, last_line
 from wellhead.net.upstream_upload import CHUNKED, DROPPED, HeldUpload, SizedUpload, Upload
 from wellhead.wire.body import Body
 from wellhead.wire.h1 import find_head_end
@@ -34,23 +35,10 @@ from wellhead.wire.headers import Envelope, read_envelope
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream, StreamKind
 
 JOIN_BELOW = 16 * 1024  # bytes: smaller pieces are copied together, larger ones go as they are
-IDEMPOTENT = (b"GET ", b"HEAD ", b"OPTIONS ", b"PUT ", b"DELETE ", b"TRACE ")
 
 _HTTP, _REPLY = StreamKind.HTTP, HeadKind.REPLY
 # What the upstream sends next: nothing, a head, a body; nothing while the request goes on; never anything.
 _IDLE, _HEAD, _BODY, _REPLIED, _CLOSED = range(5)
-
-
-class _Deaf:
-    """The sink of a stream whose exchange is over; what its queue still does concerns nobody."""
-
-    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None: ...
-    def on_data(self, data: Buffer, end: bool) -> None: ...
-    def on_reset(self, reason: int) -> None: ...
-    def on_writable(self) -> None: ...
-
-
-_DEAF = _Deaf()
 
 
 class HttpConnection(asyncio.Protocol):
@@ -118,6 +106,11 @@ class HttpConnection(asyncio.Protocol):
             self._acknowledge(len(data))
         if self._upload is not None:  # never held here: an upgrade has a connection of its own
             self._lifeline = Lifeline.of(transport)
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        """Take over a connection on which nothing was said yet."""
+        self._transport = transport
+        transport.set_protocol(self)
 
     def is_quiet(self) -> bool:
         """Whether nothing waits to be read: an idle connection that has something to say is over."""
@@ -480,7 +473,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _exchange_is_over(self, stream: Stream) -> None:
         """Both directions are complete: the connection is free for another exchange."""
-        stream.sink = _DEAF
+        stream.sink = DEAF
         self._stream = None
         self._state = _IDLE
         self._reused = True
@@ -530,7 +523,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _detach(self) -> None:
         if self._stream is not None:
-            self._stream.sink = _DEAF
+            self._stream.sink = DEAF
             self._stream = None
 
     def _abort(self) -> None:

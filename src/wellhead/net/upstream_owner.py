@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from wellhead.net.upstream_address import UpstreamAddress
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_reply import Reply
 from wellhead.net.upstream_request import RequestHeads
 from wellhead.wire.streams import Buffer, Stream, StreamKind
 
 OnExchange = Callable[[Exchange], None]
+Carry = Callable[[Stream, StreamKind, bytes, Buffer, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,10 @@ class UpstreamLimits:
     max_connections: int = 4096
     max_head_bytes: int = 64 * 1024  # of a reply
     max_interim: int = 16  # 1xx heads before a reply
+    max_h2_connections: int = 8  # HTTP/2 connections to one upstream, each with as many requests as it allows
+    max_waiting: int = 1024  # requests that wait for one of them
+    ping_seconds: float = 30.0  # silence after which an HTTP/2 upstream that owes replies is asked
+    pong_seconds: float = 60.0  # how long it may take to answer
 
 
 class Connection(Protocol):
@@ -59,13 +66,27 @@ class Owner(Protocol):
     idle: list[Reusable]  # connections whose exchange is over; the youngest last
     on_exchange: OnExchange | None
     now: float  # loop time of the last sweep: exact enough for deadlines, and free
+    loop: asyncio.AbstractEventLoop
+    address: UpstreamAddress
     last_reply: Reply  # servers repeat their heads byte for byte
 
     def tell(self, exchange: Exchange, failure: str) -> None:
         """An exchange is over; ``failure`` is empty where it went well."""
 
-    def dial(self, connection: Connection) -> None:
-        """Connect it, and call its ``connection_made`` or its ``on_dial_failed``."""
+    def has_room(self) -> bool:
+        """Whether one more connection is allowed."""
+
+    def dial(self, connection: Connection, *, http2: bool = False) -> None:
+        """Connect it, and call its ``connection_made`` or its ``on_dial_failed``.
+
+        ``http2``: offer HTTP/2 where there is TLS.
+        """
+
+    def carry_http1(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
+        """Take a stream on over HTTP/1.1."""
+
+    def carrier_http1(self, transport: asyncio.Transport) -> Carry:
+        """Does the same, on a connection that is there already."""
 
     def cancel_dial(self, connection: Connection) -> None:
         """Nobody waits for it any more."""

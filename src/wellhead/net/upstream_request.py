@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from wellhead.wire.h2 import Fields
+from wellhead.wire.h2_fields import request_fields
 from wellhead.wire.headers import Envelope, HostPolicy
 
 REQUEST_ID = b"\r\nX-Request-Id: "
@@ -15,6 +17,7 @@ MAX_KNOWN = 256  # envelopes remembered
 MAX_SEEN = 4096  # hashes of envelopes that came once: what never comes again is not worth remembering
 MAX_KNOWN_BYTES = 4096  # longest envelope remembered
 
+IDEMPOTENT = (b"GET ", b"HEAD ", b"OPTIONS ", b"PUT ", b"DELETE ", b"TRACE ")  # RFC 9110 section 9.2.2
 HEAD = b"HEAD"
 UPGRADE = b"upgrade"
 
@@ -31,10 +34,12 @@ class Known(NamedTuple):
 class RequestHeads:
     """Makes request heads; ``known`` has what was made of envelopes up to ``last_line``."""
 
-    __slots__ = ("_policy", "_seen", "known")
+    __slots__ = ("_known_fields", "_policy", "_scheme", "_seen", "known")
 
-    def __init__(self, policy: HostPolicy) -> None:
+    def __init__(self, policy: HostPolicy, scheme: bytes) -> None:
         self._policy = policy
+        self._scheme = scheme
+        self._known_fields: dict[bytes, Fields] = {}
         self._seen: set[int] = set()
         self.known: dict[bytes, Known] = {}
 
@@ -59,6 +64,21 @@ class RequestHeads:
             self._seen.clear()
         self._seen.add(seen)
         return head
+
+    def make_fields(self, envelope: Envelope, *, websocket: bool = False) -> Fields:
+        """The header list for HTTP/2."""
+        raw = envelope.raw
+        cut = last_line(raw)
+        if len(raw) > MAX_KNOWN_BYTES or not raw.startswith(REQUEST_ID, cut) or websocket:
+            return request_fields(self._policy.request_head(envelope), self._scheme, websocket=websocket)
+        key = raw[:cut]
+        known = self._known_fields.get(key)
+        if known is None:
+            if len(self._known_fields) >= MAX_KNOWN:
+                self._known_fields.clear()
+            known = request_fields(self._policy.request_head(envelope), self._scheme)[:-1]
+            self._known_fields[key] = known
+        return [*known, (b"x-request-id", raw[cut + len(REQUEST_ID) : -4])]
 
     def _remember(self, key: bytes, head: bytes, envelope: Envelope) -> None:
         if len(self.known) >= MAX_KNOWN:
