@@ -13,6 +13,7 @@ from wellhead.agent.state import Kept, TunnelState
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.main import run
 from wellhead.client import Client
+from wellhead.errors import Conflict
 from wellhead.model import access
 from wellhead.model.access import Secret
 
@@ -99,10 +100,13 @@ def test_an_id_will_do_where_a_name_does(server: Client, typed: Type) -> None:
     assert typed("tunnels", "get", "by-its-id", "-q") == f"{tunnel.id}\n"
 
 
-def test_a_name_may_look_like_an_id(server: Client, typed: Type) -> None:
-    name = "01234567-89ab-cdef-0123-456789abcdef"
-    tunnel = server.tunnels.create(name).tunnel
-    assert typed("tunnels", "get", name, "-q") == f"{tunnel.id}\n"
+def test_what_looks_like_an_id_is_one(server: Client, typed: Type) -> None:
+    nobody = "01234567-89ab-cdef-0123-456789abcdef"
+    with pytest.raises(Conflict, match="is reserved"):
+        server.tunnels.create(nobody)
+    tunnel = server.tunnels.create("known-by-id").tunnel
+    assert typed("tunnels", "get", tunnel.id.upper(), "-q") == f"{tunnel.id}\n"
+    assert "no such tunnel" in typed("tunnels", "get", nobody, code=ExitCode.NOT_FOUND)
 
 
 def test_json_is_what_the_api_gives(server: Client, typed: Type) -> None:

@@ -102,11 +102,8 @@ def tunnel_of(server: Client, given: str) -> Tunnel:
     Raises:
         NotFound: neither.
     """
-    if _UUID.fullmatch(given):
-        try:
-            return server.tunnels.get(given.lower())
-        except NotFound:
-            pass  # a name may look like an id
+    if _UUID.fullmatch(given):  # no name looks so
+        return server.tunnels.get(given.lower())
     if (tunnel := server.tunnels.find(given)) is not None:
         return tunnel
     raise NotFound(404, f"no tunnel {shown(given)} at {server.url}")
