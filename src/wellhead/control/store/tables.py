@@ -85,7 +85,7 @@ class TunnelRow(Base):
             sqlite_where=text("status != 'deleted'"),
             postgresql_where=text("status != 'deleted'"),
         ),
-        Index("tunnels_in_order", "organization_id", "created_at", "id"),
+        Index("tunnels_in_order", "organization_id", "created_at", "id", "status"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
