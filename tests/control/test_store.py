@@ -133,7 +133,7 @@ async def test_a_delete_stops_traffic_at_once_and_keeps_the_name(
 
 async def test_restoring_is_for_what_is_pending_removal(store: Store, organization: OrganizationId) -> None:
     row, _ = await store.create_tunnel(organization, "my-agent", TlsMode.EDGE)
-    with pytest.raises(Conflict, match="is active, it cannot become active"):
+    with pytest.raises(Conflict, match="is active, there is nothing to restore"):
         await store.restore_tunnel(organization, row.id)
 
 

@@ -309,7 +309,9 @@ class Store:
             Conflict: it is not pending removal, or the time for it is over.
         """
         async with self._changing(organization_id, tunnel_id) as (session, row, now):
-            if row.status is TunnelStatus.PENDING_REMOVAL and rows.is_over(row, now):
+            if row.status is not TunnelStatus.PENDING_REMOVAL:
+                raise Conflict(409, f"tunnel {row.name} is {row.status.value}, there is nothing to restore")
+            if rows.is_over(row, now):
                 raise Conflict(409, f"tunnel {row.name} could be restored until {row.restore_deadline_at}")
             rows.change(session, row, rows.first_status(row.tls_mode), now, by, "tunnel.restore")
             row.restore_deadline_at = None
