@@ -183,7 +183,7 @@ async def test_a_request_refused_unheard_is_served_by_another_session(house: Hou
     first, second = house.tunnel("my-agent"), house.tunnel("my-agent")
     visit = house.visit()
     visit.says(GET)
-    first.load = 1
+    second.load = 1
     first.stream.sink.on_reset(Reason.REFUSED)
     second.stream.reply(OK, b"hi")
     assert status(visit.transport.take()) == 200

@@ -37,6 +37,12 @@ def test_a_session_that_takes_no_streams_is_never_picked() -> None:
     assert line_of(session(usable=False)).pick() is None and line_of().pick() is None
 
 
+def test_a_session_that_refused_is_not_picked_again_however_idle_it_is() -> None:
+    refused, busy = session(0), session(9)
+    assert line_of(refused, busy, session(usable=False)).pick_other(refused) is busy
+    assert line_of(refused).pick_other(refused) is None
+
+
 def test_a_tunnel_without_sessions_takes_no_place() -> None:
     registry, one, other = Registry(), session(), session()
     tunnel = TunnelId("t")

@@ -90,8 +90,8 @@ class House(Protocol):
 
     @property
     def terms(self) -> Terms: ...
-    def another(self, name: str) -> Door | None:
-        """Another session of a tunnel."""
+    def another(self, name: str, refused: Door | None) -> Door | None:
+        """A session of a tunnel that is not the one which refused."""
 
 
 class Exchange:
@@ -107,6 +107,7 @@ class Exchange:
     over = False
     reason = ""
     _line: Line | None = None
+    _door: Door | None = None
     _envelope = b""  # of a request without a body, which may be sent again if it was refused unheard
     _left = -1  # body bytes still to come by Content-Length, -1 if not told
     _owed = 0  # bytes handed to a choked visitor, not yet credited
@@ -138,7 +139,7 @@ class Exchange:
             line.exchanges += 1
             self._line = line
         self.uploaded = True
-        self._envelope = envelope
+        self._door, self._envelope = door, envelope
         self.stream = door.open(_HTTP, envelope, self, b"", True)
 
     def open(self, door: Door, line: Line | None, kind: StreamKind, envelope: bytes) -> None:
@@ -319,7 +320,9 @@ class Exchange:
     def _try_again(self) -> bool:
         """The request was never handed to an application: it may go to another session, once."""
         envelope, self._envelope = self._envelope, b""
-        door = self._house.another(self.name) if envelope and self.name and not self.status else None
+        if not (envelope and self.name) or self.status:
+            return False
+        door = self._house.another(self.name, self._door)
         if door is None:
             return False
         self.stream = door.open(_HTTP, envelope, self, b"", True)

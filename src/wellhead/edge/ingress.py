@@ -173,10 +173,11 @@ class Ingress:
             return pages.TUNNEL_FULL
         return session, line
 
-    def another(self, name: str) -> Door | None:
+    def another(self, name: str, refused: Door | None) -> Door | None:
         """Another session of a tunnel, for a request that the first one refused."""
-        found = self.tunnel(name)
-        return None if isinstance(found, Page) else found[0]
+        view = self._tunnel(name)
+        line = self._lines.get(view.id) if view is not None else None
+        return line.pick_other(refused) if line is not None else None
 
     def _same_place(self, sni: str | None, there: Destination) -> bool:
         """Names of the control plane may share a connection; without SNI only they are served."""

@@ -40,6 +40,15 @@ class Line:
                 best = session
         return best
 
+    def pick_other(self, refused: object) -> Session | None:
+        """As ``pick``, but not this one."""
+        others = [session for session in self.sessions if session.usable and session is not refused]
+        return min(others, key=_load, default=None)
+
+
+def _load(session: Session) -> int:
+    return session.load
+
 
 class Registry:
     """``lines``: tunnel id -> line, of the tunnels that have a session."""
