@@ -134,6 +134,7 @@ def _edge(
             connections_per_address=settings.connections_per_address,
             connections_per_tunnel=settings.connections_per_tunnel,
             max_connections=settings.max_connections or limit * 4 // 5,
+            max_held_bytes=settings.max_held_bytes or net_loop.memory_limit() // 4,
             loopback_exempt=settings.loopback_exempt,
         ),
         gate=GateTerms(
@@ -142,6 +143,8 @@ def _edge(
             liveness=liveness,
             loopback_exempt=settings.loopback_exempt,
             public_urls=public.urls,
+            stream_window_bytes=settings.stream_window_bytes,
+            session_held_bytes=settings.session_held_bytes,
             rejections_per_minute=settings.rejections_per_minute,
         ),
         portal=PortalTerms(
@@ -153,6 +156,7 @@ def _edge(
             loopback_exempt=settings.loopback_exempt,
         ),
         drain_seconds=settings.drain_seconds,
+        loop_stall_seconds=settings.loop_stall_seconds,
     )
     pool = UpstreamPool(
         parse_upstream(f"unix:{path}"),

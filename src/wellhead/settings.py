@@ -220,6 +220,21 @@ class ServerSettings(BaseSettings):
     connections_per_tunnel: PositiveInt = Field(
         1000, description="Most exchanges of one tunnel at once, each on a connection; beyond: 503."
     )
+    max_held_bytes: NonNegativeInt = Field(
+        0,
+        description="Most bytes held for slow readers and agents, all together; beyond, new requests get 503;"
+        " 0: a quarter of the memory.",
+    )
+    session_held_bytes: PositiveInt = Field(
+        32 * 1024 * 1024,
+        description="Most reply bytes held for one agent's session; beyond, the largest stream is reset.",
+    )
+    stream_window_bytes: Annotated[int, Field(ge=16 * 1024, le=16 * 1024 * 1024)] = Field(
+        256 * 1024, description="Bytes that an agent may send on a stream before the visitor has taken any."
+    )
+    loop_stall_seconds: NonNegativeFloat = Field(
+        1.0, description="The event loop is logged with its stack when it stands for so long; 0: never."
+    )
     max_handshakes: PositiveInt = Field(500, description="Most unfinished TLS handshakes.")
     handshakes_per_address: PositiveInt = Field(
         20, description="Most unfinished TLS handshakes of one address."

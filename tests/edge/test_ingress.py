@@ -24,6 +24,7 @@ class Connection:
         self.ticks = 0
         self.drained = False
         self.aborted = ""
+        self.held = 0
 
     def tick(self, now: float) -> None:
         self.ticks += 1

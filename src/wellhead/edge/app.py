@@ -31,6 +31,7 @@ from wellhead.net.portal import Way as TlsWay
 from wellhead.net.sockets import is_loopback, tune
 from wellhead.net.tls import ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
+from wellhead.net.watchdog import Watchdog
 from wellhead.wire.sni import ClientHello
 
 UNRECOGNIZED_NAME = 112  # TLS alerts, RFC 8446 section 6
@@ -49,6 +50,7 @@ class EdgeTerms:
     gate: GateTerms
     portal: PortalTerms
     drain_seconds: float
+    loop_stall_seconds: float = 1.0  # 0: nobody watches
 
 
 class Edge:
@@ -89,6 +91,11 @@ class Edge:
         self._plain: list[asyncio.Server] = []
         self.metrics.watch("wellhead_sessions", "Live sessions.", lambda: len(self.registry))
         self.metrics.watch("wellhead_visitors", "Open visitors' connections.", lambda: len(self.ingress))
+        self.metrics.watch(
+            "wellhead_held_bytes", "Bytes held for visitors and agents.", lambda: self.ingress.pressure.held
+        )
+        stall = terms.loop_stall_seconds
+        self._watchdog = Watchdog(stall, self.metrics.loop_lag) if stall else None
 
     async def start(self, https: list[socket.socket], http: list[socket.socket]) -> None:
         """Accept on listening sockets, which belong to the edge from here on."""
@@ -122,6 +129,8 @@ class Edge:
         await self._scrapes.close()
         await self._pool.aclose()
         self._log.close()
+        if self._watchdog is not None:
+            self._watchdog.close()
 
     # Doors
 

@@ -35,8 +35,9 @@ from wellhead.net.session import Liveness, Session
 from wellhead.net.sockets import is_loopback
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
-from wellhead.wire.mux import MuxStream, Role
+from wellhead.wire.mux import HELD_MAX, MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
+from wellhead.wire.window import INITIAL_WINDOW
 
 _log = Log("wellhead.edge")
 END_SECONDS = 0.5  # for an agent to read the last bytes of a session that is ended
@@ -52,6 +53,8 @@ class GateTerms:
     liveness: Liveness
     loopback_exempt: bool
     public_urls: Callable[[str], list[str]]  # of a tunnel's name
+    stream_window_bytes: int = INITIAL_WINDOW
+    session_held_bytes: int = HELD_MAX
     rejections_per_minute: int = 10  # of credentials from one address, before its hellos are put off
 
 
@@ -80,6 +83,8 @@ class Gate:
             on_control=self._control,
             on_lost=self._lost,
             liveness=self._terms.liveness,
+            window=self._terms.stream_window_bytes,
+            held_max=self._terms.session_held_bytes,
         )
         late = self._loop.call_later(self._terms.hello_seconds, self._too_late, session)
         self._waiting[session] = late

@@ -359,6 +359,11 @@ class Http1Visitor(Replies, asyncio.Protocol):
 
     # Swept by the ingress
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the visitor, and those of its own that nobody has looked at yet."""
+        return self._outflow.unsent + len(self._buffer)
+
     def tick(self, now: float) -> None:
         transport = self._transport
         if transport is None:

@@ -219,6 +219,11 @@ class Http2Visitor(asyncio.Protocol):
 
     # Swept by the ingress
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait in the transport; what waits in the streams has not been credited to an agent."""
+        return self._outflow.unsent
+
     def tick(self, now: float) -> None:
         transport, terms = self._transport, self.ingress.terms
         if transport is None:

@@ -21,6 +21,7 @@ from wellhead.edge.directory import Directory
 from wellhead.edge.exchange import Door
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.pages import Page
+from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Destination, Place, Router
 from wellhead.model.names import address_group
@@ -69,6 +70,7 @@ class CountTerms:
     connections_per_address: int
     connections_per_tunnel: int
     max_connections: int
+    max_held_bytes: int
     loopback_exempt: bool
 
 
@@ -77,6 +79,8 @@ class Swept(Protocol):
 
     peer: str
 
+    @property
+    def held(self) -> int: ...
     def tick(self, now: float) -> None: ...
     def drain(self) -> None: ...
     def abort(self, reason: str) -> None: ...
@@ -110,6 +114,8 @@ class Ingress:
         self._lines = registry.lines
         self._control = control  # of a request's target and the visitor's address
         self._counts = counts
+        self.pressure = Pressure(counts.max_held_bytes)
+        self._sessions = registry.sessions
         self._connections: set[Swept] = set()
         self._by_address: Counter[str] = Counter()  # see ``address_group``
         self._idle = asyncio.Event()
@@ -169,6 +175,8 @@ class Ingress:
         session = line.pick() if line is not None else None
         if line is None or session is None:
             return pages.NO_AGENT
+        if self.pressure.high:
+            return pages.EDGE_HOLDS_TOO_MUCH
         if line.exchanges >= self._counts.connections_per_tunnel:
             return pages.TUNNEL_FULL
         return session, line
@@ -246,3 +254,4 @@ class Ingress:
         now = self.loop.time()
         for connection in list(self._connections):
             connection.tick(now)
+        self.pressure.count(self._connections, self._sessions())

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)  # seconds
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)  # seconds
 Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 __all__ = ["Metrics", "Sample"]
@@ -33,8 +34,8 @@ class Metrics(Collector):
         self.sessions_closed: Counter[str] = Counter()  # by code of the error, "closed" without one
         self.hellos_refused: Counter[str] = Counter()
         self.lines_dropped = 0  # access lines lost to a slow or full log
-        self._first_byte = [0] * (len(BUCKETS) + 1)
-        self._first_byte_sum = 0.0
+        self._first_bytes = _Histogram(BUCKETS)
+        self._loop_lags = _Histogram(LAG_BUCKETS)
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -45,9 +46,11 @@ class Metrics(Collector):
 
     def first_bytes(self, waits: list[float]) -> None:
         """Note how long visitors waited for the first bytes of their replies, in seconds."""
-        for bucket, count in Counter(map(bisect.bisect_left, itertools.repeat(BUCKETS), waits)).items():
-            self._first_byte[bucket] += count
-        self._first_byte_sum += sum(waits)
+        self._first_bytes.add(waits)
+
+    def loop_lag(self, seconds: float) -> None:
+        """Note how late the event loop was."""
+        self._loop_lags.add([seconds])
 
     def collect(self) -> Iterator[Metric]:
         exchanges = CounterMetricFamily(
@@ -70,7 +73,12 @@ class Metrics(Collector):
             yield counter
         for name, text, read in self._gauges:
             yield GaugeMetricFamily(name, text, value=read())
-        yield self._histogram()
+        yield self._first_bytes.family(
+            "wellhead_first_byte_seconds", "Time from a request's head to the first byte of its reply."
+        )
+        yield self._loop_lags.family(
+            "wellhead_loop_lag_seconds", "How late the event loop was, looked at four times a second."
+        )
 
     def _by_reason(self, name: str, text: str, counts: Counter[str]) -> CounterMetricFamily:
         family = CounterMetricFamily(name, text, labels=("reason",))
@@ -78,14 +86,21 @@ class Metrics(Collector):
             family.add_metric((reason,), count)
         return family
 
-    def _histogram(self) -> HistogramMetricFamily:
-        running, buckets = 0, []
-        for bound, count in zip((*map(str, BUCKETS), "+Inf"), self._first_byte, strict=True):
-            running += count
-            buckets.append((bound, running))
-        return HistogramMetricFamily(
-            "wellhead_first_byte_seconds",
-            "Time from a request's head to the first byte of its reply.",
-            buckets=buckets,
-            sum_value=self._first_byte_sum,
-        )
+
+class _Histogram:
+    """Seconds, counted into buckets of these upper bounds."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, values: list[float]) -> None:
+        for bucket, count in Counter(map(bisect.bisect_left, itertools.repeat(self._bounds), values)).items():
+            self._counts[bucket] += count
+        self._sum += sum(values)
+
+    def family(self, name: str, text: str) -> HistogramMetricFamily:
+        names = (*map(str, self._bounds), "+Inf")
+        buckets = list(zip(names, itertools.accumulate(self._counts), strict=True))
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self._sum)

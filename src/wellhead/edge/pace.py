@@ -60,6 +60,11 @@ class Outflow:
         self._unsent = 0  # bytes at the last sweep
         self._since = 0.0  # loop time at which they were last seen to change
 
+    @property
+    def unsent(self) -> int:
+        """Bytes at the last sweep."""
+        return self._unsent
+
     def is_stalled(self, transport: Unsent, now: float, seconds: float) -> bool:
         """Whether the visitor has taken nothing for so long while bytes waited; asked at each sweep."""
         unsent = transport.get_write_buffer_size()

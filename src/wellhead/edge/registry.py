@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from wellhead.model.records import TunnelId
 from wellhead.net.session import Session
 from wellhead.wire.headers import ReplyFacts
@@ -58,6 +60,10 @@ class Registry:
 
     def __len__(self) -> int:
         return sum(len(line.sessions) for line in self.lines.values())
+
+    def sessions(self) -> Iterator[Session]:
+        """All of them, of every tunnel."""
+        return (session for line in self.lines.values() for session in line.sessions)
 
     def add(self, tunnel: TunnelId, session: Session) -> None:
         """From now on new streams of the tunnel may go to this session."""

@@ -7,11 +7,13 @@ import contextlib
 import ctypes
 import functools
 import gc
+import os
 import resource
 import signal
 import sys
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -111,6 +113,18 @@ def file_limit() -> int:
     """The soft limit of open files, in descriptors."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
+
+
+def memory_limit() -> int:
+    """Bytes of memory that this process may use: those of the machine, or of its control group if fewer."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_group_limits()])
+
+
+def _group_limits() -> Iterator[int]:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # absent, or "max"
+            yield int(Path(path).read_text())
 
 
 def freeze() -> None:

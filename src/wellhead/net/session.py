@@ -20,8 +20,9 @@ from typing import cast
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
 from wellhead.net.sockets import why
 from wellhead.net.writing import write_joined
-from wellhead.wire.mux import Mux, MuxStream, Role
+from wellhead.wire.mux import HELD_MAX, Mux, MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
+from wellhead.wire.window import INITIAL_WINDOW
 
 HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is taken from the mux
 LOW_WATER = 64 * 1024
@@ -64,10 +65,11 @@ class Session(asyncio.Protocol):
         on_control: OnControl,
         on_lost: OnLost,
         liveness: Liveness | None = None,
-        window: int | None = None,
+        window: int = INITIAL_WINDOW,
+        held_max: int = HELD_MAX,
         boot_clock: Callable[[], float] = boot_time,
     ) -> None:
-        self.mux = Mux(role, on_open, self._wake, window=window) if window else Mux(role, on_open, self._wake)
+        self.mux = Mux(role, on_open, self._wake, window=window, held_max=held_max)
         self.mux.on_control = self._control
         self.open = self.mux.open  # bound once: every exchange begins here
         self.usable = False  # new streams may be opened
@@ -103,6 +105,13 @@ class Session(asyncio.Protocol):
     def load(self) -> int:
         """Open streams."""
         return len(self.mux.streams)
+
+    @property
+    def held(self) -> int:
+        """Bytes that came from the peer and were not consumed, and those that wait to be sent to it."""
+        transport, mux = self._transport, self.mux
+        unsent = transport.get_write_buffer_size() if transport is not None else 0
+        return mux.held + unsent + sum([stream.queued for stream in mux.streams.values()])
 
     def on_peer_draining(self, call: Callable[[Session, int], None]) -> None:
         """Have ``call(session, retry_after_ms)`` told when the peer sends GOAWAY."""
