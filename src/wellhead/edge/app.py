@@ -26,6 +26,7 @@ from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
 from wellhead.errors import ClientHelloError
 from wellhead.net.authority import LocalAuthority
+from wellhead.net.plain import PlainPort
 from wellhead.net.portal import Portal, PortalTerms
 from wellhead.net.portal import Way as TlsWay
 from wellhead.net.sockets import is_loopback, tune
@@ -36,7 +37,6 @@ from wellhead.wire.sni import ClientHello
 
 UNRECOGNIZED_NAME = 112  # TLS alerts, RFC 8446 section 6
 NO_APPLICATION_PROTOCOL = 120
-BACKLOG = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Edge:
             self._refusals.note,
         )
         self._portal: Portal | None = None
-        self._plain: list[asyncio.Server] = []
+        self._plain: list[PlainPort] = []
         self.metrics.watch("wellhead_sessions", "Live sessions.", lambda: len(self.registry))
         self.metrics.watch("wellhead_visitors", "Open visitors' connections.", lambda: len(self.ingress))
         self.metrics.watch(
@@ -99,7 +99,6 @@ class Edge:
 
     async def start(self, https: list[socket.socket], http: list[socket.socket]) -> None:
         """Accept on listening sockets, which belong to the edge from here on."""
-        loop = asyncio.get_running_loop()
         local = all(map(_is_loopback, https))
         self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refusals.note)
         self._portal.start()
@@ -107,21 +106,28 @@ class Edge:
             local = _is_loopback(sock)
             # Connections inherit the options of the socket that accepts them.
             tune(sock, user_timeout_seconds=self._terms.portal.write_idle_seconds + 5)
-            self._plain.append(await loop.create_server(self._visitor(local), sock=sock, backlog=BACKLOG))
+            port = PlainPort(
+                [sock],
+                self._visitor(local),
+                max_descriptor=self._portal.visitors_descriptor,
+                on_refused=lambda reason: self._refusals.note(reason, ""),
+            )
+            port.start()
+            self._plain.append(port)
 
     async def drain(self) -> None:
         """Accept nothing new, let what is open finish, tell agents to go elsewhere; then close."""
         if self._portal is not None:
             self._portal.stop()
-        for server in self._plain:
-            server.close()
+        for port in self._plain:
+            port.stop()
         self.gate.drain()
         await self.ingress.drain(self._terms.drain_seconds)
 
     async def close(self) -> None:
         """End everything that is left. Idempotent."""
-        for server in self._plain:
-            server.close()
+        for port in self._plain:
+            port.stop()
         await self.ingress.close()
         await self.gate.close()
         if self._portal is not None:

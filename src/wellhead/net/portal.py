@@ -41,6 +41,7 @@ from wellhead.wire.sni import (
 
 MAX_HELLO_BYTES: Final = 80 * 1024  # the longest hello and the headers of many small records
 MAX_LOOKED_BYTES: Final = 384 * 1024  # read in all looks at one hello: a drip of tiny records costs no more
+FEWEST_HANDSHAKES: Final = 16  # unfinished, however few descriptors there are
 LINGER_BYTES: Final = 256 * 1024
 LINGER_SECONDS: Final = 1.0
 MAX_LINGERING: Final = 256  # connections
@@ -55,7 +56,7 @@ class PortalTerms:
     handshake_seconds: float = 10.0  # from accept to the end of the handshake, and as long in the queue
     shutdown_seconds: float = 30.0  # for what is queued when a transport is closed, and the peer's goodbye
     write_idle_seconds: float = 60.0  # how long a peer may read nothing
-    max_handshakes: int = 500  # connections between accept and the end of the handshake
+    max_handshakes: int = 500  # connections between accept and the end of the handshake; see Portal
     max_handshakes_per_address: int = 20
     loopback_exempt: bool = True  # from the limit per address
     visitors_descriptor: int = 0  # highest for connections without privilege; 0: 85 % of RLIMIT_NOFILE
@@ -89,7 +90,8 @@ class Portal:
     ``internal`` and the reasons of ClientHelloErrors.
     A peer that merely goes away before its hello is ``hello-closed``.
 
-    Handshakes take turns with each other, oldest first, and by ``pace`` with the loop's other work.
+    Unfinished handshakes take a tenth of RLIMIT_NOFILE at most: where descriptors are scarce, silent peers
+    make room for agents. Handshakes take turns, oldest first, and by ``pace`` with the loop's other work.
     """
 
     def __init__(
@@ -109,7 +111,8 @@ class Portal:
         self._by_address: dict[str, int] = {}
         self._lingering: set[_Farewell] = set()
         self._crowd_timer: asyncio.TimerHandle | None = None
-        self._visitors_descriptor = terms.visitors_descriptor or file_limit() * 85 // 100
+        self.visitors_descriptor = terms.visitors_descriptor or file_limit() * 85 // 100
+        self._most = min(terms.max_handshakes, max(FEWEST_HANDSHAKES, file_limit() * 10 // 100))
         self._acceptor = Acceptor(
             sockets,
             self._accepted,
@@ -157,7 +160,7 @@ class Portal:
         self._arrivals[arrival] = None
         self._by_address[group] = self._by_address.get(group, 0) + 1
         arrival.peek()
-        if len(self._arrivals) > terms.max_handshakes:
+        if len(self._arrivals) > self._most:
             self._crowd()
 
     def _crowd(self) -> None:
@@ -165,7 +168,7 @@ class Portal:
         if self._crowd_timer is not None:
             self._crowd_timer.cancel()
             self._crowd_timer = None
-        while len(self._arrivals) > self.terms.max_handshakes:
+        while len(self._arrivals) > self._most:
             waiting = next((arrival for arrival in self._arrivals if arrival.owes_hello), None)
             age = 0.0 if waiting is None else self._loop.time() - waiting.since
             if waiting is None or age < CROWD_SECONDS:
@@ -184,7 +187,7 @@ class Portal:
             self._by_address[arrival.group] = left
         else:
             del self._by_address[arrival.group]
-        if len(self._arrivals) <= self.terms.max_handshakes:
+        if len(self._arrivals) <= self._most:
             self._acceptor.release()
 
     def _farewell(self, sock: socket.socket, last_words: bytes) -> None:
@@ -258,7 +261,7 @@ class _Arrival:
         except Exception:
             self.refuse("internal", INTERNAL_ERROR)
             raise
-        if not way.privileged and self._sock.fileno() > self._portal._visitors_descriptor:
+        if not way.privileged and self._sock.fileno() > self._portal.visitors_descriptor:
             self.refuse("descriptors", INTERNAL_ERROR)
             return
         self._queue(way, hello)
