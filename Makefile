@@ -64,7 +64,9 @@ $(VENV)/run.stamp: requirements/runtime.txt pyproject.toml | $(BIN)/python
 	@$(PIP) --no-deps --editable .
 	@touch $@
 
-$(VENV)/test.stamp: requirements/test.txt requirements/system.txt $(VENV)/run.stamp
+$(VENV)/test.stamp: requirements/test.txt requirements/system.txt requirements/suites.txt $(VENV)/run.stamp
 	@echo "preparing $(VENV) for tests (a minute, once)"
 	@$(PIP) -r requirements/system.txt
+	@rm -rf $(VENV)/suites
+	@$(subst install,download,$(PIP)) --no-deps --dest $(VENV)/suites -r requirements/suites.txt
 	@touch $@
