@@ -97,10 +97,12 @@ def test_the_public_origin_becomes_the_upstreams() -> None:
     fields = (
         b"Origin: https://app.example:8443\r\n"
         b"referer: https://App.Example:8443/page?x=https://app.example:8443/\r\n"
+        b"Destination: https://app.example:8443/b\r\n"
     )
     assert REWRITE.request_head(read_envelope(envelope(fields))) == (
         b"GET /x HTTP/1.1\r\nHost: localhost:8000\r\nOrigin: http://localhost:8000\r\n"
-        b"referer: http://localhost:8000/page?x=https://app.example:8443/\r\nX-Forwarded-Proto: https\r\n\r\n"
+        b"referer: http://localhost:8000/page?x=https://app.example:8443/\r\n"
+        b"Destination: http://localhost:8000/b\r\nX-Forwarded-Proto: https\r\n\r\n"
     )
     assert PRESERVE.request_head(read_envelope(envelope(fields))) == envelope(fields)
     other = HostPolicy("intern.example", Upstream())
@@ -120,6 +122,7 @@ def test_the_public_origin_becomes_the_upstreams() -> None:
         b"Origin: https://app.example:8443?x",
         b"Origin: null",
         b"Referer: https://evil/?https://app.example:8443/",
+        b"Destination: https://evil.example/b",
         b"X-Origin: https://app.example:8443",
         b"Cookie: origin: https://app.example:8443",
     ],

@@ -13,7 +13,7 @@ _envelope = re.compile(
     rb"([" + TCHAR + rb"]{1,32}+) (/(?!/)[\x21\x22\x24-\x7e\x80-\xff]*+|\*) HTTP/1\.1\r\n"
     rb"Host: ([\x21-\x7e]{1,255}+)\r\n(?:Content-Length: ([0-9]{1,19}+)\r\n)?"
 ).match
-_page = re.compile(rb"(\r\n(?:origin|referer):[\t ]*)(https?://[^/\t\r ]++)", re.IGNORECASE)
+_names_us = re.compile(rb"(\r\n(?:origin|referer|destination):[\t ]*)(https?://[^/\t\r ]++)", re.IGNORECASE)
 
 
 class Envelope(NamedTuple):
@@ -66,9 +66,10 @@ class Named(Protocol):
 class HostPolicy:
     """What an upstream is told about its own name.
 
-    ``rewrite``: Host becomes the upstream's authority, and Origin and Referer become the upstream's
-    where they equal the public origin, so that an application which compares them goes on doing so
-    and still refuses forged ones. ``preserve``: the visitor's bytes. Any other value is sent as Host.
+    ``rewrite``: Host becomes the upstream's authority, and Origin, Referer and WebDAV's Destination
+    (RFC 4918 section 10.3) become the upstream's where they equal the public origin, so that an
+    application which compares them goes on doing so and still refuses forged ones. ``preserve``: the
+    visitor's bytes. Any other value is sent as Host.
 
     Raises:
         InputError: the value is not an authority.
@@ -113,7 +114,7 @@ class HostPolicy:
         def replace(match: re.Match[bytes]) -> bytes:
             return match[1] + (self._origin if match[2].lower() == public else match[2])
 
-        return _page.sub(replace, b"\r\n" + rest)[2:]
+        return _names_us.sub(replace, b"\r\n" + rest)[2:]
 
 
 def _checked(host_header: str) -> bytes:
