@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -82,13 +83,13 @@ class Outsider:
         return environment(self.directory, HOME=str(self.directory), **dict.fromkeys(names, trusted))
 
 
-def wsgi_server(name: str, directory: Path, *flags: str) -> Program:
-    """One of the applications of ``wsgi_server.py``, running; ``line("^port")`` gives its port."""
-    return Program([sys.executable, str(KIT / "wsgi_server.py"), name, str(directory), *flags])
-
-
-def port_of(program: Program) -> int:
-    return int(program.line(r"^port (\d+)$")[1])
+@contextlib.contextmanager
+def wsgi_server(name: str, directory: Path, port: int = 0, tls: Edge | None = None) -> Iterator[int]:
+    """One of the applications of ``wsgi_server.py``; gives the port. ``tls``: whose authority it has."""
+    flags = [] if tls is None else [str(tls.data)]
+    command = [sys.executable, str(KIT / "wsgi_server.py"), name, str(directory), str(port), *flags]
+    with Program(command) as server:
+        yield int(server.line(r"^port (\d+)$")[1])
 
 
 def published(name: str, directory: Path) -> Path:

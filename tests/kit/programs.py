@@ -285,6 +285,12 @@ def quiet_port() -> int:
     raise AssertionError("200 ports tried, none free")
 
 
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on a port of loopback."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 def run(
     *arguments: str, home: Path, seconds: float = START_SECONDS, **extra: str
 ) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,8 @@
 """WSGI applications of others on cheroot: httpbin, a WebDAV server, git's own HTTP backend.
 
-``python tests/kit/wsgi_server.py NAME DIRECTORY [DATA]`` prints its port. The directory is where httpbin was
-unpacked, what WebDAV shares, or what holds the git repositories. With the data of a Wellhead server it speaks
-TLS, certified for 127.0.0.1 by that server's authority.
+``python tests/kit/wsgi_server.py NAME DIRECTORY PORT [DATA]`` prints its port, which it chooses itself for 0.
+The directory is where httpbin was unpacked, what WebDAV shares, or what holds the git repositories. With the
+data of a Wellhead server it speaks TLS, certified for 127.0.0.1 by that server's authority.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def webdav(directory: str) -> Any:
             "provider_mapping": {"/": directory},
             "simple_dc": {"user_mapping": {"*": True}},
             "logging": {"enable": False},
+            "property_manager": True,
+            "lock_storage": True,
         }
     )
 
@@ -105,8 +107,8 @@ class Tls(BuiltinSSLAdapter):
 APPS = {"httpbin": httpbin, "webdav": webdav, "git": Git}
 
 
-def main(name: str, directory: str, data: str = "") -> None:
-    server = Server(("127.0.0.1", 0), APPS[name](directory), numthreads=16)
+def main(name: str, directory: str, port: str, data: str = "") -> None:
+    server = Server(("127.0.0.1", int(port)), APPS[name](directory), numthreads=16)
     if data:
         server.ssl_adapter = Tls(LocalAuthority(Path(data)).address_context())
     server.prepare()

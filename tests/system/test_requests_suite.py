@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tests.kit.outsiders import KIT, Outsider, port_of, published, wsgi_server
-from tests.kit.programs import Edge
+from tests.kit.outsiders import KIT, Outsider, published, wsgi_server
+from tests.system.conftest import House
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.needs("unshare")]
 
@@ -45,22 +46,17 @@ class Httpbin:
         return {test.rpartition("::")[2]: outcome for test, outcome in found.items()}
 
 
-@pytest.fixture(scope="module")
-def httpbin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Httpbin]:
-    home = tmp_path_factory.mktemp("requests")
-    unpacked, tests = published("httpbin", home / "httpbin"), published("requests", home)
+@pytest.fixture
+def httpbin(house: House, tmp_path: Path) -> Iterator[Httpbin]:
+    unpacked, tests = published("httpbin", tmp_path / "httpbin"), published("requests", tmp_path)
+    assert tests.name == f"requests-{version('requests')}"
     with (
-        Edge(home / "wellhead") as edge,
-        wsgi_server("httpbin", unpacked) as plain,
-        wsgi_server("httpbin", unpacked, str(edge.data)) as tls,
-        edge.agent(port_of(plain)) as agent,
+        wsgi_server("httpbin", unpacked, house.port) as plain,
+        wsgi_server("httpbin", unpacked, tls=house.edge) as tls,
     ):
-        direct = {
-            "http": f"http://127.0.0.1:{port_of(plain)}",
-            "https": f"https://127.0.0.1:{port_of(tls)}",
-        }
-        tunnel = {"http": agent.plain_url, "https": agent.url}
-        yield Httpbin(Outsider(edge, agent, home), tests, direct, tunnel)
+        direct = {"http": f"http://127.0.0.1:{plain}", "https": f"https://127.0.0.1:{tls}"}
+        tunnel = {"http": house.agent.plain_url, "https": house.agent.url}
+        yield Httpbin(Outsider(house.edge, house.agent, tmp_path), tests, direct, tunnel)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
