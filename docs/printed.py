@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from wellhead import settings
+from wellhead import limits, settings
 from wellhead.cli import reference
 
 REFERENCE = Path(__file__).parent / "reference"
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": reference.reference_page,
+    "limits.md": limits.reference_page,
     "settings.md": settings.reference_page,
 }
 

@@ -502,7 +502,7 @@ def _problem(detail: ErrorDetails, sources: list[tuple[str, dict[str, Any]]]) ->
 def reference_page() -> str:
     """``docs/reference/settings.md``, printed from the fields."""
     rows = [
-        f"| `{key}` | {_default(key)} | {field.description} |"
+        f"| `{key}` | {shown_default(key)} | {field.description} |"
         for key, field in ServerSettings.model_fields.items()
     ]
     variables = [f"| `{name}` | {text} |" for name, text in CLIENT_VARIABLES.items()]
@@ -532,7 +532,8 @@ def reference_page() -> str:
     )
 
 
-def _default(key: str) -> str:
+def shown_default(key: str) -> str:
+    """A setting's default, as the reference pages print it."""
     field = ServerSettings.model_fields[key]
     if field.default_factory is not None:
         return "`$WELLHEAD_HOME/server`"
