@@ -22,7 +22,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-NOUNS = {"errors", "model", "settings", "lines", "logs", "private", "profile", "version"}
+NOUNS = {"errors", "limits", "model", "settings", "lines", "logs", "private", "profile", "version"}
 PROGRAMS = {"edge", "control", "agent", "host"}
 COMPOSITION = {"serve", "cli", "__main__"}
 
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
     "settings": {"errors", "model"},
+    "limits": {"settings"},
     "private": {"errors"},
     "profile": {"errors", "model", "settings", "private"},
     "lines": set(),
