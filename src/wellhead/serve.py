@@ -156,6 +156,7 @@ def _edge(
             loopback_exempt=settings.loopback_exempt,
         ),
         drain_seconds=settings.drain_seconds,
+        unknown_names_per_minute=settings.unknown_names_per_minute,
         loop_stall_seconds=settings.loop_stall_seconds,
     )
     pool = UpstreamPool(

@@ -239,6 +239,11 @@ class ServerSettings(BaseSettings):
     handshakes_per_address: PositiveInt = Field(
         20, description="Most unfinished TLS handshakes of one address."
     )
+    unknown_names_per_minute: PositiveInt = Field(
+        600,
+        description="Most handshakes for names under the domain that no tunnel has; beyond: the TLS alert"
+        " unrecognized_name in place of the page 404.",
+    )
     rejections_per_minute: PositiveInt = Field(
         10, description="Most rejected credentials of one agent's address; beyond, its hellos are put off."
     )

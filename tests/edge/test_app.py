@@ -41,6 +41,7 @@ from wellhead.net.upstream_address import parse_upstream
 
 VIEW = TunnelView(TunnelId("t_1"), "my-agent", OrganizationId("org"), TunnelStatus.ACTIVE, TlsMode.EDGE)
 ALERT = 21
+UNKNOWN_NAMES = 5
 UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 112, 120
 
 
@@ -138,7 +139,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             hello_seconds=5, drain_seconds=30, liveness=Liveness(), loopback_exempt=True,
             public_urls=lambda name: [],
         ),
-        drain_seconds=5,
+        drain_seconds=5, unknown_names_per_minute=UNKNOWN_NAMES,
     )  # fmt: skip
     pool = UpstreamPool(parse_upstream(str(control.sockets[0].getsockname()[1])), host_header="preserve")
     edge = Edge(
@@ -192,6 +193,16 @@ async def test_name_and_alpn_decide_who_is_at_the_door(
 )
 async def test_what_is_not_served_is_an_alert(house: House, sni: str, alpn: list[str], alert: int) -> None:
     assert await house.alert(client_hello(sni, alpn)) == alert
+
+
+async def test_made_up_names_get_their_page_until_there_are_too_many_and_others_always(house: House) -> None:
+    for number in range(UNKNOWN_NAMES):
+        name = f"made-up-{number}.localhost"
+        assert (await house.ask(name, name)).startswith(b"HTTP/1.1 404 ")
+    assert await house.alert(client_hello("made-up.localhost", [ALPN_HTTP])) == UNRECOGNIZED_NAME
+    assert house.edge.metrics.refused["unknown-names"] == 1
+    for name, status in (("my-agent.localhost", b"503"), ("localhost", b"200")):
+        assert (await house.ask(name, name)).split()[1] == status
 
 
 @pytest.mark.parametrize("name", ["localhost", "api.localhost"])

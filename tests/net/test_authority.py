@@ -97,6 +97,14 @@ def test_a_context_is_kept_and_the_least_used_one_forgotten(tmp_path: Path) -> N
     assert ca.leaf_context("b.localhost") is not second
 
 
+def test_a_context_that_is_not_kept_takes_no_others_place(tmp_path: Path) -> None:
+    ca = authority(tmp_path, contexts=1)
+    kept = ca.leaf_context("a.localhost")
+    once = ca.leaf_context("b.localhost", keep=False)
+    assert ca.leaf_context("b.localhost", keep=False) is not once
+    assert ca.leaf_context("a.localhost", keep=False) is kept
+
+
 def test_a_context_is_made_anew_before_it_ends_and_when_the_clock_goes_back(tmp_path: Path) -> None:
     now = [dt.datetime.now(dt.UTC)]
     ca = LocalAuthority(tmp_path / "ca", clock=lambda: now[0])

@@ -24,6 +24,7 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
+from wellhead.edge.unknown import UnknownNames
 from wellhead.errors import ClientHelloError
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.plain import PlainPort
@@ -50,6 +51,7 @@ class EdgeTerms:
     gate: GateTerms
     portal: PortalTerms
     drain_seconds: float
+    unknown_names_per_minute: int  # handshakes for names of no tunnel
     loop_stall_seconds: float = 1.0  # 0: nobody watches
 
 
@@ -71,7 +73,9 @@ class Edge:
         self._authority = authority
         self._router = Router(terms.domain, terms.zone)
         self._log = log_to(self.metrics)
-        self._refusals = Refusals(self.metrics, asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        self._refusals = Refusals(self.metrics, clock)
+        self._unknown = UnknownNames(terms.unknown_names_per_minute, clock)
         self._scrapes = Scrapes(self.metrics, directory)
         self._pool = control
         self._control = LocalDoor(control.accept)
@@ -155,7 +159,8 @@ class Edge:
         """The certificate and the protocol for a ClientHello.
 
         Raises:
-            ClientHelloError: a name that is not ours, or a protocol that this name does not speak.
+            ClientHelloError: a name that is not ours, too many names of no tunnel, or a protocol that this
+                name does not speak.
         """
         name = hello.server_name
         agents = name is None or self._router.is_zone(name)
@@ -164,8 +169,9 @@ class Edge:
         http2 = hello.alpn is not None and ALPN_H2.encode() in hello.alpn
         if hello.alpn and not http2 and ALPN_HTTP.encode() not in hello.alpn:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
-        if name is not None and self._router.destination(name).place is Place.NOWHERE:
-            raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
+        known = name is None or self._is_known(name)
+        if not known and not self._unknown.take():
+            raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-names")
 
         def visitor() -> Http1Visitor | Http2Visitor:
             if http2:
@@ -173,12 +179,23 @@ class Edge:
             return Http1Visitor(self.ingress, secure=True, local=local, sni=name)
 
         # OpenSSL chooses from the same two in the same order, so that it cannot come out otherwise.
-        return TlsWay(lambda: self._context(name, ALPN_H2, ALPN_HTTP), visitor)
+        return TlsWay(lambda: self._context(name, ALPN_H2, ALPN_HTTP, keep=known), visitor)
 
-    def _context(self, name: str | None, *alpn: str) -> ssl.SSLContext:
+    def _is_known(self, name: str) -> bool:
+        """Whether a name is the control plane's or a tunnel's; False: one under our domain without a tunnel.
+
+        Raises:
+            ClientHelloError: a name that is not ours.
+        """
+        destination = self._router.destination(name)
+        if destination.place is Place.NOWHERE:
+            raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
+        return destination.place is Place.CONTROL or self._directory.tunnel(destination.name) is not None
+
+    def _context(self, name: str | None, *alpn: str, keep: bool = True) -> ssl.SSLContext:
         if name is None or name in LOOPBACK_NAMES:
             return self._authority.address_context(alpn)
-        return self._authority.leaf_context(name, alpn)
+        return self._authority.leaf_context(name, alpn, keep=keep)
 
 
 def _is_loopback(sock: socket.socket) -> bool:

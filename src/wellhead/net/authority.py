@@ -66,21 +66,24 @@ class LocalAuthority:
         )
         self._cache: OrderedDict[tuple[str | None, tuple[str, ...]], _Minted] = OrderedDict()
 
-    def leaf_context(self, hostname: str, alpn: Sequence[str] = (ALPN_HTTP,)) -> ssl.SSLContext:
+    def leaf_context(
+        self, hostname: str, alpn: Sequence[str] = (ALPN_HTTP,), *, keep: bool = True
+    ) -> ssl.SSLContext:
         """The context for one hostname (lower case, A-labels, no dot at its end).
 
-        It certifies whatever it is asked for: the caller knows which names are ours.
+        It certifies whatever it is asked for: the caller knows which names are ours. Without ``keep`` a new
+        context is for this once, and none that is kept makes room for it.
 
         Raises:
             InputError: not a hostname.
         """
-        return self._context(hostname, tuple(alpn))
+        return self._context(hostname, tuple(alpn), keep)
 
     def address_context(self, alpn: Sequence[str] = (ALPN_HTTP,)) -> ssl.SSLContext:
         """The context for those who dial an address and so send no name: 127.0.0.1, ::1, localhost."""
         return self._context(None, tuple(alpn))
 
-    def _context(self, hostname: str | None, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    def _context(self, hostname: str | None, alpn: tuple[str, ...], keep: bool = True) -> ssl.SSLContext:
         key = (hostname, alpn)
         now = self._clock()
         minted = self._cache.get(key)
@@ -89,6 +92,8 @@ class LocalAuthority:
             return minted.context
         names = self._addresses if hostname is None else (x509.DNSName(_checked(hostname)),)
         minted = self._mint(names, alpn, now)
+        if not keep:
+            return minted.context
         self._cache[key] = minted
         self._cache.move_to_end(key)
         if len(self._cache) > self._contexts:
