@@ -2,7 +2,7 @@
 
 ::
 
-    composition   serve, cli                      may know everything
+    composition   serve, serve_*, cli             may know everything
     faces         sdk                             over client and agent
     programs      edge, control, agent, host      never know one another
     I/O           net  under edge, agent, host    client  under agent, host, cli
@@ -24,7 +24,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 NOUNS = {"errors", "limits", "model", "settings", "lines", "logs", "private", "profile", "version"}
 PROGRAMS = {"edge", "control", "agent", "host"}
-COMPOSITION = {"serve", "cli", "__main__"}
+COMPOSITION = {"serve", "serve_control", "serve_process", "cli", "__main__"}
 
 # room -> the rooms it may import from, beside itself
 MAY_IMPORT: dict[str, set[str]] = {
@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net": NOUNS | {"wire"},
     "client": NOUNS | {"net"},
     "edge": NOUNS | {"wire", "net"},
-    "control": NOUNS,
+    "control": NOUNS | {"wire"},
     "agent": NOUNS | {"wire", "net", "client"},
     "host": NOUNS | {"wire", "net", "client"},
     "sdk": NOUNS | {"client", "agent"},

@@ -18,6 +18,7 @@ and the bound.
     │   └── DialError · TrustError (NEVER) · SessionLost · StreamReset · UpstreamError
     ├── RefusedError       the edge knows us and says no                       as it says
     │   └── SecretRejected · Superseded · TunnelRemoved · VersionRefused · QuotaExceeded · Draining
+    │       RecordsAway
     └── ApiError           the control plane's answer, by status               by status
         └── Unauthorized · Forbidden · NotFound · Conflict · Invalid · RateLimited · Unavailable
 """
@@ -201,6 +202,13 @@ class QuotaExceeded(RefusedError):
 class Draining(RefusedError):
     retry = Retry.LATER
     code = "draining"
+
+
+class RecordsAway(RefusedError):
+    """The credential is not known to be good, and the records cannot be asked whether it is."""
+
+    retry = Retry.LATER
+    code = "records-away"
 
 
 class ApiError(WellheadError):

@@ -1,7 +1,7 @@
-"""Edge and control plane wired together: the one place that knows both.
+"""Edge and control plane wired together.
 
-The control plane is an upstream of the edge like any other, behind a unix socket that only this user
-may open; the edge asks the records through ``Directory``.
+The edge runs here. The control plane is a process of its own (``serve_process``): an upstream like any other,
+behind a unix socket that only this user may open. Of the records the edge has a copy, its ``Directory``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import uvicorn
-from fastapi import FastAPI
-
 from wellhead import private
-from wellhead.control.app import build
-from wellhead.control.store import Store
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
+from wellhead.edge.follower import Follower
 from wellhead.edge.gate import GateTerms
 from wellhead.edge.ingress import CountTerms, VisitorTerms
 from wellhead.edge.metrics import Metrics
@@ -40,12 +36,15 @@ from wellhead.net.session import Liveness
 from wellhead.net.sockets import authority, listen, parse_address
 from wellhead.net.upstream import UpstreamLimits, UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
+from wellhead.serve_process import ControlProcess, Terms
 from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.h2 import H2Terms
 
 _log = Log("wellhead.serve")
 MAX_SOCKET_PATH = 107  # bytes of a unix socket's path (unix(7))
+CONTROL_GRACE_SECONDS = 5.0  # for the control plane's answer to come here, beyond its own limit
+ADMIN_KEY_FILE = "admin-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +75,17 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
             https_port=https[0].getsockname()[1],
             http_port=http[0].getsockname()[1] if http else None,
         )
-        store = await Store.open(directory / "wellhead.db")
-        async with _closing(store):
-            local = LocalAuthority(directory, addresses=_addresses(settings.agent_zone, https))
-            key = await store.bootstrap(_keep_in(directory / "admin-key"))
-            async with _control(build(store, public, settings), directory) as path:
-                edge = _edge(settings, store, local, public, path, lines)
+        with _socket_path(directory) as path:
+            follower = Follower()
+            async with _control(Terms.of(settings, public, path), follower) as control:
+                # The records first: they are held by one server, which then may touch the other files.
+                made_key = (await control.whole()).made_key
+                key = Secret((directory / ADMIN_KEY_FILE).read_text().strip()) if made_key else None
+                local = LocalAuthority(directory, addresses=_addresses(settings.agent_zone, https))
+                edge = _edge(settings, follower, local, public, path, lines)
+                edge.metrics.watch(
+                    "wellhead_control_restarts", "Restarts of the control plane.", lambda: control.restarts
+                )
                 await _run(edge, https, http, settings, public, key, local.ca_file, ready, stop)
 
 
@@ -118,7 +122,7 @@ async def _run(
 
 def _edge(
     settings: ServerSettings,
-    store: Store,
+    follower: Follower,
     local: LocalAuthority,
     public: Public,
     path: str,
@@ -162,14 +166,15 @@ def _edge(
     pool = UpstreamPool(
         parse_upstream(f"unix:{path}"),
         host_header="preserve",
-        limits=UpstreamLimits(reply_seconds=settings.reply_seconds),
+        # It answers within api_reply_seconds unless it hangs.
+        limits=UpstreamLimits(reply_seconds=settings.api_reply_seconds + CONTROL_GRACE_SECONDS),
     )
     loop = asyncio.get_running_loop()
 
     def log_to(metrics: Metrics) -> AccessLog:
         return AccessLog(metrics, lines, loop, settings.access_log_query)
 
-    return Edge(terms, store.directory, local, pool, log_to)
+    return Edge(terms, follower.directory, local, pool, log_to)
 
 
 def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
@@ -240,19 +245,6 @@ def _h2_terms(settings: ServerSettings) -> H2Terms:
     )
 
 
-@contextlib.asynccontextmanager
-async def _closing(store: Store) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await store.close()
-
-
-def _keep_in(path: Path) -> Callable[[Secret], None]:
-    """Writes the admin key where this machine's own programs find it: the one secret kept in clear."""
-    return lambda key: private.write(path, key.reveal() + "\n")
-
-
 @contextlib.contextmanager
 def _listening(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
     sockets: list[list[socket.socket]] = []
@@ -269,24 +261,14 @@ def _listening(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], 
 
 
 @contextlib.asynccontextmanager
-async def _control(app: FastAPI, data_dir: Path) -> AsyncIterator[str]:
-    """Serve the control plane on a unix socket of its own; gives the socket's path."""
-    with _socket_path(data_dir) as path:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.bind(path)
-        sock.listen()  # whoever comes before the server has started waits
-        server = _Server(
-            uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
-            )
-        )
-        task = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]), name="control plane")
-        try:
-            yield path
-        finally:
-            server.should_exit = True
-            await task
-            sock.close()
+async def _control(terms: Terms, follower: Follower) -> AsyncIterator[ControlProcess]:
+    control = ControlProcess(terms, follower)
+    try:
+        await control.start()
+        yield control
+    finally:
+        await control.close()
+        follower.close()
 
 
 @contextlib.contextmanager
@@ -294,22 +276,10 @@ def _socket_path(data_dir: Path) -> Iterator[str]:
     """In the data directory, which is ours alone, where a unix socket's path may be so long."""
     path = data_dir / "control.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-        path.unlink(missing_ok=True)  # a killed server leaves it behind; a living one holds the database
-        try:
-            yield str(path)
-        finally:
-            path.unlink(missing_ok=True)
+        yield str(path)
         return
     with tempfile.TemporaryDirectory(prefix="wellhead-") as directory:
         yield os.path.join(directory, "control.sock")
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the program that it is a part of."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @contextlib.contextmanager

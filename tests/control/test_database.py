@@ -16,10 +16,10 @@ from sqlalchemy.pool import NullPool
 
 from wellhead.control.store import Store, database
 from wellhead.control.store.database import WAL_BYTES, Database, migration_config
-from wellhead.control.store.snapshot import utc_now
 from wellhead.control.store.tables import AuditRow, Base, OrganizationRow
 from wellhead.errors import LocalStateError, Unavailable
 from wellhead.model import access
+from wellhead.model.snapshot import utc_now
 
 
 async def test_migrations_make_the_tables_that_the_code_describes(file: Path) -> None:

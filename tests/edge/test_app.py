@@ -48,8 +48,13 @@ UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 112, 120
 class Records:
     """A directory with one tunnel."""
 
+    current = True
+
     def tunnel(self, name: str) -> TunnelView | None:
         return VIEW if name == VIEW.name else None
+
+    def is_current(self) -> bool:
+        return self.current
 
     def on_removed(self, call: Callable[[TunnelId], None]) -> None: ...
 

@@ -39,6 +39,7 @@ class Records:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.current = True
         self.opened: list[str] = []
         self.closed: list[str] = []
         self.error: Exception | None = None
@@ -48,6 +49,9 @@ class Records:
 
     def tunnel(self, name: str) -> TunnelView | None:
         return VIEW if name == VIEW.name else None
+
+    def is_current(self) -> bool:
+        return self.current
 
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         self.removed = call

@@ -147,11 +147,22 @@ async def test_the_control_plane_is_not_on_a_plain_port_of_the_network(house: Ho
     ],
 )
 async def test_a_reset_before_the_head_is_a_page(house: House, reason: int, expected: int) -> None:
+    door, visit = house.tunnel("a"), house.visit()
+    visit.says(GET.replace(b"localhost", b"a.localhost"))
+    door.stream.sink.on_reset(reason)
+    assert status(visit.transport.take()) == expected
+    assert not visit.transport.ended
+
+
+@pytest.mark.parametrize("reason", [Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_FAILED])
+async def test_a_control_plane_that_ends_under_a_request_may_be_asked_again(
+    house: House, reason: int
+) -> None:
     visit = house.visit()
     visit.says(GET)
     visit.stream.sink.on_reset(reason)
-    assert status(visit.transport.take()) == expected
-    assert not visit.transport.ended
+    reply = visit.transport.take()
+    assert status(reply) == 503 and b"\r\nRetry-After: " in reply and b'"reason": "control-away"' in reply
 
 
 async def test_a_reset_after_the_head_is_never_a_clean_end(house: House) -> None:

@@ -26,6 +26,9 @@ class Keys:
     def tunnel(self, name: str) -> TunnelView | None:
         raise NotImplementedError
 
+    def is_current(self) -> bool:
+        return True
+
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         raise NotImplementedError
 

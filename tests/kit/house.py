@@ -48,9 +48,13 @@ class NoTunnels:
 
     def __init__(self) -> None:
         self.views: dict[str, TunnelView] = {}
+        self.current = True
 
     def tunnel(self, name: str) -> TunnelView | None:
         return self.views.get(name)
+
+    def is_current(self) -> bool:
+        return self.current
 
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         """No tunnel is ever removed."""

@@ -6,6 +6,7 @@ fails with everything that the program had said until then.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -20,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGTERM
 from typing import IO, Any, Self
+
+import psutil
 
 START_SECONDS = 30.0  # a program's first words on a busy machine with cold files
 
@@ -221,6 +224,18 @@ class Edge(Program):
     @property
     def key(self) -> str:
         return (self.data / "admin-key").read_text().strip()
+
+    def control(self) -> psutil.Process:
+        """The process of its control plane.
+
+        Raises:
+            AssertionError: there is none just now.
+        """
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.pid).children():
+                if "wellhead.serve_control" in child.cmdline():
+                    return child
+        raise AssertionError("no control plane")
 
     def trust(self) -> ssl.SSLContext:
         """A visitor's context that trusts this server's authority and nothing else."""

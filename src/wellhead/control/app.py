@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from wellhead.control.deadline import Deadline
 from wellhead.control.intake import BodyGate
 from wellhead.control.limits import Limits
 from wellhead.control.problems import Faults
+from wellhead.control.settled import Settled
 from wellhead.control.spelling import OneSpelling
 from wellhead.control.store.store import Store
 from wellhead.model.names import Public
@@ -32,8 +34,16 @@ class Health:
     version: str
 
 
-def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
-    """REST under ``/api/v1``, described at ``/api/docs`` and ``/api/openapi.json``, and ``/healthz``."""
+def build(
+    store: Store,
+    public: Public,
+    settings: ServerSettings,
+    settle: Callable[[], Awaitable[None]] | None = None,
+) -> FastAPI:
+    """REST under ``/api/v1``, described at ``/api/docs`` and ``/api/openapi.json``, and ``/healthz``.
+
+    ``settle`` is awaited between a change and its answer.
+    """
     app = FastAPI(
         title="Wellhead",
         version=VERSION,
@@ -69,6 +79,8 @@ def build(store: Store, public: Public, settings: ServerSettings) -> FastAPI:
     # spelling, the routes.
     app.add_middleware(OneSpelling, prefix="/api")
     app.add_middleware(Deadline, seconds=settings.api_reply_seconds)
+    if settle is not None:
+        app.add_middleware(Settled, settle=settle)
     app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
     app.add_middleware(
         KeyGate,

@@ -17,7 +17,6 @@ from wellhead.control import paging
 from wellhead.control.access import By, Key, need_admin, need_tunnel
 from wellhead.control.docs import links
 from wellhead.control.store.rows import Filter, Once
-from wellhead.control.store.snapshot import Presence
 from wellhead.control.store.store import BATCH, UNCHANGED, Store
 from wellhead.control.store.tables import TunnelRow
 from wellhead.errors import Conflict, InputError, Invalid
@@ -33,6 +32,7 @@ from wellhead.model.records import (
     TunnelId,
     TunnelStatus,
 )
+from wellhead.model.snapshot import Presence
 from wellhead.model.text import shown
 from wellhead.settings import ServerSettings
 

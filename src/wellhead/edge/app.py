@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wellhead.edge import pages
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.directory import Directory
 from wellhead.edge.exchange import Door
@@ -21,6 +22,7 @@ from wellhead.edge.http2 import Http2Visitor
 from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
 from wellhead.edge.local import LocalDoor, Scrapes
 from wellhead.edge.metrics import Metrics
+from wellhead.edge.pages import Page
 from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
@@ -93,6 +95,7 @@ class Edge:
         )
         self._portal: Portal | None = None
         self._plain: list[PlainPort] = []
+        self.metrics.watch("wellhead_control_up", "Whether the control plane is there.", directory.is_current)
         self.metrics.watch("wellhead_sessions", "Live sessions.", lambda: len(self.registry))
         self.metrics.watch("wellhead_visitors", "Open visitors' connections.", lambda: len(self.ingress))
         self.metrics.watch(
@@ -144,10 +147,11 @@ class Edge:
 
     # Doors
 
-    def _control_door(self, target: bytes, peer: str) -> Door:
+    def _control_door(self, target: bytes, peer: str) -> Door | Page:
         if target.partition(b"?")[0] == b"/metrics":
             return self._scrapes.door(trusted=is_loopback(peer))
-        return self._control
+        # It tells the records and answers REST with the same breath; nobody waits for one that is gone.
+        return self._control if self._directory.is_current() else pages.CONTROL_AWAY
 
     def _visitor(self, local: bool) -> Callable[[], Http1Visitor]:
         return lambda: Http1Visitor(self.ingress, secure=False, local=local)

@@ -1,4 +1,4 @@
-"""What the edge asks of the records: its read-only view, implemented by ``control.store``.
+"""What the edge asks of the records: its read-only view, which ``model.snapshot`` is.
 
 The edge never touches a database on a request's path: ``tunnel`` answers from memory. What may take
 time (``admit``, ``is_admin``) is awaited, and happens once per session or per scrape.
@@ -18,6 +18,9 @@ __all__ = ["Admission", "Directory", "TunnelView"]
 class Directory(Protocol):
     def tunnel(self, name: str) -> TunnelView | None:
         """The tunnel of this name that may be routed to, or None. Lower case, a single label."""
+
+    def is_current(self) -> bool:
+        """Whether a tunnel that is not here does not exist; False while the control plane is away."""
 
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         """Have ``call`` told, at once, of each tunnel whose live sessions are to end.

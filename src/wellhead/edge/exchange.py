@@ -31,6 +31,7 @@ _PAGES = {
     Reason.SESSION_LOST: pages.LOST,
     Reason.REMOVED: pages.UNKNOWN,
 }
+_AWAY = {Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_FAILED}  # for the control plane: it just ended
 
 
 class Door(Protocol):
@@ -245,6 +246,8 @@ class Exchange:
             return
         self.stream = None
         page = _PAGES.get(reason, pages.BROKEN)  # type: ignore[call-overload]  # a newer peer's number
+        if self.place == "control" and reason in _AWAY:
+            page = pages.CONTROL_AWAY
         self._fail(page)
 
     def on_writable(self) -> None:

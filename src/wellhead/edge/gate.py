@@ -21,6 +21,7 @@ from wellhead.errors import (
     HelloError,
     ProtocolError,
     QuotaExceeded,
+    RecordsAway,
     RefusedError,
     Retry,
     SecretRejected,
@@ -41,6 +42,7 @@ from wellhead.wire.window import INITIAL_WINDOW
 
 _log = Log("wellhead.edge")
 END_SECONDS = 0.5  # for an agent to read the last bytes of a session that is ended
+RECORDS_SECONDS = 5.0  # for the control plane to come back, before an unknown agent asks again
 REMEMBERED = 4096  # networks with rejected credentials; beyond, the one that was quiet longest is forgotten
 
 
@@ -186,8 +188,10 @@ class Gate:
         self._check_failures(session.peer)
         try:
             view = await self._directory.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
-        except SecretRejected:
+        except SecretRejected as error:
             self._failed(session.peer)
+            if not self._directory.is_current():  # the tunnel or its new secret may be told in a moment
+                raise RecordsAway(str(error), retry_after_seconds=RECORDS_SECONDS) from error
             raise
         self._check_draining()
         return view

@@ -94,7 +94,7 @@ class Ingress:
         router: Router,
         directory: Directory,
         registry: Registry,
-        control: Callable[[bytes, str], Door],
+        control: Callable[[bytes, str], Door | Page],
         metrics: Metrics,
         log: AccessLog,
         terms: VisitorTerms,
@@ -111,6 +111,7 @@ class Ingress:
         self.clock = self.loop.time
         self._router = router
         self._tunnel = directory.tunnel
+        self._is_current = directory.is_current
         self._lines = registry.lines
         self._control = control  # of a request's target and the visitor's address
         self._counts = counts
@@ -170,7 +171,7 @@ class Ingress:
         """A session of the tunnel, now; decided from the directory and the registry, never remembered."""
         view = self._tunnel(name)
         if view is None:
-            return pages.UNKNOWN
+            return pages.UNKNOWN if self._is_current() else pages.UNSURE
         line = self._lines.get(view.id)
         session = line.pick() if line is not None else None
         if line is None or session is None:

@@ -44,6 +44,22 @@ NO_AGENT = Page(
     "If it is yours, start the agent again. Everybody else: try again in a moment.",
     "agent",
 )
+UNSURE = Page(  # and not 404: what is not in the edge's copy of the records may be in the records
+    503,
+    "records-away",
+    "Not sure about this name",
+    "No tunnel of this name is known right now, and the records cannot be asked.",
+    "Try again in a moment.",
+    "server",
+)
+CONTROL_AWAY = Page(
+    503,
+    "control-away",
+    "The control plane is restarting",
+    "The control plane does not answer right now. Tunnels are served on.",
+    "Try again in a moment.",
+    "server",
+)
 BUSY = Page(503, "overloaded", "Too busy right now", "A limit is reached.", "Try again in a moment.")
 TUNNEL_FULL = BUSY._replace(reason="tunnel-connections")
 EDGE_FULL = BUSY._replace(reason="max-connections")

@@ -1,11 +1,10 @@
-"""The records at rest, and the read-only view of them in memory.
+"""The records at rest.
 
-``Store`` is the only writer; ``store.directory`` is what the edge asks, as its ``Directory``.
+``Store`` is the only writer; ``store.directory`` is the snapshot of them that traffic asks.
 """
 
 from __future__ import annotations
 
-from wellhead.control.store.snapshot import Snapshot
 from wellhead.control.store.store import Store
 
-__all__ = ["Snapshot", "Store"]
+__all__ = ["Store"]

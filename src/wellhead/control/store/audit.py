@@ -102,6 +102,7 @@ class Trespasses:
         self._turn = asyncio.Lock()
 
     def note(self, key: ApiKey, tunnel: TunnelView, peer: str) -> None:
+        _log.warning("tunnel claimed by another key", tunnel=tunnel.name, key=key.id, peer=peer)
         if len(self._waiting) < TRESPASSES_WAITING:
             # The name is what the claimer said himself; the other organization's id is not for him.
             self._waiting.append((self._clock(), key, tunnel.name, peer))

@@ -13,7 +13,6 @@ from wellhead.control.store import audit
 from wellhead.control.store.audit import Target
 from wellhead.control.store.database import Database
 from wellhead.control.store.rows import check_room, count
-from wellhead.control.store.snapshot import Snapshot
 from wellhead.control.store.tables import ApiKeyRow, OrganizationRow, TunnelRow
 from wellhead.errors import Conflict, NotFound
 from wellhead.logs import Log
@@ -27,6 +26,7 @@ from wellhead.model.records import (
     OrganizationId,
     TunnelStatus,
 )
+from wellhead.model.snapshot import Snapshot
 from wellhead.model.text import shown
 
 _log = Log("wellhead.control")

@@ -23,7 +23,6 @@ from wellhead.control.store.history import History
 from wellhead.control.store.keys import Keys
 from wellhead.control.store.presence import PresenceWriter
 from wellhead.control.store.rows import Filter, Once
-from wellhead.control.store.snapshot import Presence, Snapshot, utc_now
 from wellhead.control.store.tables import TunnelRow
 from wellhead.control.store.uses import KeyUses
 from wellhead.errors import Conflict, Unavailable
@@ -41,6 +40,7 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
+from wellhead.model.snapshot import Presence, Snapshot, utc_now
 from wellhead.model.text import shown
 
 BATCH = 100  # rows made of a query at a time, so that a long list does not hold up the loop
@@ -95,8 +95,12 @@ class Store:
         path: Path,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        sessions_live: bool = False,
     ) -> Store:
         """Open or make the database file, migrate it, and load the snapshot. The directory must exist.
+
+        ``sessions_live``: whoever has the agents' sessions outlived the last store, and will tell of them.
 
         Raises:
             LocalStateError: as ``Database.open``.
@@ -107,7 +111,7 @@ class Store:
             store = cls(database, clock, monotonic)
             stack.push_async_callback(store._presence.close)
             stack.push_async_callback(store._duty.close)
-            await store._load()
+            await store._load(sessions_live)
             stack.pop_all()
         return store
 
@@ -375,15 +379,15 @@ class Store:
         await self.uses.write()
         await self.history.forget(now)
 
-    async def _load(self) -> None:
+    async def _load(self, sessions_live: bool) -> None:
         now = self.clock()
         async with self._database.writing() as session:
-            # No session outlives the process that had it.
-            await session.execute(
-                update(TunnelRow)
-                .where(TunnelRow.currently_connected)
-                .values(currently_connected=False, last_disconnected_at=now)
-            )
+            if not sessions_live:  # no session outlives the process that had it
+                await session.execute(
+                    update(TunnelRow)
+                    .where(TunnelRow.currently_connected)
+                    .values(currently_connected=False, last_disconnected_at=now)
+                )
             await self.keys.load(session)
             live = select(TunnelRow).where(TunnelRow.status != TunnelStatus.DELETED)
             for row in await session.scalars(live):
@@ -416,7 +420,7 @@ class Store:
             TunnelId(row.id), row.name, OrganizationId(row.organization_id), row.status, row.tls_mode
         )
         presence = Presence(
-            False,
+            row.currently_connected,
             row.last_connected_at,
             row.last_disconnected_at,
             row.last_connected_ip_addr,

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from wellhead.control.store.snapshot import Snapshot
 from wellhead.edge.directory import Directory
 from wellhead.errors import Retry, SecretRejected, TunnelRemoved
 from wellhead.model import access
@@ -18,6 +17,7 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
+from wellhead.model.snapshot import Snapshot
 
 OURS, THEIRS = OrganizationId("ours"), OrganizationId("theirs")
 TUNNEL = TunnelId("0b0c")

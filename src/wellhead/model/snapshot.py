@@ -1,19 +1,21 @@
-"""The records in memory: what the edge asks on every request and at every hello.
+"""The records in memory: what is asked on every request and at every hello.
 
-Loaded at start and told of every write by ``Store``. It never waits for the database, so a locked or lost one
-does not touch traffic. It fits ``wellhead.edge.directory.Directory``.
+The control plane has the first one, told of every write once it is durable; the edge has a copy, told of
+every change of the first. Neither waits for a database, so a locked or lost one does not touch traffic. It
+fits ``wellhead.edge.directory.Directory``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import assert_never
 
 from wellhead.errors import SecretRejected, TunnelRemoved
-from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Secret
+from wellhead.model.changes import Change, KeyDropped, KeyPut, SessionsEnded, TunnelDropped, TunnelPut
 from wellhead.model.records import (
     AGENT_MAX,
     Admission,
@@ -24,8 +26,6 @@ from wellhead.model.records import (
     TunnelView,
 )
 from wellhead.model.text import escape
-
-_log = Log("wellhead.control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,6 @@ class _Tunnel:
     sessions: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    record: ApiKey
-    digest: bytes
-
-
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -63,21 +57,30 @@ class Snapshot:
     def __init__(
         self, on_presence: Callable[[TunnelId], None], clock: Callable[[], datetime] = utc_now
     ) -> None:
+        self.current = True  # False while whoever tells of changes cannot be heard
         self._on_presence = on_presence
         self._clock = clock
+        self._on_change: list[Callable[[Change], None]] = []
         self._on_removed: list[Callable[[TunnelId], None]] = []
         self._on_revoked: list[Callable[[KeyId], None]] = []
         self._on_trespass: list[Callable[[ApiKey, TunnelView, str], None]] = []
         self._routes: dict[str, TunnelView] = {}
         self._by_name: dict[str, _Tunnel] = {}
         self._by_id: dict[TunnelId, _Tunnel] = {}
-        self._keys: dict[str, _Key] = {}  # by handle
+        self._keys: dict[str, KeyPut] = {}  # by handle
         self._expiring: dict[KeyId, datetime] = {}  # keys that will end by themselves
+
+    def __len__(self) -> int:
+        """How many tunnels there are."""
+        return len(self._by_id)
 
     # What the edge asks.
 
     def tunnel(self, name: str) -> TunnelView | None:
         return self._routes.get(name)
+
+    def is_current(self) -> bool:
+        return self.current
 
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         self._on_removed.append(call)
@@ -98,16 +101,11 @@ class Snapshot:
         )
         if entry is None or not (by_secret or by_key):
             if entry is not None and key is not None:
-                self._trespass(key, entry.view, peer)
+                self.trespassed(key, entry.view, peer)
             raise SecretRejected("no such tunnel, or the secret is not good for it")
         if entry.view.status in (TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED):
             raise TunnelRemoved(f"tunnel {entry.view.name} is {entry.view.status.value}")
         return Admission(entry.view, key.id if by_key and key is not None else None)
-
-    def _trespass(self, key: ApiKey, view: TunnelView, peer: str) -> None:
-        _log.warning("tunnel claimed by another key", tunnel=view.name, key=key.id, peer=peer)
-        for call in self._on_trespass:
-            call(key, view, peer)
 
     def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
         if (entry := self._by_id.get(tunnel_id)) is None:
@@ -135,32 +133,94 @@ class Snapshot:
         record = self.key(key)
         return record is not None and access.is_admin(record.scopes)
 
-    # What the control plane asks and tells.
+    # What the control plane asks.
 
     def key(self, secret: Secret) -> ApiKey | None:
         """The live API key that this secret is, or None; in the same time whether it exists or not."""
         found = self._keys.get(access.handle_of(secret))
         same = access.matches(secret, found.digest if found is not None else None)
-        return found.record if found is not None and same and found.record.live(self._clock()) else None
+        return found.key if found is not None and same and found.key.live(self._clock()) else None
+
+    def key_of_id(self, key_id: KeyId) -> ApiKey | None:
+        """A key by its id, live or expired. Slow where there are many: for what is rare."""
+        return next((put.key for put in self._keys.values() if put.key.id == key_id), None)
+
+    def tunnel_of_id(self, tunnel_id: TunnelId) -> TunnelView | None:
+        """A tunnel by its id, whatever its status."""
+        entry = self._by_id.get(tunnel_id)
+        return entry.view if entry is not None else None
 
     def presence(self, tunnel_id: TunnelId) -> Presence:
         entry = self._by_id.get(tunnel_id)
         return entry.presence if entry is not None else Presence()
 
+    # What is told.
+
+    def on_change(self, call: Callable[[Change], None]) -> None:
+        """Have ``call`` told, at once and in order, of every change from here on."""
+        self._on_change.append(call)
+
     def on_trespass(self, call: Callable[[ApiKey, TunnelView, str], None]) -> None:
         """Have ``call(key, tunnel, peer)`` told of each live key that claims a tunnel it has no right to."""
         self._on_trespass.append(call)
 
+    def trespassed(self, key: ApiKey, tunnel: TunnelView, peer: str) -> None:
+        for call in self._on_trespass:
+            call(key, tunnel, peer)
+
+    def had_sessions(self) -> list[TunnelId]:
+        """The tunnels of which a session was ever told."""
+        return [each for each, entry in self._by_id.items() if entry.presence.last_connected_at is not None]
+
+    def ids(self) -> tuple[list[TunnelId], list[str]]:
+        """The ids of all tunnels and the handles of all keys, for ``as_told``."""
+        return list(self._by_id), list(self._keys)
+
+    def as_told(self, tunnels: list[TunnelId], handles: list[str]) -> Iterator[Change]:
+        """Those of these tunnels and keys that are still there, as they now are."""
+        for tunnel_id in tunnels:
+            if (entry := self._by_id.get(tunnel_id)) is not None:
+                yield TunnelPut(entry.view, entry.secret_digest)
+        for handle in handles:
+            if (put := self._keys.get(handle)) is not None:
+                yield put
+
+    def apply(self, change: Change) -> None:
+        """Take a change that another snapshot told of."""
+        match change:
+            case TunnelPut():
+                self.put_tunnel(change.view, change.digest)
+            case TunnelDropped():
+                self.drop_tunnel(change.tunnel)
+            case SessionsEnded():
+                self.end_sessions(change.tunnel)
+            case KeyPut():
+                self.put_key(change.key, change.handle, change.digest)
+            case KeyDropped():
+                self.drop_key(change.key, change.handle)
+            case _:
+                assert_never(change)
+
+    def keep_only(self, tunnels: set[TunnelId], handles: set[str]) -> None:
+        """Drop what is in neither: it went while nobody told of it."""
+        for tunnel_id in [tunnel_id for tunnel_id in self._by_id if tunnel_id not in tunnels]:
+            self.drop_tunnel(tunnel_id)
+        for handle, put in list(self._keys.items()):
+            if handle not in handles:
+                self.drop_key(put.key.id, handle)
+
     def put_key(self, record: ApiKey, handle: str, digest: bytes) -> None:
-        self._keys[handle] = _Key(record, digest)
+        put = self._keys[handle] = KeyPut(record, handle, digest)
         if record.expires_at is not None and record.live(self._clock()):
             self._expiring[record.id] = record.expires_at
+        self._tell(put)
 
     def drop_key(self, key_id: KeyId, handle: str) -> None:
         """Forget a revoked key, and end what lives by it."""
         self._keys.pop(handle, None)
         self._expiring.pop(key_id, None)
         self._revoked(key_id)
+        self._tell(KeyDropped(key_id, handle))
 
     def expire(self) -> None:
         """End what lives by keys whose time has come; asked every second."""
@@ -168,10 +228,6 @@ class Snapshot:
         for key_id in [key_id for key_id, at in self._expiring.items() if at <= now]:
             del self._expiring[key_id]
             self._revoked(key_id)
-
-    def _revoked(self, key_id: KeyId) -> None:
-        for call in self._on_revoked:
-            call(key_id)
 
     def put_tunnel(self, view: TunnelView, secret_digest: bytes, presence: Presence | None = None) -> None:
         """Take a tunnel's record as it now is; ``presence`` only where none is known yet."""
@@ -183,7 +239,16 @@ class Snapshot:
         if view.status is TunnelStatus.ACTIVE:
             self._routes[view.name] = view
         elif self._routes.pop(view.name, None) is not None:
-            self.end_sessions(view.id)
+            self._removed(view.id)
+        self._tell(TunnelPut(view, secret_digest))
+
+    def put_presence(self, tunnel_id: TunnelId, presence: Presence) -> None:
+        """Take a tunnel's presence from whoever has its sessions: what is None there is not known there."""
+        entry = self._by_id.get(tunnel_id)
+        if entry is not None:
+            ended = presence.last_disconnected_at or entry.presence.last_disconnected_at
+            entry.presence = replace(presence, last_disconnected_at=ended)
+            self._on_presence(tunnel_id)
 
     def drop_tunnel(self, tunnel_id: TunnelId) -> None:
         """Forget a tunnel that was deleted: its name may be another's from now on."""
@@ -193,9 +258,22 @@ class Snapshot:
         if self._by_name.get(entry.view.name) is entry:
             del self._by_name[entry.view.name]
             self._routes.pop(entry.view.name, None)
-        self.end_sessions(tunnel_id)
+        self._removed(tunnel_id)
+        self._tell(TunnelDropped(tunnel_id))
 
     def end_sessions(self, tunnel_id: TunnelId) -> None:
         """End the live sessions of a tunnel; whoever still has a credential for it may come back."""
+        self._removed(tunnel_id)
+        self._tell(SessionsEnded(tunnel_id))
+
+    def _removed(self, tunnel_id: TunnelId) -> None:
         for call in self._on_removed:
             call(tunnel_id)
+
+    def _revoked(self, key_id: KeyId) -> None:
+        for call in self._on_revoked:
+            call(key_id)
+
+    def _tell(self, change: Change) -> None:
+        for call in self._on_change:
+            call(change)

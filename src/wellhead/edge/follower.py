@@ -1,0 +1,191 @@
+"""The edge's end of the records' feed: a copy of the records that follows the control plane's.
+
+The copy answers whether or not a control plane is there. Without one it stays as it is, which is known of it:
+what is in it serves on, and of what is not in it nobody can say that it does not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import islice
+from typing import assert_never, cast
+
+from wellhead.errors import LinkError, LocalStateError, ProtocolError
+from wellhead.logs import Log
+from wellhead.model.changes import Change, KeyPut, TunnelPut
+from wellhead.model.records import ApiKey, TunnelId, TunnelView
+from wellhead.model.snapshot import Snapshot
+from wellhead.wire import feed as wire
+from wellhead.wire.feed import (
+    Changes,
+    Failed,
+    FromControl,
+    FromEdge,
+    Mark,
+    Presences,
+    Seen,
+    Stop,
+    Taken,
+    Trespass,
+    Whole,
+)
+
+EXPIRE_SECONDS = 1.0  # how late an expired key may be seen to be one
+TRESPASSES_WAITING = 1000  # refused claims not yet told; the oldest are forgotten first
+
+_log = Log("wellhead.edge")
+
+
+class Follower:
+    """``directory`` is the copy. ``link`` makes the protocol of each connection with a control plane."""
+
+    def __init__(self) -> None:
+        self.directory = Snapshot(self._seen)
+        self.directory.current = False
+        self.directory.on_trespass(self._trespass)
+        self._loop = asyncio.get_running_loop()
+        self._link: Link | None = None  # the one that has told all records
+        self._untold: dict[TunnelId, None] = {}  # a set that keeps its order
+        self._trespasses: deque[Trespass] = deque(maxlen=TRESPASSES_WAITING)
+        self._timer = self._loop.call_later(EXPIRE_SECONDS, self._expire)
+
+    def link(self) -> Link:
+        return Link(self)
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def on_whole(self, link: Link, tunnels: set[TunnelId], handles: set[str]) -> None:
+        """A control plane has told all records: these."""
+        self.directory.keep_only(tunnels, handles)
+        self.directory.current = True
+        self._link = link
+        # It may be a new one, which knows of no session.
+        self._untold = dict.fromkeys(self.directory.had_sessions())
+        self.flush()
+
+    def on_lost(self, link: Link) -> None:
+        if self._link is link:
+            self._link = None
+            self.directory.current = False
+
+    def flush(self) -> None:
+        """Tell what is to be told, as far as the control plane takes it now."""
+        link = self._link
+        while link is not None and not link.choked and (self._untold or self._trespasses):
+            if batch := list(islice(self._untold, wire.BATCH)):
+                for tunnel_id in batch:
+                    del self._untold[tunnel_id]
+                link.send(Presences([Seen(each, self.directory.presence(each)) for each in batch]))
+            if self._trespasses:
+                link.send(self._trespasses.popleft())
+
+    def _seen(self, tunnel_id: TunnelId) -> None:
+        self._soon()
+        self._untold[tunnel_id] = None
+
+    def _trespass(self, key: ApiKey, tunnel: TunnelView, peer: str) -> None:
+        self._soon()
+        self._trespasses.append(Trespass(key.id, tunnel.id, peer))
+
+    def _soon(self) -> None:
+        # What one turn of the loop brings goes out together.
+        if self._link is not None and not (self._untold or self._trespasses):
+            self._loop.call_soon(self.flush)
+
+    def _expire(self) -> None:
+        self.directory.expire()
+        self._timer = self._loop.call_later(EXPIRE_SECONDS, self._expire)
+
+
+class Link(asyncio.Protocol):
+    """One connection with a control plane.
+
+    ``whole`` is done when all records were told, and fails with LocalStateError where the control plane says
+    why it cannot serve, with LinkError where it ends before. ``lost`` is done at the end.
+    """
+
+    def __init__(self, follower: Follower) -> None:
+        loop = asyncio.get_running_loop()
+        self.whole: asyncio.Future[Whole] = loop.create_future()
+        self.whole.add_done_callback(_looked_at)
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self.choked = False
+        self._follower = follower
+        self._transport: asyncio.Transport | None = None
+        self._lines = wire.lines_of_control()
+        self._tunnels: set[TunnelId] = set()
+        self._handles: set[str] = set()
+
+    def send(self, message: FromEdge) -> None:
+        if self._transport is not None:
+            self._transport.write(wire.from_edge(message))
+
+    def stop(self) -> None:
+        """Ask the control plane to write what is waiting and to end."""
+        self._follower.flush()
+        self.send(Stop())
+
+    def close(self) -> None:
+        """End the connection, whatever the control plane does."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._lines.receive(data):
+                self._take(message)
+        except ProtocolError as error:
+            _log.error("the records' feed broke", error=error)
+            self.close()
+
+    def _take(self, message: FromControl) -> None:
+        match message:
+            case Changes():
+                for change in message.changes:
+                    self._note(change)
+                    self._follower.directory.apply(change)
+            case Mark():
+                self.send(Taken(message.number))
+            case Whole():
+                self._follower.on_whole(self, self._tunnels, self._handles)
+                self._tunnels, self._handles = set(), set()
+                self.whole.set_result(message)
+            case Failed():
+                self.whole.set_exception(LocalStateError(message.text))
+            case _:
+                assert_never(message)
+
+    def _note(self, change: Change) -> None:
+        """Until all is told: what there is."""
+        if self.whole.done():
+            return
+        if isinstance(change, TunnelPut):
+            self._tunnels.add(change.view.id)
+        elif isinstance(change, KeyPut):
+            self._handles.add(change.handle)
+
+    def pause_writing(self) -> None:
+        self.choked = True
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        self._follower.flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._follower.on_lost(self)
+        if not self.whole.done():
+            self.whole.set_exception(LinkError("the control plane ended before it had told its records"))
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+def _looked_at(whole: asyncio.Future[Whole]) -> None:
+    # A failure is told to whoever waits; that nobody does is no news.
+    if not whole.cancelled():
+        whole.exception()

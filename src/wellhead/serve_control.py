@@ -1,0 +1,148 @@
+"""The control plane as a process of its own: ``python -m wellhead.serve_control FEED``, begun by the server.
+
+``FEED`` is the number of an open socket, the records' feed; the terms come on standard input. Whoever began
+it decides when it ends: it heeds no signals, and when the other end of the feed is gone it is gone too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from wellhead import logs, private
+from wellhead.control.app import build
+from wellhead.control.feed import Feed
+from wellhead.control.store import Store
+from wellhead.errors import LocalStateError, ProtocolError, WellheadError
+from wellhead.logs import Log
+from wellhead.model.access import Secret
+from wellhead.net import loop as net_loop
+from wellhead.serve_process import Terms
+from wellhead.version import VERSION
+
+ABANDONED = 70  # exit status where the server is gone (EX_SOFTWARE, sysexits.h)
+ADMIN_KEY_FILE = "admin-key"
+
+_log = Log("wellhead.control")
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    feed = socket.socket(fileno=int(sys.argv[1]))
+    threading.Thread(target=_end_with, args=(os.dup(feed.fileno()),), name="lifeline", daemon=True).start()
+    terms = Terms.model_validate_json(sys.stdin.buffer.read())
+    logs.configure(terms.log_level)
+    sys.exit(net_loop.run(_main(terms, feed)))
+
+
+def _end_with(number: int) -> None:
+    """End when the far end of a socket is closed, whatever the loop does just then.
+
+    What was acknowledged is durable, and nobody is there for more.
+    """
+    poll = select.poll()
+    poll.register(number, 0)  # asks for nothing: a hang-up is told all the same
+    poll.poll()
+    os._exit(ABANDONED)
+
+
+async def _main(terms: Terms, sock: socket.socket) -> int:
+    _, feed = await asyncio.get_running_loop().create_unix_connection(Feed, sock=sock)
+    try:
+        if terms.version != VERSION:
+            raise LocalStateError(f"version {VERSION} was installed over {terms.version}: restart the server")
+        await _serve(terms, feed)
+    except ProtocolError as error:
+        _log.error("the records' feed broke", error)
+        return 1
+    except (WellheadError, OSError) as error:
+        await feed.fail(str(error))
+        return 1
+    except Exception as error:
+        _log.error("control plane failed", error)
+        await feed.fail(f"a fault of its own: {type(error).__name__}")
+        return 1
+    return 0
+
+
+async def _serve(terms: Terms, feed: Feed) -> None:
+    directory = terms.settings.data_dir
+    store = await Store.open(directory / "wellhead.db", sessions_live=terms.resumed)
+    async with _closing(store):
+        key = await store.bootstrap(_keep_in(directory / ADMIN_KEY_FILE))
+        async with _rest(build(store, terms.public, terms.settings, feed.settle), terms.socket_path):
+            _step_back(terms.nice)
+            await feed.tell_all(store.directory, made_key=key is not None)
+            net_loop.freeze()
+            await feed.over
+
+
+def _step_back(nice: int) -> None:
+    """Traffic first: from now on every thread of this process waits where both want a CPU."""
+    threads = os.listdir("/proc/self/task") if sys.platform == "linux" else ["0"]
+    for thread in threads:  # on Linux priority is a thread's, and goes to the threads that it begins
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, int(thread), nice)
+
+
+@contextlib.asynccontextmanager
+async def _closing(store: Store) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await store.close()
+
+
+def _keep_in(path: Path) -> Callable[[Secret], None]:
+    """Writes the admin key where this machine's own programs find it: the one secret kept in clear."""
+    return lambda key: private.write(path, key.reveal() + "\n")
+
+
+@contextlib.asynccontextmanager
+async def _rest(app: FastAPI, path: str) -> AsyncIterator[None]:
+    """Serve the control plane on a unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        _unlink(path)  # of one that was killed; a living one holds the database
+        sock.bind(path)
+        sock.listen()  # whoever comes before the server has started waits
+        server = _Server(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            )
+        )
+        task = asyncio.create_task(server.serve(sockets=[sock]), name="rest")
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+            _unlink(path)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program that it is a part of."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+if __name__ == "__main__":
+    main()

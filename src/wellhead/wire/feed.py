@@ -1,0 +1,163 @@
+"""The records' feed: what control plane and edge of one server tell one another, as lines of JSON.
+
+The control plane tells all records in batches, ``Whole``, and from then on each change in order. The edge
+tells agents' comings and goings, and says how far it has come where a ``Mark`` asks. Both know the other for
+the same release of the same program on the same machine: what does not fit the schema ends the conversation.
+
+No secret passes here, only digests; nothing that a user wrote but tunnels' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from wellhead.errors import ProtocolError
+from wellhead.model.changes import Change, KeyPut
+from wellhead.model.records import KeyId, TunnelId
+from wellhead.model.snapshot import Presence
+
+BATCH = 100  # facts in a line: 25 KB, taken in within a millisecond
+LINE_MAX = 1 << 20  # bytes; a line of BATCH facts is far below
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Changes of the records, in order. Before ``Whole``: what there is."""
+
+    changes: list[Annotated[Change, Field(discriminator="do")]]
+    do: Literal["changes"] = "changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All records have been told, and the REST API is served: what was not told is not there."""
+
+    made_key: bool  # the first admin key was made just now, and lies in its file
+    do: Literal["whole"] = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """To be answered ``Taken`` when all before it has taken effect."""
+
+    number: int
+    do: Literal["mark"] = "mark"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The control plane cannot serve; the text is for the operator."""
+
+    text: str
+    do: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    number: int
+    do: Literal["taken"] = "taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The presence of a tunnel whose sessions the edge has had."""
+
+    tunnel: TunnelId
+    presence: Presence
+
+
+@dataclass(frozen=True, slots=True)
+class Presences:
+    """Each of them as it now is: telling it again changes nothing."""
+
+    seen: list[Seen]
+    do: Literal["presences"] = "presences"
+
+
+@dataclass(frozen=True, slots=True)
+class Trespass:
+    """A live key claimed a tunnel to which it has no right."""
+
+    key: KeyId
+    tunnel: TunnelId
+    peer: str
+    do: Literal["trespass"] = "trespass"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Write what is waiting, and end."""
+
+    do: Literal["stop"] = "stop"
+
+
+FromControl = Changes | Whole | Mark | Failed
+FromEdge = Taken | Presences | Trespass | Stop
+
+_CONFIG = ConfigDict(extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex")
+_from_control: TypeAdapter[FromControl] = TypeAdapter(
+    Annotated[FromControl, Field(discriminator="do")], config=_CONFIG
+)
+_from_edge: TypeAdapter[FromEdge] = TypeAdapter(
+    Annotated[FromEdge, Field(discriminator="do")], config=_CONFIG
+)
+
+
+def from_control(message: FromControl) -> bytes:
+    """The line of a message of the control plane."""
+    if isinstance(message, Changes):
+        message = Changes([_bare(change) for change in message.changes])
+    return _from_control.dump_json(message) + b"\n"
+
+
+def from_edge(message: FromEdge) -> bytes:
+    """The line of a message of the edge."""
+    return _from_edge.dump_json(message) + b"\n"
+
+
+def _bare(change: Change) -> Change:
+    """Without what people wrote about it."""
+    if isinstance(change, KeyPut):
+        return replace(change, key=replace(change.key, label="", prefix=""))
+    return change
+
+
+class Lines(Generic[T]):
+    """The far side's messages, out of bytes as they come."""
+
+    def __init__(self, adapter: TypeAdapter[T]) -> None:
+        self._adapter = adapter
+        self._rest = b""
+
+    def receive(self, data: bytes) -> Iterator[T]:
+        """
+        Raises:
+            ProtocolError: a line that is no message, or a longer one than there are.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            try:
+                yield self._adapter.validate_json(line)
+            except ValidationError as error:
+                # The line itself is not shown: it holds digests.
+                what = error.errors(include_url=False, include_input=False)[0]
+                where = ".".join(str(part) for part in what["loc"])
+                raise ProtocolError(f"a line of the feed is no message: {where} {what['msg']}") from None
+        if len(self._rest) > LINE_MAX:
+            raise ProtocolError(f"a line of the feed of more than {LINE_MAX} bytes")
+
+
+def lines_of_control() -> Lines[FromControl]:
+    """What the edge reads by."""
+    return Lines(_from_control)
+
+
+def lines_of_edge() -> Lines[FromEdge]:
+    """What the control plane reads by."""
+    return Lines(_from_edge)
