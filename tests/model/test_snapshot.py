@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import pytest
 
@@ -17,10 +19,21 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
-from wellhead.model.snapshot import Snapshot
+from wellhead.model.snapshot import Presence, Snapshot
 
 OURS, THEIRS = OrganizationId("ours"), OrganizationId("theirs")
 TUNNEL = TunnelId("0b0c")
+T = TypeVar("T")
+
+
+def now(answer: Coroutine[object, object, T]) -> T:
+    """What a coroutine gives that waits for nothing: it needs no loop."""
+    try:
+        answer.send(None)
+    except StopIteration as ended:
+        value: T = ended.value
+        return value
+    raise AssertionError("it waits")
 
 
 class Clock:
@@ -90,18 +103,18 @@ def test_only_an_active_tunnel_is_routed_to(records: Records, status: TunnelStat
 
 
 @pytest.mark.parametrize("tunnel", ["my-agent", TUNNEL])
-async def test_the_connect_secret_admits_by_name_and_by_id(records: Records, tunnel: str) -> None:
-    admission = await records.snapshot.admit(tunnel, records.secret, "192.0.2.7", "test")
+def test_the_connect_secret_admits_by_name_and_by_id(records: Records, tunnel: str) -> None:
+    admission = now(records.snapshot.admit(tunnel, records.secret, "192.0.2.7", "test"))
     assert (admission.tunnel.id, admission.key_id) == (TUNNEL, None)
 
 
-async def test_keys_of_the_organization_admit_by_their_scopes(records: Records) -> None:
+def test_keys_of_the_organization_admit_by_their_scopes(records: Records) -> None:
     for key in (records.key(ADMIN), records.key(Scope(ScopeKind.TUNNEL, TUNNEL))):
-        admission = await records.snapshot.admit("my-agent", key, "", "")
+        admission = now(records.snapshot.admit("my-agent", key, "", ""))
         assert (admission.tunnel.id, admission.key_id) == (TUNNEL, "k")
 
 
-async def test_every_refusal_is_the_same(records: Records) -> None:
+def test_every_refusal_is_the_same(records: Records) -> None:
     past = records.clock.now - timedelta(seconds=1)
     refused = [
         ("my-agent", access.mint(access.CONNECT_SECRET)),
@@ -121,36 +134,36 @@ async def test_every_refusal_is_the_same(records: Records) -> None:
     said = set()
     for tunnel, secret in refused:
         with pytest.raises(SecretRejected) as caught:
-            await records.snapshot.admit(tunnel, secret, "", "")
+            now(records.snapshot.admit(tunnel, secret, "", ""))
         said.add(str(caught.value))
         assert caught.value.retry is Retry.NEVER
     assert len(said) == 1
 
 
-async def test_who_has_the_secret_of_a_removed_tunnel_is_told_so_and_nobody_else(records: Records) -> None:
+def test_who_has_the_secret_of_a_removed_tunnel_is_told_so_and_nobody_else(records: Records) -> None:
     records.put(TunnelStatus.PENDING_REMOVAL)
     with pytest.raises(TunnelRemoved, match="my-agent is delete_pending"):
-        await records.snapshot.admit("my-agent", records.secret, "", "")
+        now(records.snapshot.admit("my-agent", records.secret, "", ""))
     with pytest.raises(SecretRejected):
-        await records.snapshot.admit("my-agent", access.mint(access.CONNECT_SECRET), "", "")
+        now(records.snapshot.admit("my-agent", access.mint(access.CONNECT_SECRET), "", ""))
 
 
-async def test_a_key_works_until_it_expires(records: Records) -> None:
+def test_a_key_works_until_it_expires(records: Records) -> None:
     key = records.key(ADMIN, expires_at=records.clock.now + timedelta(hours=1))
-    assert await records.snapshot.is_admin(key)
+    assert now(records.snapshot.is_admin(key))
     records.clock.now += timedelta(hours=1)
-    assert not await records.snapshot.is_admin(key)
+    assert not now(records.snapshot.is_admin(key))
 
 
-async def test_only_a_live_admin_key_is_admin(records: Records) -> None:
-    assert await records.snapshot.is_admin(records.key(ADMIN))
+def test_only_a_live_admin_key_is_admin(records: Records) -> None:
+    assert now(records.snapshot.is_admin(records.key(ADMIN)))
     for other in (
         records.key(Scope(ScopeKind.TUNNEL, TUNNEL)),
         records.secret,
         Secret(""),
         access.mint("wh"),
     ):
-        assert not await records.snapshot.is_admin(other)
+        assert not now(records.snapshot.is_admin(other))
 
 
 def test_a_tunnel_is_connected_while_any_of_its_sessions_lives(records: Records) -> None:
@@ -179,3 +192,34 @@ def test_a_change_of_the_record_keeps_its_sessions(records: Records) -> None:
     records.snapshot.session_opened(TUNNEL, "s_1", "192.0.2.7", "test")
     records.put(TunnelStatus.PENDING_REMOVAL)
     assert records.snapshot.presence(TUNNEL).connected
+
+
+def test_a_snapshot_without_its_teller_says_that_it_may_be_old(records: Records) -> None:
+    assert records.snapshot.is_current()
+    records.snapshot.current = False
+    assert not records.snapshot.is_current() and records.snapshot.tunnel("my-agent") is not None
+
+
+def test_what_is_told_of_one_snapshot_makes_another_alike(records: Records) -> None:
+    key, copy = records.key(ADMIN), Snapshot(records.noted.append, records.clock)
+    for change in records.snapshot.as_told(*records.snapshot.ids()):
+        copy.apply(change)
+    assert copy.key(key) == records.snapshot.key(key) is not None
+    records.snapshot.on_change(copy.apply)
+    ended: list[TunnelId] = []
+    copy.on_removed(ended.append)
+    records.put(TunnelStatus.PENDING_REMOVAL)
+    assert copy.tunnel("my-agent") is None and ended == [TUNNEL]
+    assert copy.tunnel_of_id(TUNNEL) == records.snapshot.tunnel_of_id(TUNNEL)
+    records.snapshot.drop_tunnel(TUNNEL)
+    assert copy.tunnel_of_id(TUNNEL) is None
+
+
+def test_presence_told_from_afar_does_not_forget_the_last_end(records: Records) -> None:
+    snapshot, ended = records.snapshot, records.clock.now
+    snapshot.put_presence(TUNNEL, Presence(False, ended, ended, "192.0.2.7", "agent/1"))
+    snapshot.put_presence(TUNNEL, Presence(True, ended, None, "192.0.2.8", "agent/1"))
+    presence = snapshot.presence(TUNNEL)
+    assert (presence.connected, presence.last_disconnected_at, presence.last_ip) == (True, ended, "192.0.2.8")
+    snapshot.put_presence(TunnelId("gone"), presence)
+    assert records.noted == [TUNNEL, TUNNEL]
