@@ -40,21 +40,17 @@ class Outsider:
         self._hosts.write_text(f"127.0.0.1 localhost {agent.hostname}\n")
 
     def run(
-        self,
-        *command: str | Path,
-        cwd: Path | None = None,
-        seconds: float = 60,
-        fine: bool = True,
-        **extra: str,
-    ) -> str:
-        """Run to the end, with ``extra`` in its environment; returns what it printed, errors included.
+        self, *command: str | Path, cwd: Path | None = None, seconds: float = 60, fine: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> str:  # fmt: skip
+        """Run to the end, with ``env`` on top of its environment; returns what it printed, errors included.
 
         Raises:
             AssertionError: it failed, which is let pass unless ``fine``.
         """
         done = subprocess.run(
             [*self.prefix, *map(str, command)],
-            env={**self.env, **extra}, cwd=cwd or self.directory, stdin=subprocess.DEVNULL,
+            env={**self.env, **(env or {})}, cwd=cwd or self.directory, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="backslashreplace",
             timeout=seconds, check=False,
         )  # fmt: skip

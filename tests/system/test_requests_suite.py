@@ -36,11 +36,17 @@ class Httpbin:
         """The tests' outcomes by name, with ``scheme`` where they leave it open."""
         written = self.visitor.directory / "outcomes.json"
         written.unlink(missing_ok=True)
+        env = {
+            "PYTHONPATH": str(KIT),
+            "SUITE_OUTCOMES": str(written),
+            "SUITE_HTTP": addresses[scheme],
+            "SUITE_HTTPS": addresses["https"],
+            "SUITE_CA": str(self.visitor.edge.ca),
+        }
         self.visitor.run(
             *(sys.executable, "-m", "pytest", "-q", "-p", "requests_plugin", "-p", "no:cacheprovider"),
             *("-o", "addopts=", "-o", "filterwarnings=", "tests/test_requests.py"),
-            cwd=self.tests, PYTHONPATH=str(KIT), SUITE_OUTCOMES=str(written), SUITE_HTTP=addresses[scheme],
-            SUITE_HTTPS=addresses["https"], SUITE_CA=str(self.visitor.edge.ca), seconds=60, fine=False,
+            cwd=self.tests, env=env, fine=False,
         )  # fmt: skip
         found: dict[str, str] = json.loads(written.read_text())
         return {test.rpartition("::")[2]: outcome for test, outcome in found.items()}

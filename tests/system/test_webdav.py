@@ -50,7 +50,7 @@ def nginx(home: Path, port: int) -> Iterator[None]:
 def results(visitor: Outsider, url: str, suites: str) -> dict[str, str]:
     """``pass``, ``FAIL``, ``WARNING`` or ``SKIPPED`` by suite and name of the test."""
     found, suite = {}, ""
-    said = visitor.run("litmus", "-k", f"{url}/", TESTS=suites, fine=False)
+    said = visitor.run("litmus", "-k", f"{url}/", env={"TESTS": suites}, fine=False)
     for line in said.replace("\r", "\n").splitlines():
         if begins := re.match(r"-> running `(\w+)'", line):
             suite = begins[1]
