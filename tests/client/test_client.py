@@ -29,6 +29,7 @@ from wellhead.errors import (
     RateLimited,
     Retry,
     SettingsError,
+    StateError,
     TrustError,
     Unauthorized,
     Unavailable,
@@ -424,3 +425,26 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_unseen(key: str) -> None
     with pytest.raises(InputError):
         Client("https://localhost", key)
     assert "wh_" not in str(caught.value)
+
+
+def test_what_cannot_be_asked_is_told_before_it_is_asked() -> None:
+    with Client("https://localhost:1", Secret("wh_x"), timeouts=Timeouts(retry_seconds=0)) as client:
+        for nothing in ("", ".", ".."):
+            for attempt in (client.tunnels.get, client.tunnels.delete, client.keys.get, client.keys.revoke):
+                with pytest.raises(InputError, match="an id is needed"):
+                    attempt(nothing)
+        for metadata in ({"a": object()}, {"a": float("nan")}, {"a": "\ud800"}):
+            with pytest.raises(InputError, match="cannot be JSON"):
+                client.tunnels.create("my-agent", metadata=metadata)
+        with pytest.raises(DialError):  # one scope, not five letters
+            client.keys.create("x", scopes="admin")
+
+
+async def test_a_closed_client_says_so() -> None:
+    client, other = Client("https://localhost:1", Secret("wh_x")), AsyncClient("https://localhost:1", "wh_x")
+    client.close()
+    with pytest.raises(StateError, match="the client of https://localhost:1 is closed"):
+        client.tunnels.list()
+    await other.aclose()
+    with pytest.raises(StateError, match="is closed"):
+        await other.tunnels.list()

@@ -107,6 +107,50 @@ def test_what_is_installed_is_the_wheel_and_fits_together(programs: Path) -> Non
     assert Path(where.stdout.strip()).is_relative_to(programs.parent), where
 
 
+USERS_PROGRAM = """
+import wellhead
+
+with wellhead.Wellhead(base_url="https://x", timeouts=wellhead.Timeouts()) as server:
+    made: wellhead.CreatedTunnel = server.tunnels.create("my-agent", metadata={"a": 1})
+    found: wellhead.Tunnel | None = server.tunnels.find("my-agent")
+    with server.tunnels.connect(8000, name="my-agent", secret=made.connect_secret) as listener:
+        url: str = listener.public_url
+
+
+async def main() -> None:
+    async with wellhead.AsyncWellhead() as server:
+        tunnels: list[wellhead.Tunnel] = await server.tunnels.list(status=wellhead.TunnelStatus.ACTIVE)
+        keys: wellhead.KeyRecord = await server.keys.get("x")
+"""
+MISTAKEN = """
+import wellhead
+
+server = wellhead.Wellhead()
+server.tunnels.create(5)
+server.tunnels.connect(8000, nmae="x")
+server.nothing
+"""
+
+
+def test_a_users_program_is_type_checked_against_what_is_installed(programs: Path, tmp_path: Path) -> None:
+    def check(text: str) -> str:
+        (tmp_path / "program.py").write_text(text)
+        command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(programs / "python")]
+        done = subprocess.run(
+            [*command, "program.py"],
+            cwd=tmp_path,
+            env=_environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        return done.stdout + done.stderr
+
+    assert check(USERS_PROGRAM).startswith("Success"), check(USERS_PROGRAM)
+    mistakes = check(MISTAKEN)
+    assert "Found 3 errors" in mistakes and 'Unexpected keyword argument "nmae"' in mistakes
+
+
 def test_help_names_the_verbs_and_each_has_its_own(programs: Path, home: Path) -> None:
     told = _run(programs, home, "--help").stdout
     verbs = [line.split()[0] for line in told.partition("Commands:")[2].splitlines() if line[:3].strip()]

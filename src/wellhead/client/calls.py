@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from wellhead.errors import InputError
 from wellhead.model.access import Scope, Secret
 from wellhead.model.records import AuditEntry, KeyRecord, TlsMode, Tunnel, TunnelStatus
+from wellhead.model.text import shown
 
 T = TypeVar("T")
 UNCHANGED: Any = type("Unchanged", (), {"__repr__": lambda self: "UNCHANGED"})()
@@ -210,7 +211,7 @@ def get_key(key_id: str) -> Call[KeyRecord]:
         NotFound: no key of this id in the organization.
         Forbidden: the key's scope is not admin.
     """
-    return Call("GET", f"/keys/{quote(key_id, safe='')}", _key.validate_python, repeatable=True)
+    return Call("GET", f"/keys/{_id(key_id)}", _key.validate_python, repeatable=True)
 
 
 def create_key(
@@ -223,6 +224,7 @@ def create_key(
         Forbidden: the key's scope is not admin.
         Invalid: a field breaks a rule.
     """
+    scopes = [scopes] if isinstance(scopes, str) else scopes  # a text is a sequence too
     wanted = [str(scope if isinstance(scope, Scope) else Scope.parse(scope)) for scope in scopes]
     body: dict[str, object] = {"label": label, "scopes": wanted}
     if expires_at is not None:
@@ -240,7 +242,7 @@ def revoke_key(key_id: str) -> Call[KeyRecord]:
         Conflict: it is the last admin key.
         Forbidden: the key's scope is not admin.
     """
-    return Call("DELETE", f"/keys/{quote(key_id, safe='')}", _key.validate_python, repeatable=True)
+    return Call("DELETE", f"/keys/{_id(key_id)}", _key.validate_python, repeatable=True)
 
 
 # Audit
@@ -311,7 +313,17 @@ _audit = TypeAdapter(_Audit)
 
 
 def _item(tunnel_id: str) -> str:
-    return f"/tunnels/{quote(tunnel_id, safe='')}"
+    return f"/tunnels/{_id(tunnel_id)}"
+
+
+def _id(given: str) -> str:
+    """
+    Raises:
+        InputError: it would be another path.
+    """
+    if given in ("", ".", ".."):
+        raise InputError(f"an id is needed, not {shown(given)}")
+    return quote(given, safe="")
 
 
 def _place(limit: int, cursor: str | None) -> dict[str, str]:

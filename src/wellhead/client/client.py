@@ -49,7 +49,7 @@ class Client:
         attempts = self._peer.attempts(call)
         while True:
             try:
-                with self._peer.failures():
+                with self._peer.failures(self._http.is_closed):
                     response = self._http.request(**self._peer.request(call))
                 return self._peer.answer(call, response)
             except (ApiError, LinkError) as error:
@@ -94,7 +94,7 @@ class AsyncClient:
         attempts = self._peer.attempts(call)
         while True:
             try:
-                with self._peer.failures():
+                with self._peer.failures(self._http.is_closed):
                     response = await self._http.request(**self._peer.request(call))
                 return self._peer.answer(call, response)
             except (ApiError, LinkError) as error:

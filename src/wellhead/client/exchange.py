@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from wellhead.client.calls import Call
 from wellhead.client.patience import Attempts, Timeouts
-from wellhead.errors import ApiError, DialError, InputError, LinkError, SettingsError, TrustError
+from wellhead.errors import ApiError, DialError, InputError, LinkError, SettingsError, StateError, TrustError
 from wellhead.logs import escape
 from wellhead.model.access import Secret
 from wellhead.model.names import base_url, is_loopback, join_authority, split_authority
@@ -97,25 +98,31 @@ class Peer:
         return Attempts(call.repeatable, self.timeouts.retry_seconds, time.monotonic())
 
     def request(self, call: Call[T]) -> dict[str, Any]:
-        """Arguments for httpx's ``request``."""
+        """Arguments for httpx's ``request``.
+
+        Raises:
+            InputError: the body cannot be JSON.
+        """
         return {
             "method": call.method,
             "url": call.path,
             "params": call.query or None,
-            "json": call.body,
-            "headers": call.headers,
+            **_body(call),
             "extensions": {"sni_hostname": self.hostname},
         }
 
     @contextmanager
-    def failures(self) -> Iterator[None]:
-        """Maps what httpx raises.
+    def failures(self, closed: bool = False) -> Iterator[None]:
+        """Maps what httpx raises; ``closed``: nothing can be sent any more.
 
         Raises:
             DialError: nobody answers at the address.
             TrustError: the server's certificate is not trusted, or is for another name.
             LinkError: the connection broke, or the answer is late.
+            StateError: the client is closed.
         """
+        if closed:
+            raise StateError(f"the client of {self.url} is closed")
         try:
             yield
         except httpx.ConnectTimeout as error:
@@ -163,6 +170,18 @@ class Peer:
                 response.status_code,
                 f"the answer of {self.url} to {call.method} {call.path} is not of this API",
             ) from None if isinstance(error, ValidationError) else error
+
+
+def _body(call: Call[T]) -> dict[str, Any]:
+    if call.body is None:
+        return {"headers": call.headers}
+    try:
+        content = json.dumps(call.body, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"what is sent to {call.path} cannot be JSON: {escape(str(error)).lower()}"
+        ) from error
+    return {"content": content, "headers": {**call.headers, "Content-Type": "application/json"}}
 
 
 def _why(error: OSError) -> str:
