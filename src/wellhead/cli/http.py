@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -78,7 +78,7 @@ async def _forward(options: HttpOptions, upstream: UpstreamAddress) -> None:
         if opened is None:
             return
         listener, complaint = opened
-        state.opened(listener, upstream, complaint)
+        state.opened(listener.public_urls, upstream, complaint)
         try:
             await _unless(stop, listener.serve_forever())
         finally:
@@ -116,14 +116,12 @@ class StateLines:
         self._open = False
         self._last = ""
 
-    def opened(
-        self, listener: TunnelListener, upstream: UpstreamAddress, complaint: LinkError | None
-    ) -> None:
-        """The public URLs, then what was heard before they were known."""
+    def opened(self, urls: Sequence[str], upstream: UpstreamAddress, complaint: LinkError | None) -> None:
+        """The public ``urls``, then what was heard before they were known."""
         if self._quiet:
-            self._say("\n".join(listener.public_urls))
+            self._say("\n".join(urls))
             return
-        self._say("\n".join(f"{url} -> {upstream}" for url in listener.public_urls))
+        self._say("\n".join(f"{url} -> {upstream}" for url in urls))
         if complaint is not None:
             self._say(complaint_line(complaint))
         self._open = True

@@ -20,10 +20,11 @@ def reference_page() -> str:
     root = get_command(app)
     context = root.make_context("wellhead", [], resilient_parsing=True, terminal_width=WIDTH)
     outputs = printed()
+    verbs = {line: _verb(line, root) for line in outputs}
     parts = ["# Commands", "Printed from `wellhead.cli` by `make docs`."]
     for path, text in _helps("wellhead", root, context):
         parts += [f"## {path}", f"```\n{text.rstrip()}\n```"]
-        if lines := [line for line in outputs if _verb(line) == path]:
+        if lines := [line for line, verb in verbs.items() if verb == path]:
             parts += ["Prints", "```\n" + "\n".join(f"$ {line}\n{outputs[line]}" for line in lines) + "```"]
     parts += [
         "## Exit codes",
@@ -41,10 +42,10 @@ def _helps(path: str, command: Any, context: Any) -> Iterator[tuple[str, str]]:
         yield from _helps(f"{path} {name}", inner, inner_context)
 
 
-def _verb(line: str) -> str:
+def _verb(line: str, root: Any) -> str:
     """``wellhead tunnels get`` of a command line."""
     words, depth = shlex.split(line), 1
-    command: Any = get_command(app)
+    command = root
     while words[depth : depth + 1] and words[depth] in getattr(command, "commands", {}):
         command = command.commands[words[depth]]
         depth += 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shlex
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +18,7 @@ from wellhead.cli import doctor, trust
 from wellhead.cli.asking import OPENER
 from wellhead.cli.doctor_finding import Finding, failed, ok
 from wellhead.cli.doctor_server import KEY_REMEDY
+from wellhead.cli.output import tell
 from wellhead.cli.trust_steps import Machine
 from wellhead.client import Client
 from wellhead.model.access import Secret
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LINES = (
+    "wellhead up",
+    "wellhead up --check",
+    "wellhead http 8000 --name my-app",
+    "wellhead demo --once",
     "wellhead tunnels list",
     "wellhead tunnels get my-agent",
     "wellhead tunnels get my-agent --json",
@@ -176,7 +183,80 @@ async def _examine(options: doctor.DoctorOptions) -> AsyncIterator[Finding]:
         yield finding
 
 
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """What a visitor's request came to."""
+
+    method: str = "GET"
+    target: str = "/lab?token=abc"
+    status: int = 200
+    bytes_in: int = 0
+    bytes_out: int = 4096
+    total_ms: float = 3.1
+    failure: str = ""
+
+
+def _up() -> None:
+    from wellhead.cli.up import announce
+    from wellhead.serve import Ready
+
+    directory = Path.home() / ".wellhead" / "server"
+    announce(
+        Ready(
+            https=["https://127.0.0.1:8443"],
+            http=["http://127.0.0.1:8080"],
+            api="https://localhost:8443/api/v1",
+            key=Secret("wh_EXAMPLE"),
+            data_dir=directory,
+            ca_file=directory / "ca.pem",
+        )
+    )
+
+
+def _http() -> None:
+    from wellhead.agent import Status
+    from wellhead.cli.exchange_lines import format_line
+    from wellhead.cli.http import StateLines
+    from wellhead.net.upstream_address import parse_upstream
+
+    urls = ["https://my-app.localhost:8443", "http://my-app.localhost:8080"]
+    state = StateLines(tell)
+    state.opened(urls, parse_upstream("8000"), None)
+    state.changed(Status.CONNECTED, None)
+    tell(format_line(_Exchange(), colour=False))
+
+
+# Commands that do not end by themselves: what they tell, of a server and a visit that are made up.
+_STAYING: dict[str, Callable[[], None]] = {"wellhead up": _up, "wellhead http 8000 --name my-app": _http}
+
+# What is another at each run of the demo, which is a real one.
+_VARYING = (
+    (r"127\.0\.0\.1:\d+; nobody", "127.0.0.1:8000; nobody"),
+    (r"https://127\.0\.0\.1:\d+", "https://127.0.0.1:8443"),
+    (r"HTTP on http://127\.0\.0\.1:\d+", "HTTP on http://127.0.0.1:8080"),
+    (r"/\S*/wellhead-demo-\w+", "/tmp/wellhead-demo-x"),
+    (r"tunnel \w+-\w+-\w+", "tunnel calm-otter-7k2p"),
+    (r"https://\w+-\w+-\w+\.localhost:\d+", "https://calm-otter-7k2p.localhost:8443"),
+    (r"SHA-256 \w+…", "SHA-256 28b9aed67992…"),
+    (r"page, [\d.]+ m?s", "page, 7.7 ms"),
+    (r"…, [\d.]+ m?s", "…, 18 ms"),
+    (r"sent it, [\d.]+ m?s", "sent it, 250 ms"),
+)
+
+
 def _printed(line: str) -> str:
+    if line in _STAYING:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            _STAYING[line]()
+        return out.getvalue()
+    text = _run(line)
+    if line == "wellhead demo --once":
+        for pattern, usual in _VARYING:
+            text = re.sub(pattern, usual, text)
+    return text
+
+
+def _run(line: str) -> str:
     from wellhead.cli.main import run
 
     words = shlex.split(line.partition(" < ")[0])

@@ -156,7 +156,7 @@ class Worker:
             try:
                 connected()
                 upstream = self.wanted.upstream
-                state.opened(listener, upstream, await self._probe(upstream))
+                state.opened(listener.public_urls, upstream, await self._probe(upstream))
                 await listener.serve_forever()
             finally:
                 await listener.aclose()

@@ -48,7 +48,7 @@ async def _up(settings: ServerSettings) -> None:
 
             def ready(facts: Ready) -> None:
                 starting.close()
-                _announce(facts)
+                announce(facts)
 
             await serve(settings, ready=ready, stop=stop)
     except WellheadError as error:
@@ -57,7 +57,8 @@ async def _up(settings: ServerSettings) -> None:
         raise
 
 
-def _announce(ready: Ready) -> None:
+def announce(ready: Ready) -> None:
+    """Tell what a person must keep, and that visitors and agents may come."""
     if ready.key is not None:
         tell(f"admin key    {ready.key.reveal()}")
         tell(f"             shown once; kept in {ready.data_dir / ADMIN_KEY_FILE}")
