@@ -24,6 +24,7 @@ HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is ta
 LOW_WATER = 64 * 1024
 # gRPC servers hang up on whoever sends a second PING within five minutes in which they sent no data.
 PING_PAUSE_SECONDS = 330.0
+REFUSED_PAUSE_SECONDS = 0.05  # for which a connection whose upstream refused a request gets no other
 
 # An upstream is trusted more than a stranger, and it may be busy: a program of one thread answers nobody
 # while it works. How long a reply may take is the request's affair, how slowly it reads the visitor's.
@@ -57,8 +58,8 @@ class H2Link(asyncio.Protocol):
     """See the module; made by ``net.upstream_h2`` only."""
 
     __slots__ = (
-        "_asked", "_heard", "_held", "_home", "_paused", "_pinged", "_receiving", "_scheduled", "_transport",
-        "h2", "is_leaving", "requests", "reused", "since",
+        "_asked", "_has_enough", "_heard", "_held", "_home", "_paused", "_pinged", "_receiving", "_scheduled",
+        "_transport", "h2", "is_leaving", "requests", "reused", "since",
     )  # fmt: skip
 
     def __init__(self, home: Home) -> None:
@@ -82,10 +83,11 @@ class H2Link(asyncio.Protocol):
         self._heard = 0.0  # loop time of the last byte
         self._pinged = -PING_PAUSE_SECONDS
         self._asked = False  # and nothing was heard since
+        self._has_enough = False  # a request was refused just now
 
     def has_room(self) -> bool:
         # How many it takes is in its SETTINGS: some hang up on whoever guesses too high.
-        return not self.is_leaving and self.h2.greeted and self.h2.may_open
+        return not (self.is_leaving or self._has_enough) and self.h2.greeted and self.h2.may_open
 
     def ask(self, request: H2Request) -> None:
         """Carry a request; it was asked before whether there is room."""
@@ -96,6 +98,16 @@ class H2Link(asyncio.Protocol):
 
     def hold(self, reply: H2Reply) -> None:
         self._held.append(reply)
+
+    def refused(self) -> None:
+        if not self._has_enough:
+            self._has_enough = True
+            self._home.owner.loop.call_later(REFUSED_PAUSE_SECONDS, self._goes_on)
+
+    def _goes_on(self) -> None:
+        self._has_enough = False
+        if not self.is_leaving:
+            self._home.room(self)
 
     def release(self, request: H2Request) -> None:
         self.requests.discard(request)
