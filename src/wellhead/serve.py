@@ -197,6 +197,7 @@ def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
         write_idle_seconds=settings.write_idle_seconds,
         idle_seconds=settings.idle_seconds,
         reply_seconds=settings.reply_seconds,
+        grpc_silent_seconds=settings.grpc_silent_seconds,
         half_close_seconds=settings.half_close_seconds,
         linger_seconds=settings.linger_seconds,
         max_unread_bytes=settings.max_unread_bytes,

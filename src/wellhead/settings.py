@@ -201,6 +201,11 @@ class ServerSettings(BaseSettings):
     reply_seconds: PositiveFloat = Field(
         120.0, description="Longest wait for an upstream's reply head; beyond: 504."
     )
+    grpc_silent_seconds: PositiveFloat = Field(
+        3600.0,
+        description="Longest silence of a gRPC call before its reply begins, in place of `reply_seconds` and "
+        "the limits of slow bodies: its caller sets the deadline.",
+    )
     half_close_seconds: NonNegativeFloat = Field(
         5.0,
         description="How long a visitor that ended its half may wait for a reply to begin; then it is taken"

@@ -320,6 +320,20 @@ async def test_a_body_that_the_agent_holds_up_is_not_slow(visit: Http2Visit) -> 
     assert visit.replies[stream].status == 504
 
 
+async def test_a_grpc_call_may_be_silent_for_long_but_not_for_ever(visit: Http2Visit) -> None:
+    grpc = (("content-type", "application/grpc+proto"), ("te", "trailers"))
+    asking = await visit.ask("/", *grpc, method="POST", end=False)
+    asked = await visit.ask("/", *grpc, method="POST", end=False)
+    await visit.send(asked, b"", True)
+    await visit.after(TERMS.grpc_silent_seconds - 2)
+    assert not visit.replies[asking].fields and not visit.replies[asked].fields
+    await visit.send(asking, b"x")
+    await visit.after(3)
+    assert not visit.replies[asking].fields and visit.replies[asked].status == 504
+    await visit.after(TERMS.grpc_silent_seconds)
+    assert visit.replies[asking].status == 408
+
+
 async def test_a_reply_that_has_begun_has_no_deadline(visit: Http2Visit) -> None:
     stream = await visit.ask()
     visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"first", end=False)

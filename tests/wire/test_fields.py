@@ -16,6 +16,7 @@ from wellhead.wire.fields import (
     connection_options,
     content_length,
     cut,
+    is_grpc,
     list_has,
     read_trailers,
     without,
@@ -291,6 +292,13 @@ def test_trailers_have_a_limit_and_a_grammar() -> None:
         with pytest.raises(HttpError) as caught:
             read_trailers(bad)
         assert (caught.value.status, caught.value.reason) == (502, "trailers")
+
+
+def test_a_grpc_call_is_known_by_its_content_type() -> None:
+    for mine in (b"application/grpc", b"Application/gRPC+proto", b"application/grpc;x=y"):
+        assert is_grpc(b"POST / HTTP/1.1\r\nContent-Type: %b\r\n\r\n" % mine)
+    for other in (b"application/grpc-web", b"application/json", b"text/application/grpc"):
+        assert not is_grpc(b"POST / HTTP/1.1\r\nContent-Type: %b\r\n\r\n" % other)
 
 
 def test_all_trailer_names_are_found_whatever_their_first_letter() -> None:

@@ -24,6 +24,7 @@ from wellhead.edge.pages import Page
 from wellhead.edge.router import Destination
 from wellhead.errors import HttpError
 from wellhead.wire import h2_fields, headers
+from wellhead.wire.fields import is_grpc
 from wellhead.wire.h2_fields import H2Request
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.h2_stream import H2Stream
@@ -294,7 +295,7 @@ class Http2Request:
     # Swept with its connection
 
     def tick(self, now: float) -> None:
-        exchange, pace, terms = self._exchange, self._pace, self._link.ingress.terms
+        exchange, terms = self._exchange, self._link.ingress.terms
         if self._conversation is not None:
             self._conversation.tick(now)
         elif exchange is None:  # a WebSocket that is over on our side
@@ -303,14 +304,19 @@ class Http2Request:
                 self._over()
         elif exchange.status:
             return  # the reply has begun: an open stream has no deadline
-        elif pace is None or not self._receiving:
-            if now >= self._deadline:
-                exchange.refuse(pages.TIMEOUT)
-        elif self._expecting or not self._flowing:  # it is the agent that we wait for
-            if now >= exchange.progress + terms.reply_seconds:
-                exchange.refuse(pages.TIMEOUT)
-        elif pace.is_slow(terms, now):
-            exchange.refuse(pages.SLOW)
+        elif page := self._overdue(exchange, now):
+            patience = terms.grpc_silent_seconds if is_grpc(self._block) else 0.0
+            if now >= exchange.progress + patience:
+                exchange.refuse(page)
+
+    def _overdue(self, exchange: Exchange, now: float) -> Page | None:
+        """What an ordinary request whose reply has not begun is answered with by now."""
+        pace, terms = self._pace, self._link.ingress.terms
+        if pace is None or not self._receiving:
+            return pages.TIMEOUT if now >= self._deadline else None
+        if self._expecting or not self._flowing:  # it is the agent that we wait for
+            return pages.TIMEOUT if now >= exchange.progress + terms.reply_seconds else None
+        return pages.SLOW if pace.is_slow(terms, now) else None
 
     def drain(self) -> None:
         """The edge restarts: a WebSocket is asked to come again, everything else may finish."""

@@ -52,6 +52,7 @@ class VisitorTerms:
     write_idle_seconds: float
     idle_seconds: float
     reply_seconds: float
+    grpc_silent_seconds: float
     half_close_seconds: float
     linger_seconds: float
     max_unread_bytes: int

@@ -17,6 +17,7 @@ from wellhead.net.upstream_h2_reply import H2Reply, ReplyHeads
 from wellhead.net.upstream_owner import Carry, Owner, UpstreamLimits
 from wellhead.net.upstream_raw import reason_word
 from wellhead.net.upstream_request import IDEMPOTENT
+from wellhead.wire.fields import is_grpc
 from wellhead.wire.h2 import H2Connection, H2Stream
 from wellhead.wire.h2_fields import trailer_fields
 from wellhead.wire.h2_frames import ErrorCode
@@ -24,12 +25,11 @@ from wellhead.wire.headers import read_envelope, read_trailers
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream, StreamKind
 
 KEEP_BYTES = 64 * 1024  # the longest body that is kept for another connection once it was sent
-MAX_ATTEMPTS = 4
+MAX_ATTEMPTS = 6
 
 _CODES = {Reason.PROTOCOL: ErrorCode.PROTOCOL_ERROR, Reason.INTERNAL: ErrorCode.INTERNAL_ERROR}
 _REASONS = {ErrorCode.REFUSED_STREAM: Reason.REFUSED, ErrorCode.ENHANCE_YOUR_CALM: Reason.OVERLOADED}
 _websocket_key = re.compile(rb"\r\nsec-websocket-key:[\t ]*([^\r\t ]+)", re.IGNORECASE).search
-_is_grpc = re.compile(rb"\r\ncontent-type:[\t ]*application/grpc", re.IGNORECASE).search
 
 
 class Link(Protocol):
@@ -38,6 +38,9 @@ class Link(Protocol):
     reused: bool  # it has carried another one to its end
 
     def hold(self, reply: H2Reply) -> None: ...
+
+    def refused(self) -> None:
+        """The upstream did not take the request: it has enough for the moment."""
 
     def release(self, request: H2Request) -> None:
         """The request is over."""
@@ -244,6 +247,8 @@ class H2Request:
         if self._may_repeat(code, link):
             self._link = None
             if link is not None:
+                if code == ErrorCode.REFUSED_STREAM:
+                    link.refused()
                 link.release(self)
             if code == ErrorCode.HTTP_1_1_REQUIRED:
                 self._home.place_http1(self)
@@ -268,8 +273,7 @@ class H2Request:
         if self._reply.status or now - self.since < self.limits.reply_seconds:
             return
         waits_for_visitor = self.h2 is not None and not self._whole and not self._owed
-        # A gRPC call says itself how long it may take, and a stream of messages may begin with silence.
-        if waits_for_visitor or (self.h2 is not None and _is_grpc(self.envelope.raw)):
+        if waits_for_visitor or (self.h2 is not None and is_grpc(self.envelope.raw)):
             self.since = now
         else:
             self.fail(Reason.TIMEOUT)

@@ -205,6 +205,17 @@ def list_has(value: bytes, word: bytes) -> bool:
     return any(element.strip(b" \t") == word for element in value.lower().split(b","))
 
 
+_grpc = re.compile(rb"\r\ncontent-type:[\t ]*+application/grpc[+;\r]", re.IGNORECASE).search
+
+
+def is_grpc(head: bytes) -> bool:
+    """Whether a head, or field lines behind another one, are of a gRPC call.
+
+    Such a call says itself how long it may take, and either side may be silent for long.
+    """
+    return _grpc(head) is not None
+
+
 def read_trailers(block: bytes, *, max_bytes: int = 8192, status: int = 502) -> bytes:
     """The trailer fields that may be passed on: framing, routing, credentials and cookies are dropped.
 
