@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.programs import Edge, environment
+from tests.kit.programs import Edge, Program, environment, quiet_port
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 PATH = f"{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -26,7 +27,8 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
 
 def commands(page: str, edge: Edge) -> str:
     """A page's indented lines as a script, for a server on other ports than the usual."""
-    lines = re.findall(r"^ {4}(\S.*)$", (HOWTO / page).read_text("utf-8"), re.MULTILINE)
+    text = re.sub(r"^```.*?^```$", "", (HOWTO / page).read_text("utf-8"), flags=re.M | re.S)
+    lines = re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE)
     assert lines
     return "\n".join(["set -eux", *lines]).replace(":8443", f":{edge.https}")
 
@@ -70,11 +72,34 @@ def test_delete(edge: Edge, tmp_path: Path) -> None:
     assert shell("wellhead tunnels list", edge, tmp_path) == "no tunnels\n"
 
 
+def programs(page: str) -> list[str]:
+    """The Python programs of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", (HOWTO / page).read_text("utf-8"), re.M | re.S)
+
+
+def test_grpc(edge: Edge, tmp_path: Path) -> None:
+    port = str(quiet_port())
+    (tmp_path / "ca.pem").write_bytes(edge.ca.read_bytes())
+    server, caller = (
+        text.replace("50051", port).replace(":8443", f":{edge.https}") for text in programs("grpc.md")
+    )
+    (tmp_path / "greeter.py").write_text(server)
+    (tmp_path / "caller.py").write_text(caller)
+    env = environment(edge.home, PATH=PATH)
+    command = commands("grpc.md", edge).removeprefix("set -eux\n").replace("50051", port)
+    with (
+        Program([sys.executable, "greeter.py"], env, tmp_path),
+        Program(shlex.split(command), env, tmp_path) as agent,
+    ):
+        agent.line(r"(?i)\bconnected\b")
+        assert shell(f"{sys.executable} caller.py", edge, tmp_path) == "hello world\n"
+
+
 def test_python(edge: Edge, tmp_path: Path) -> None:
-    programs = re.findall(r"^```python\n(.*?)^```$", (HOWTO / "python.md").read_text("utf-8"), re.M | re.S)
-    assert len(programs) == 3
+    told = programs("python.md")
+    assert len(told) == 3
     outputs = []
-    for program in programs:
+    for program in told:
         (tmp_path / "program.py").write_text(program)
         outputs.append(shell(f"{sys.executable} program.py", edge, tmp_path))
     assert "my-notebook ACTIVE False" in outputs[0]
