@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from wellhead.wire.h2_frames import DEFAULT_WINDOW, PeerSettings, header_frames, reset_frame, window_frame
+from wellhead.wire.h2_frames import (
+    DEFAULT_WINDOW,
+    MAX_FRAME,
+    PeerSettings,
+    header_frames,
+    reset_frame,
+    window_frame,
+)
 from wellhead.wire.h2_guard import Guard, H2Terms
 from wellhead.wire.h2_stream import BLOCKED, HAS_TURN, LEAVING, OVER, H2Stream
 from wellhead.wire.hpack import Encoder, Fields
@@ -65,8 +72,8 @@ class Outbox:
         """What to write now, in order; empty when there is nothing.
 
         Answers and ready frames come whole (of body bytes at most READY_MAX among them). Queued data
-        follows, a quantum of each stream in turn, until ``room`` bytes are taken or the windows are
-        used up. Writers that waited hear ``on_writable`` before it returns; ask ``pending`` after it.
+        follows, a quantum of each stream in turn, until ``room`` bytes are taken (the last frame may pass
+        it) or the windows are used up. Writers that waited hear ``on_writable`` before it returns; ask ``pending`` after it.
         """
         out: list[Buffer] = [*self._control, *self._ready] if self._control else self._ready
         self._control = []
@@ -90,8 +97,9 @@ class Outbox:
             stream._flags &= ~HAS_TURN
             if stream._flags & OVER:
                 continue
-            quantum = QUANTUM if turns else room
-            taken = stream._take_turn(out, min(quantum, room, stream._credit, self._credit))
+            most = max(room, MAX_FRAME)
+            quantum = QUANTUM if turns else most
+            taken = stream._take_turn(out, min(quantum, most, stream._credit, self._credit))
             room -= taken
             self._credit -= taken
             if not stream._flags & OVER:
