@@ -298,6 +298,23 @@ def test_extended_connect_is_known_once_the_server_says_so() -> None:
     assert (client.connection.greeted, client.connection.peer_connects) == (True, True)
 
 
+@pytest.mark.parametrize("cut", [5, 9, 12])
+def test_a_head_that_does_not_come_to_its_end_is_cut_in_time(cut: int) -> None:
+    hand = ByHand(head_seconds=10)
+    hand.send(frame(HEADERS, END_STREAM, 1, b"\x82\x84\x87")[:cut])
+    hand.server.tick(10)
+    assert hand.fails_within(0.25) == (CALM, "slow-head")
+
+
+def test_heads_that_come_to_their_end_may_follow_one_another_for_ever() -> None:
+    hand = ByHand(head_seconds=10, max_streams=1000)
+    for number in range(100):
+        head = hand.head(2 * number + 1)
+        hand.send(head[:9])
+        hand.server.tick(0.25)
+        hand.send(head[9:])
+
+
 # Opening
 
 
@@ -412,6 +429,41 @@ def test_a_connection_that_is_lost_tells_every_stream_once() -> None:
     client.connection.lost()
     with pytest.raises(SessionLost):
         client.open()
+
+
+def test_one_sink_that_fails_does_not_keep_the_others_from_hearing_of_the_loss() -> None:
+    hand = ByHand()
+    hand.send(hand.head(1) + hand.head(3))
+
+    def fail(code: int) -> None:
+        raise ZeroDivisionError
+
+    hand.server.ears[1].on_reset = fail  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        hand.server.connection.lost()
+    assert hand.server.ears[3].resets == [ErrorCode.LOST]
+
+
+def test_a_sink_may_give_the_connection_up_from_inside_a_call() -> None:
+    hand = ByHand()
+    hand.send(hand.head(1, POST, end=False))
+    hand.server.ears[1].on_data = lambda data, end: hand.server.connection.lost()  # type: ignore[method-assign]
+    hand.send(hand.data(1, b"x") + hand.head(3))
+    assert 3 not in hand.server.heads
+    hand.server.tick(100)
+    assert hand.server.connection.idle
+
+
+def test_a_client_that_leaves_finishes_what_it_asked_for() -> None:
+    client, server = End(H2Role.CLIENT), End(H2Role.SERVER)
+    ear = client.open()
+    exchange(client, server)
+    client.connection.drain()
+    exchange(client, server)
+    assert server.goaways == [(0, ErrorCode.NO_ERROR)]
+    server.stream(1).headers(OK, end=True)
+    exchange(client, server)
+    assert ear.ended and client.connection.drained and server.connection.drained
 
 
 def test_after_an_error_only_goaway_goes_out_and_streams_hear_of_it_from_lost() -> None:
@@ -650,6 +702,34 @@ def test_a_stream_that_holds_everything_does_not_stop_the_others() -> None:
     assert sum(one.number for one in credits) == 65536
     hand.send(hand.data(3, b"still heard"))
     assert hand.server.ears[3].body == b"still heard"
+
+
+def test_more_than_the_connections_window_ends_the_connection() -> None:
+    """What is credited at once is so when the credit is written: a peer that reads nothing gets none."""
+    hand, reader = (ByHand(connection_window=100_000, window=2**20) for _ in range(2))
+    for one in (hand, reader):
+        one.send(one.head(1, POST, end=False))
+        for _ in range(10):
+            one.send(one.data(1, FILL[:10_000]))
+            if one is reader:
+                one.got()
+    reader.send(reader.data(1, b"x"))
+    assert hand.fails(hand.data(1, b"x")) == (ErrorCode.FLOW_CONTROL_ERROR, "window")
+
+
+def test_a_window_that_a_setting_makes_too_large_ends_the_connection() -> None:
+    hand = ByHand(settings={4: 100})
+    hand.send(hand.head(1) + window_frame(1, 2**31 - 101))
+    assert hand.fails(settings_frame({4: 101})) == (ErrorCode.FLOW_CONTROL_ERROR, "settings")
+
+
+def test_what_is_remembered_of_streams_that_were_reset_is_bounded() -> None:
+    hand = ByHand()
+    for number in range(1500):
+        hand.send(hand.head(2 * number + 1))
+        hand.server.stream(2 * number + 1).reset(ErrorCode.INTERNAL_ERROR)
+        hand.got()
+    assert len(hand.server.connection._reset_ids) == 1000
 
 
 def test_acknowledgements_stand_in_order_with_what_they_change() -> None:

@@ -268,6 +268,12 @@ def test_a_body_of_the_promised_length_ends_well() -> None:
     assert hand.server.ears[1].ended
 
 
+def test_a_content_length_that_cannot_be_read_is_left_to_who_judges_the_fields() -> None:
+    hand = ByHand()
+    hand.send(hand.head(1, [*POST, (b"content-length", b"+5")], end=True))
+    assert 1 in hand.server.heads
+
+
 RESPONSES: dict[str, tuple[Fields, bool]] = {
     "no status": ([(b"server", b"x")], False),
     "nothing at all": ([], False),

@@ -14,6 +14,7 @@ from wellhead.wire.h2_frames import (
     END_STREAM,
     HEADERS,
     PADDED,
+    PREFACE,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
@@ -112,8 +113,20 @@ def test_a_smaller_window_makes_open_streams_owe_and_an_end_needs_no_credit() ->
     hand.send(settings_frame({4: 100}))
     assert sent(hand) == [(1, 6, False)]
     hand.send(settings_frame({4: 0}))
+    stream.data(b"")
+    assert not sent(hand)
     stream.data(b"", True)
     assert sent(hand) == [(1, 0, True)]
+
+
+def test_an_end_is_heard_however_small_the_window_became() -> None:
+    server = End(H2Role.SERVER, greedy=False, window=0)
+    hand = ByHand()
+    server.connection.receive(PREFACE + settings_frame({}))
+    server.connection.receive(hand.head(1, POST, end=False) + hand.data(1, b"x"))
+    server.connection.receive(frame(SETTINGS, 1))
+    server.connection.receive(hand.data(1, b"", True))
+    assert server.ears[1].ended and not server.ears[1].resets
 
 
 def test_trailers_go_out_behind_what_is_queued() -> None:
@@ -188,7 +201,7 @@ def test_a_complete_request_is_owed_no_credit() -> None:
 def test_a_window_smaller_than_the_usual_one_holds_once_the_peer_knows_of_it() -> None:
     server = End(H2Role.SERVER, greedy=False, window=1000)
     hand = ByHand()
-    server.connection.receive(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings_frame({}))
+    server.connection.receive(PREFACE + settings_frame({}))
     server.connection.receive(hand.head(1, POST, end=False) + hand.data(1, b"x" * 16384))
     assert not server.ears[1].resets
     server.connection.receive(frame(SETTINGS, 1))
@@ -212,6 +225,14 @@ def test_a_reset_drops_what_is_queued_and_held_and_tells_only_the_peer() -> None
     stream.consumed(50)
     stream.headers(OK)
     assert stream.data(b"z")
+    assert not hand.server.connection.pending
+
+
+def test_a_stream_that_is_reset_while_it_waits_for_its_turn_has_none() -> None:
+    hand, stream = answering(window=2**20)
+    stream.data(FILL[: 100 * KiB])
+    stream.reset(ErrorCode.INTERNAL_ERROR)
+    assert [one.kind for one in hand.got()] == [RST_STREAM]
     assert not hand.server.connection.pending
 
 

@@ -84,7 +84,8 @@ def test_any_bytes_are_read_as_others_read_them_or_refused(block: bytes) -> None
     try:
         fields = reader().decode(block)
     except H2Error as error:
-        assert expected is None or error.error_code == ErrorCode.ENHANCE_YOUR_CALM
+        # The oracle lets pass more table sizes than anybody has reason to send.
+        assert expected is None or str(error) == "hpack: third-table-size"
     else:
         assert fields == expected
 

@@ -29,6 +29,7 @@ from wellhead.wire.h2_frames import (
     DEFAULT_WINDOW,
     ENABLE_CONNECT_PROTOCOL,
     ENABLE_PUSH,
+    HEADERS,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     MAX_HEADER_LIST_SIZE,
@@ -41,7 +42,9 @@ from wellhead.wire.h2_frames import (
     settings_frame,
 )
 from wellhead.wire.h2_guard import H2Terms, calm
-from wellhead.wire.h2_inbox import H2Role, Inbox, OnGoAway, OnStream
+from wellhead.wire.h2_heads import OnStream
+from wellhead.wire.h2_inbox import Inbox, OnGoAway
+from wellhead.wire.h2_ledger import H2Role
 from wellhead.wire.h2_stream import HEAD_ONLY, LEAVING, H2Sink, H2Stream
 from wellhead.wire.hpack import Fields
 
@@ -68,7 +71,18 @@ class H2Connection(Inbox):
     ``shared``: what we send belongs to several people (see ``hpack.Encoder``).
     """
 
-    __slots__ = ("_drain_at", "_draining", "_goaway_got", "_pinged", "_started", "_watched", "is_lost", "rtt")
+    __slots__ = (
+        "_drain_at",
+        "_draining",
+        "_goaway_got",
+        "_head_seen",
+        "_head_since",
+        "_pinged",
+        "_started",
+        "_watched",
+        "is_lost",
+        "rtt",
+    )
 
     def __init__(
         self,
@@ -91,6 +105,8 @@ class H2Connection(Inbox):
         self._drain_at: float | None = None  # when the second step is due
         self._goaway_got = False
         self._watched = 0.0
+        self._head_since: float | None = None  # when an incomplete header block was first seen
+        self._head_seen = (0, 0)  # which it was
 
     def __repr__(self) -> str:
         return f"H2Connection({self.role.value}, streams={len(self._streams)}, held={self.held})"
@@ -246,6 +262,7 @@ class H2Connection(Inbox):
         try:
             self._raise_doom()
             self._check_greeting(now)
+            self._check_head(now)
             if now - self._watched >= _WATCH_SECONDS:
                 self._watched = now
                 if self._streams:
@@ -267,6 +284,18 @@ class H2Connection(Inbox):
         if self._settings_sent is not None and now - self._settings_sent >= terms.settings_seconds:
             detail = f"not acknowledged within {terms.settings_seconds:g} s"
             raise H2Error(ErrorCode.SETTINGS_TIMEOUT, "settings-timeout", detail)
+
+    def _check_head(self, now: float) -> None:
+        """End a connection whose peer takes too long over a header block."""
+        partial = self._partial
+        if not self._block_id and not (len(partial) > 3 and partial[3] == HEADERS and self._got_settings):
+            self._head_since = None
+            return
+        block = self._last_id, self._block_id
+        if self._head_since is None or self._head_seen != block:
+            self._head_since, self._head_seen = now, block
+        elif now - self._head_since >= self.terms.head_seconds:
+            raise calm("slow-head", f"not complete within {self.terms.head_seconds:g} s")
 
     def _watch_stalls(self, now: float) -> None:
         """Reset streams whose queued bytes the peer has not let move for too long."""
@@ -296,6 +325,7 @@ class H2Connection(Inbox):
         for stream in streams:
             stream._give_up()
         self._control, self._ready = [], []
+        self._room_owed = 0
         self._turns.clear()
         self._lingering.clear()
         self._partial.clear()

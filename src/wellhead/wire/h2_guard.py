@@ -86,6 +86,8 @@ class H2Terms:
     """From the start to the peer's preface and SETTINGS."""
     settings_seconds: float = 10
     """For the peer to acknowledge our SETTINGS."""
+    head_seconds: float = 10
+    """From the first byte of a header block that was seen to its last."""
     drain_seconds: float = 2
     """Between the two steps of a drain, unless the peer's answer to a PING comes first."""
     last_id: int = 2**30

@@ -37,6 +37,8 @@ class Outbox:
         "_ready",
         "_ready_size",
         "_replies",
+        "_room",
+        "_room_owed",
         "_streams",
         "_turns",
         "_wake_driver",
@@ -51,6 +53,8 @@ class Outbox:
         self._peer = PeerSettings()
         self._encoder = Encoder(shared=shared)
         self._credit = DEFAULT_WINDOW  # bytes we may send, all streams
+        self._room = max(DEFAULT_WINDOW, terms.connection_window)  # bytes the peer may send, all streams
+        self._room_owed = 0  # bytes received, credit not yet written
         self._wake_driver = wake
         self._woken = False
         # Answers and credit, which may overtake. Whatever changes how a frame is understood may not:
@@ -66,15 +70,26 @@ class Outbox:
     @property
     def pending(self) -> bool:
         """Whether ``take`` would give something."""
-        return bool(self._ready or self._control or (self._turns and self._credit > 0))
+        if self._ready or self._control or (self._turns and self._credit > 0):
+            return True
+        return self._owes_credit()
+
+    def _owes_credit(self) -> bool:
+        return self._room_owed * 4 >= self._room + self._room_owed
 
     def take(self, room: int) -> list[Buffer]:
         """What to write now, in order; empty when there is nothing.
 
         Answers and ready frames come whole (of body bytes at most READY_MAX among them). Queued data
         follows, a quantum of each stream in turn, until ``room`` bytes are taken (the last frame may pass
-        it) or the windows are used up. Writers that waited hear ``on_writable`` before it returns; ask ``pending`` after it.
+        it) or the windows are used up. Writers that waited hear ``on_writable`` before it returns; ask
+        ``pending`` after it.
         """
+        if self._owes_credit():
+            # Given when it is written, so that a peer which reads nothing may not send for ever.
+            owed, self._room_owed = self._room_owed, 0
+            self._room += owed
+            self._control.append(window_frame(0, owed))
         out: list[Buffer] = [*self._control, *self._ready] if self._control else self._ready
         self._control = []
         self._ready = []

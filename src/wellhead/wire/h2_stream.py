@@ -286,7 +286,7 @@ class H2Stream:
     def _data_slowly(self, data: Buffer, end: bool) -> bool:
         flags = self._flags
         size = len(data)
-        if flags & OVER:
+        if flags & OVER or not (size or end):
             return True
         if flags & ENDING:
             if size:

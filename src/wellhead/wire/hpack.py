@@ -180,8 +180,8 @@ class Decoder:
             self._table_size = size
             self._evict()
             if at == len(block) or block[at] & 0xE0 != 0x20:
-                break
-        return at
+                return at
+        raise _bad("third-table-size")
 
 
 class Encoder:
