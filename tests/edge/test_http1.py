@@ -274,6 +274,21 @@ async def test_a_choked_visitor_gives_no_credit_until_it_reads(house: House) -> 
     assert visit.stream.credit == 3
 
 
+@pytest.mark.parametrize("piece", [1000, 64 * 1024])
+async def test_what_waits_here_for_the_visitor_counts_against_the_agents_window(
+    house: House, piece: int
+) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    visit.transport.clogged = True
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", b"", end=False)
+    for _ in range(4):
+        visit.stream.sink.on_data(bytes(piece), False)
+    assert visit.stream.credit == 0
+    visit.transport.unclog()
+    assert visit.stream.credit == 4 * piece
+
+
 async def test_a_full_stream_stops_the_reading_until_it_is_writable(house: House) -> None:
     visit = house.visit()
     visit.says(POST.replace(b"Length: 4", b"Length: 400"))

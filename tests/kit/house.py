@@ -125,6 +125,7 @@ class Visit:
         self.house = house
         self.connection = connection
         self.transport = FakeTransport(tls=secure)
+        self.transport.protocol = connection
         connection.connection_made(self.transport)
 
     def says(self, data: bytes) -> bytes:

@@ -10,7 +10,8 @@ from typing import Any
 class FakeTransport(asyncio.Transport):
     """``written`` holds everything written, in ``writes`` calls.
 
-    ``unsent`` is what ``get_write_buffer_size`` claims.
+    ``unsent`` is what ``get_write_buffer_size`` claims. A ``clogged`` one adds to it what is written, and tells
+    ``protocol`` to pause and to go on as its limits say.
     """
 
     def __init__(self, peer: str = "192.0.2.7", *, tls: bool = False) -> None:
@@ -18,6 +19,10 @@ class FakeTransport(asyncio.Transport):
         self.written = b""
         self.writes = 0
         self.unsent = 0
+        self.clogged = False
+        self.protocol: asyncio.Protocol | None = None
+        self._high = 64 * 1024
+        self._paused = False
         self.reading = True
         self.ended = False
         self.closed = False
@@ -30,7 +35,20 @@ class FakeTransport(asyncio.Transport):
     def writelines(self, pieces: Iterable[Any]) -> None:
         assert not self.closed and not self.ended
         self.writes += 1
-        self.written += b"".join(pieces)
+        data = b"".join(pieces)
+        self.written += data
+        if self.clogged:
+            self.unsent += len(data)
+            if self.protocol is not None and self.unsent > self._high and not self._paused:
+                self._paused = True
+                self.protocol.pause_writing()
+
+    def unclog(self) -> None:
+        """The peer takes all that was written."""
+        self.clogged, self.unsent = False, 0
+        if self.protocol is not None and self._paused:
+            self._paused = False
+            self.protocol.resume_writing()
 
     def take(self) -> bytes:
         """What was written since the last time."""
@@ -38,7 +56,7 @@ class FakeTransport(asyncio.Transport):
         return written
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
+        self._high = 64 * 1024 if high is None else high
 
     def get_write_buffer_size(self) -> int:
         return self.unsent

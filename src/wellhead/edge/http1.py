@@ -21,7 +21,7 @@ from wellhead.edge import pages
 from wellhead.edge.conversation import Conversation
 from wellhead.edge.exchange import Exchange
 from wellhead.edge.http1_body import RequestBody
-from wellhead.edge.http1_connection import HIGH_WATER, LOW_WATER, State
+from wellhead.edge.http1_connection import State
 from wellhead.edge.http1_replies import Replies
 from wellhead.edge.ingress import Ingress
 from wellhead.edge.pages import Page
@@ -69,7 +69,9 @@ class Http1Visitor(Replies, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's and aiofastnet's are no subclasses
         self._transport = transport
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        # Choked by the first byte that waits here, whose agent then gets no credit: a visitor who does not read
+        # holds a window at the edge, not a window and a buffer. The kernel has something left to send.
+        transport.set_write_buffer_limits(high=0)
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
         self._deadline = self._clock() + self._terms.head_seconds

@@ -16,9 +16,6 @@ from wellhead.edge.http1_body import RequestBody
 from wellhead.edge.ingress import Ingress
 from wellhead.edge.pace import Outflow
 
-HIGH_WATER = 128 * 1024  # bytes unsent to a visitor above which its agent gets no credit
-LOW_WATER = 32 * 1024
-
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
