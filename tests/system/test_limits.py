@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -339,3 +339,51 @@ async def test_a_refusal_is_counted_with_its_reason(narrow: House, hasty: House)
     assert 'wellhead_refused_total{reason="' in text and "wellhead_exchanges_total" in text
     reply = await ask(narrow.edge, "localhost", "/metrics", f"X-API-Key: {narrow.edge.key}")
     assert reply.status == 200
+
+
+# F4 and I10
+
+
+@contextlib.asynccontextmanager
+async def at_the_tls_port(house: House, alpn: str | None = None) -> AsyncIterator[Visitor]:
+    """A connection to it: bytes alone, or with ``alpn`` after a handshake."""
+    context = house.edge.trust() if alpn else None
+    if context is not None and alpn:
+        context.set_alpn_protocols([alpn])
+    visitor = Visitor(
+        *await asyncio.open_connection(
+            "127.0.0.1", house.edge.https, ssl=context, server_hostname="localhost" if context else None
+        )
+    )
+    try:
+        yield visitor
+    finally:
+        await visitor.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes(12),  # version 2
+    ],
+)
+async def test_a_strangers_proxy_line_is_neither_believed_nor_skipped(hasty: House, line: bytes) -> None:
+    async with visiting(hasty.edge, None) as visitor:
+        await visitor.send(line + request("/", hasty.host("plain")))
+        assert (await visitor.reply()).status == 400
+        assert await visitor.rest(5) == b""
+    async with at_the_tls_port(hasty) as visitor:
+        await visitor.send(line)
+        assert (await visitor.rest(5))[:1] == b"\x15"  # an alert
+
+
+async def test_a_crowd_that_says_no_hello_is_gone_in_time_and_displaces_no_agent(hasty: House) -> None:
+    ended = hasty.edge.text.count("session closed")
+    async with serving(ok, port=hasty.port), contextlib.AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(at_the_tls_port(hasty)) for _ in range(400)]
+        crowd += [await stack.enter_async_context(at_the_tls_port(hasty, "wellhead/1")) for _ in range(50)]
+        assert (await ask(hasty.edge, hasty.hostname)).status == 200
+        await asyncio.gather(*(visitor.rest(HELLO + 3) for visitor in crowd))
+        assert (await ask(hasty.edge, hasty.hostname)).status == 200
+    assert hasty.edge.text.count("session closed") == ended

@@ -69,8 +69,8 @@ class Http1Visitor(Replies, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's and aiofastnet's are no subclasses
         self._transport = transport
-        # Choked by the first byte that waits here, whose agent then gets no credit: a visitor who does not read
-        # holds a window at the edge, not a window and a buffer. The kernel has something left to send.
+        # Choked by the first byte that waits here, whose agent then gets no credit: a visitor who reads
+        # nothing holds a window at the edge, not a window and a buffer. The kernel has some left to send.
         transport.set_write_buffer_limits(high=0)
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
