@@ -10,8 +10,8 @@ from typing import Any
 class FakeTransport(asyncio.Transport):
     """``written`` holds everything written, in ``writes`` calls.
 
-    ``unsent`` is what ``get_write_buffer_size`` claims. A ``clogged`` one adds to it what is written, and tells
-    ``protocol`` to pause and to go on as its limits say.
+    ``unsent`` is what ``get_write_buffer_size`` claims. A ``clogged`` one adds to it what is written, and
+    tells ``protocol`` to pause and to go on as its limits say.
     """
 
     def __init__(self, peer: str = "192.0.2.7", *, tls: bool = False) -> None:

@@ -70,7 +70,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's and aiofastnet's are no subclasses
         self._transport = transport
         # Choked by the first byte that waits here, whose agent then gets no credit: a visitor who reads
-        # nothing holds a window at the edge, not a window and a buffer. The kernel has some left to send.
+        # nothing holds a window at the edge, not a window and a buffer.
         transport.set_write_buffer_limits(high=0)
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
