@@ -65,6 +65,15 @@ async def test_each_job_waits_until_others_had_what_is_due_to_them() -> None:
     assert "a...b" in work.order
 
 
+async def test_jobs_catch_up_where_a_turn_was_long() -> None:
+    work = Work()
+    for _ in range(1000):
+        work.pace.put(work.job("j"))
+    await work.turns(20, others=0.02)
+    jobs, others = work.order.count("j") * DEAR, work.order.count(".") * 0.02
+    assert 0.15 < jobs / (jobs + others) < 0.25
+
+
 async def test_others_that_want_little_do_not_make_jobs_wait() -> None:
     work = Work()
     for _ in range(20):

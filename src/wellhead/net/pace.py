@@ -1,7 +1,8 @@
-"""Dear jobs of a loop that has others to serve: one in a turn, and a share of its time beside other work.
+"""Dear jobs of a loop that has others to serve: a share of its time beside other work.
 
 A TLS handshake costs as much as dozens of requests. A thousand agents that come back at once would have the
-loop for a second if each were served as it comes; here they take turns with the traffic.
+loop for a second if each were served as it comes; here they take turns with the traffic: one in a turn, more
+where a turn was so long that others had far more than their due.
 
 ::
 
@@ -20,12 +21,14 @@ from typing import Final
 SHARE: Final = 0.25  # of the loop's time that jobs get while others want it too
 IDLE: Final = 0.25  # others that take less of a turn than this part of the job before it do not want it
 MOST_OWED_SECONDS: Final = 0.01  # to others, whatever a job took
+LONG_SECONDS: Final = 0.005  # what others have of a turn beyond their due before a second job is done in it
+MOST_SAVED_SECONDS: Final = 0.03  # beyond that, what jobs may catch up with
 
 Job = Callable[[], None]
 
 
 class Pace:
-    """Runs jobs in order, each in a turn of the loop of its own; after each, other work gets its time.
+    """Runs jobs in order; after each, other work gets its time.
 
     ``clock`` gives the seconds that this thread has computed.
     """
@@ -49,6 +52,7 @@ class Pace:
         self._jobs.append(job)
         if not self._running:
             self._running = True
+            self._since = self._clock()  # what was before it held up nobody
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
@@ -57,7 +61,10 @@ class Pace:
         self._owed -= others
         try:
             if self._owed <= 0 or others < self._took * IDLE:
+                saved = min(-self._owed - LONG_SECONDS, MOST_SAVED_SECONDS)
                 self._do(now)
+                while self._jobs and (saved := saved - self._took * self._due) >= 0:
+                    self._do(self._clock())
         finally:
             self._since = self._clock()
             self._running = bool(self._jobs)
