@@ -156,7 +156,11 @@ def _h2load_count(text: str, word: str) -> str:
 
 def _run(argv: Sequence[str], seconds: float) -> str:
     """What a load generator printed."""
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + _PATIENCE_SECONDS)
+    patience = seconds + _PATIENCE_SECONDS
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{argv[0]} did not end within {patience:g} s") from None
     if done.returncode != 0 or not done.stdout.strip():
         raise Unavailable(f"{argv[0]} ended with {done.returncode}: {done.stderr.strip()[:160]}")
     return done.stdout.strip()

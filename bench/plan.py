@@ -78,9 +78,11 @@ def cells(options: Options, only: tuple[str, ...]) -> list[Cell]:
         )
 
     def http2(connections: int, streams: int) -> Callable[[Ground, Route], Figures]:
-        return lambda ground, route: _rush(
-            ground, route, lambda: rush_http2(route.door, connections, streams, seconds)
-        )
+        def measure(ground: Ground, route: Route) -> Figures:
+            rush_http2(route.door, connections, streams, 1)  # the upstream's connections are dialled
+            return _rush(ground, route, lambda: rush_http2(route.door, connections, streams, seconds))
+
+        return measure
 
     found = [
         Cell("requests", f"c={connections} headers={1 + len(fields)}", requests(connections, fields))

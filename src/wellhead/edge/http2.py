@@ -70,6 +70,7 @@ class Http2Visitor(asyncio.Protocol):
         self._retire_at = 0.0
         self._idle_since = 0.0
         # of the last request and the last reply: their like comes again
+        self._reader = h2_fields.RequestReader(ingress.terms.head, _websocket_key)
         self._host = b""
         self._destination: Destination | Page = pages.UNKNOWN
         self._edge_fields = b""
@@ -156,7 +157,7 @@ class Http2Visitor(asyncio.Protocol):
         stream.sink = request
         self._requests[request] = None
         try:
-            head = h2_fields.read_request(fields, self.ingress.terms.head, _websocket_key)
+            head = self._reader.read(fields)
             if head.websocket:
                 check_handshake(head.method, head.fields)
         except HttpError as error:

@@ -107,6 +107,7 @@ class RequestReader:
                 return known
             again = self._same_but_line(fields, known)
             if again is not None:
+                self._fields, self._request = fields, again
                 return again
         request = read_request(fields, self._limits, self._key)
         heard = request.fields
