@@ -20,6 +20,7 @@ from wellhead.net.sockets import (
     is_loopback,
     listen,
     parse_address,
+    reset_on_close,
     resolve,
     tune,
 )
@@ -239,6 +240,34 @@ async def test_a_server_that_does_not_speak_our_protocol_hears_no_word_of_it(tmp
                 protocol_factory=lambda: Talk(b"secret"),
             )  # fmt: skip
         assert all(not talk.heard for talk in talks)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_reset_leaves_the_kernel_nothing_to_hold_for_a_slow_reader(tmp_path: Path, tls: bool) -> None:
+    ca = authority(tmp_path)
+    served: asyncio.Queue[Talk] = asyncio.Queue()
+
+    class Full(Talk):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            served.put_nowait(self)
+
+    loop = asyncio.get_running_loop()
+    context = ca.leaf_context("a.localhost") if tls else None
+    async with await loop.create_server(Full, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, limit=1, ssl=trusting(ca) if tls else None,
+            server_hostname="a.localhost" if tls else None,
+        )  # fmt: skip
+        transport = (await served.get()).transport
+        transport.write(bytes(16 * 1024 * 1024))
+        reset_on_close(transport)
+        transport.abort()
+        with pytest.raises(ConnectionResetError):
+            while await reader.read(65536):
+                pass
+        writer.close()
 
 
 async def test_a_server_without_tls_is_a_dial_error() -> None:

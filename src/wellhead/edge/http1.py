@@ -27,6 +27,7 @@ from wellhead.edge.ingress import Ingress
 from wellhead.edge.pages import Page
 from wellhead.edge.router import Destination
 from wellhead.errors import HttpError
+from wellhead.net.sockets import reset_on_close
 from wellhead.wire import h1, headers
 from wellhead.wire.h1 import Head
 from wellhead.wire.headers import ReplyFacts, RequestFields
@@ -373,6 +374,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         state = self._state
         if self._outflow.is_stalled(transport, now, self._terms.write_idle_seconds):
             if state is not State.UPGRADED:
+                reset_on_close(transport)
                 self.abort("slow-reader")
                 return
             assert self._conversation is not None

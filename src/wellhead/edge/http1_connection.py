@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import socket
-import struct
 
 from wellhead.edge.exchange import Exchange
 from wellhead.edge.http1_body import RequestBody
 from wellhead.edge.ingress import Ingress
 from wellhead.edge.pace import Outflow
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+from wellhead.net.sockets import reset_on_close
 
 
 class State(enum.Enum):
@@ -82,9 +79,7 @@ class Connection:
         if transport is None:
             return
         self._state = State.LINGER
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        reset_on_close(transport)
         transport.abort()
 
     def _linger(self) -> None:

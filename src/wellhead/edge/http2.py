@@ -25,6 +25,7 @@ from wellhead.edge.pace import Outflow
 from wellhead.edge.pages import Page
 from wellhead.edge.router import Destination
 from wellhead.errors import H2Error, HttpError
+from wellhead.net.sockets import reset_on_close
 from wellhead.net.writing import write_joined
 from wellhead.wire import h2_fields, headers
 from wellhead.wire.h2 import H2Connection, H2Role, H2Stream
@@ -234,6 +235,7 @@ class Http2Visitor(asyncio.Protocol):
                 transport.abort()
             return
         if self._outflow.is_stalled(transport, now, terms.write_idle_seconds):
+            reset_on_close(transport)
             self.abort("slow-reader")
             return
         try:

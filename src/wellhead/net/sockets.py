@@ -13,6 +13,7 @@ import ipaddress
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar, cast
 
@@ -32,6 +33,7 @@ CARRIER_LOWAT_BYTES: Final = 16 * 1024
 ATTEMPT_DELAY_SECONDS: Final = 0.25  # RFC 8305 section 5, "Connection Attempt Delay"
 
 _TRIES_FOR_A_COMMON_PORT: Final = 32
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 _NO_SUCH_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 
 
@@ -188,6 +190,17 @@ def tune(
             option = getattr(socket, name, None)
             if option is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def reset_on_close(transport: asyncio.BaseTransport) -> None:
+    """Let the end of a connection be an RST, with which the kernel forgets what the peer has not read.
+
+    Else it goes on to hold it for a peer that takes a few bytes now and then, for as long as that likes.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # the peer may be gone already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
 
 
 async def dial(host: str, port: int, *, timeout_seconds: float) -> socket.socket:

@@ -7,15 +7,12 @@ round, a reset becomes an RST.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import cast
 
+from wellhead.net.sockets import reset_on_close
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_owner import Owner
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream
-
-_RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 
 
 class RawConnection(asyncio.Protocol):
@@ -193,9 +190,7 @@ class RawConnection(asyncio.Protocol):
         if transport is None:
             self._pool.cancel_dial(self)
             return
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
+        reset_on_close(transport)
         transport.abort()
 
 
