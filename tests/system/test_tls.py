@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 from xml.etree import ElementTree
 
@@ -13,8 +12,8 @@ from tests.system.conftest import House
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
-needs_sslscan = pytest.mark.skipif(shutil.which("sslscan") is None, reason="sslscan is not installed")
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+needs_sslscan = pytest.mark.needs("sslscan")
+needs_openssl = pytest.mark.needs("openssl")
 
 
 async def scan(house: House, name: str) -> ElementTree.Element:
