@@ -15,6 +15,7 @@ import gc
 import platform
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -121,30 +122,21 @@ def _nothing() -> None: ...
 
 
 def _h2(reads: list[bytes], varied: bool) -> int:
-    connection = h2.connection.H2Connection(
-        h2.config.H2Configuration(client_side=False, header_encoding=None)
-    )
-    connection.initiate_connection()
-    number = 0
-    for read in reads:
-        for event in connection.receive_data(read):
-            if isinstance(event, h2.events.RequestReceived):
-                number += 1
-                connection.send_headers(event.stream_id, _reply(number, varied))
-                connection.send_data(event.stream_id, BODY, end_stream=True)
-        connection.data_to_send()
-    return number
+    config = h2.config.H2Configuration(client_side=False, header_encoding=None)
+    return _theirs(h2.connection.H2Connection(config), h2.events.RequestReceived, reads, varied)
 
 
 def _jh2(reads: list[bytes], varied: bool) -> int:
-    connection = jh2.connection.H2Connection(
-        jh2.config.H2Configuration(client_side=False, header_encoding=None)
-    )
+    config = jh2.config.H2Configuration(client_side=False, header_encoding=None)
+    return _theirs(jh2.connection.H2Connection(config), jh2.events.RequestReceived, reads, varied)
+
+
+def _theirs(connection: Any, request: type, reads: list[bytes], varied: bool) -> int:
     connection.initiate_connection()
     number = 0
     for read in reads:
         for event in connection.receive_data(read):
-            if isinstance(event, jh2.events.RequestReceived):
+            if isinstance(event, request):
                 number += 1
                 connection.send_headers(event.stream_id, _reply(number, varied))
                 connection.send_data(event.stream_id, BODY, end_stream=True)

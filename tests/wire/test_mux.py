@@ -232,7 +232,7 @@ def test_a_stream_without_a_sink_is_a_bug_that_shows() -> None:
     mux = Mux(Role.DIALLER, lambda *opened: None, lambda: None)
     mux.start(WINDOW)
     mux.receive(Frame(Kind.OPEN, 2, bytes([1, 0, 0, 0])).encode())
-    with pytest.raises(StateError, match="neither set a sink"):
+    with pytest.raises(StateError, match="before its sink was set"):
         mux.receive(Frame(Kind.DATA, 2, b"x").encode())
 
 

@@ -47,6 +47,7 @@ from wellhead.wire.h2_inbox import Inbox, OnGoAway
 from wellhead.wire.h2_ledger import H2Role
 from wellhead.wire.h2_stream import HEAD_ONLY, LEAVING, H2Sink, H2Stream
 from wellhead.wire.hpack import Fields
+from wellhead.wire.streams import tell_reset
 
 __all__ = ["Fields", "H2Connection", "H2Role", "H2Sink", "H2Stream", "H2Terms"]
 
@@ -329,13 +330,5 @@ class H2Connection(Inbox):
         self._turns.clear()
         self._lingering.clear()
         self._partial.clear()
-        failure: Exception | None = None
-        for stream in streams:
-            if stream._flags & LEAVING:
-                continue  # its owner is done with it
-            try:
-                stream.sink.on_reset(ErrorCode.LOST)
-            except Exception as error:  # the others have to hear it all the same
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        # Of one that is leaving, the owner is done with it.
+        tell_reset((one.sink for one in streams if not one._flags & LEAVING), ErrorCode.LOST)

@@ -16,7 +16,7 @@ from wellhead.errors import StateError
 from wellhead.wire.h2_frames import DATA, END_STREAM, MAX_FRAME, ErrorCode, header
 from wellhead.wire.h2_guard import H2Terms
 from wellhead.wire.hpack import Fields
-from wellhead.wire.streams import Buffer
+from wellhead.wire.streams import Buffer, NoSink, unheard
 from wellhead.wire.window import is_due
 
 READY_MAX = 64 * 1024  # body bytes made ready before streams have to queue
@@ -56,20 +56,9 @@ class H2Sink(Protocol):
         """After a ``data`` that returned False: the writer may go on."""
 
 
-class _NoSink:
-    """Of a stream that nobody listens to yet: a wrong order of calls shows at once."""
-
+class _NoSink(NoSink):
     def on_headers(self, fields: Fields, end: bool) -> None:
-        raise StateError("on_stream neither set a sink nor reset the stream")
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        raise StateError("on_stream neither set a sink nor reset the stream")
-
-    def on_reset(self, code: int) -> None:
-        """Nobody to tell."""
-
-    def on_writable(self) -> None:
-        """Nobody to tell."""
+        raise unheard()
 
 
 NO_SINK = _NoSink()

@@ -59,7 +59,7 @@ from wellhead.wire.muxstream import (
     TRAILERS,
     MuxStream,
 )
-from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind
+from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind, tell_reset
 from wellhead.wire.turns import Turns
 from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, granted, grown
 
@@ -321,14 +321,7 @@ class Mux:
         self._turns.clear()
         self._partial.clear()
         self._left_stream = None
-        failure: Exception | None = None
-        for stream in streams:
-            try:
-                stream.sink.on_reset(reason)
-            except Exception as error:  # the others have to hear it all the same
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        tell_reset((stream.sink for stream in streams), reason)
 
     # To the network
 

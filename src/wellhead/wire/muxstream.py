@@ -15,7 +15,7 @@ from typing import Protocol
 
 from wellhead.errors import StateError
 from wellhead.wire.frames import END, MAX_HEAD, Kind
-from wellhead.wire.streams import Buffer, HeadKind, Sink
+from wellhead.wire.streams import Buffer, HeadKind, NoSink, Sink
 from wellhead.wire.window import is_due
 
 SMALL = 16 * 1024  # bytes; what is larger is never copied, and queued rather than made ready
@@ -54,23 +54,7 @@ _CLOSED_OUT = ENDING | OVER
 QueuedHead = tuple[HeadKind, bytes]
 
 
-class _NoSink:
-    """Of a stream that nobody listens to yet: a wrong order of calls shows at once."""
-
-    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        raise StateError("on_open neither set a sink nor reset the stream")
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        raise StateError("on_open neither set a sink nor reset the stream")
-
-    def on_reset(self, reason: int) -> None:
-        """Nobody to tell."""
-
-    def on_writable(self) -> None:
-        """Nobody to tell."""
-
-
-NO_SINK = _NoSink()
+NO_SINK = NoSink()
 
 
 class Owner(Protocol):

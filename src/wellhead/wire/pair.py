@@ -8,28 +8,12 @@ once; back-pressure works as on a carrier, by a fixed window of bytes not yet co
 from __future__ import annotations
 
 from wellhead.errors import StateError
-from wellhead.wire.streams import Buffer, HeadKind, Sink
+from wellhead.wire.streams import Buffer, HeadKind, NoSink, Sink
 
 WINDOW = 256 * 1024  # bytes sent and not yet consumed by the other end
 
 
-class _Unset:
-    """The sink of an end that nobody listens to yet: a wrong order of calls shows at once."""
-
-    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        raise StateError("a stream was used before its sink was set")
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        raise StateError("a stream was used before its sink was set")
-
-    def on_reset(self, reason: int) -> None:
-        """Nobody to tell."""
-
-    def on_writable(self) -> None:
-        """Nobody to tell."""
-
-
-_UNSET = _Unset()
+_UNSET = NoSink()
 
 
 class PairStream:

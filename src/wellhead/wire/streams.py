@@ -8,7 +8,10 @@ hangs a ``Sink`` on each. Calls go straight from the frame parser into the sink:
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Protocol
+
+from wellhead.errors import StateError
 
 Buffer = bytes | memoryview
 """Bytes of a body. A memoryview is always over immutable bytes: it may be kept without a copy."""
@@ -62,6 +65,43 @@ class Sink(Protocol):
 
     def on_writable(self) -> None:
         """After a ``send`` that returned False: the writer may go on."""
+
+
+class NoSink:
+    """Of a stream that nobody listens to yet: a wrong order of calls shows at once."""
+
+    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
+        raise unheard()
+
+    def on_data(self, data: Buffer, end: bool) -> None:
+        raise unheard()
+
+    def on_reset(self, reason: int) -> None:
+        """Nobody to tell."""
+
+    def on_writable(self) -> None:
+        """Nobody to tell."""
+
+
+def unheard() -> StateError:
+    """The error of whoever opened a stream and did not say who listens."""
+    return StateError("a stream was used before its sink was set")
+
+
+class _Resettable(Protocol):
+    def on_reset(self, reason: int, /) -> None: ...
+
+
+def tell_reset(sinks: Iterable[_Resettable], reason: int) -> None:
+    """Tell every sink, those too that come after one that fails; the first failure is raised in the end."""
+    failure: Exception | None = None
+    for sink in sinks:
+        try:
+            sink.on_reset(reason)
+        except Exception as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 class Stream(Protocol):
