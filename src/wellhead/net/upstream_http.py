@@ -18,94 +18,44 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import cast
 
 from wellhead.errors import HttpError
 from wellhead.net.upstream_deaf import DEAF
-from wellhead.net.upstream_exchange import Exchange
+from wellhead.net.upstream_http_request import (
+    AWAITS_HEAD,
+    CLOSED,
+    IDLE,
+    IN_BODY,
+    REPLIED,
+    HttpRequestHalf,
+    joined,
+)
 from wellhead.net.upstream_lifeline import Lifeline
 from wellhead.net.upstream_owner import Owner
-from wellhead.net.upstream_raw import RawConnection, reason_word
+from wellhead.net.upstream_raw import RawConnection
 from wellhead.net.upstream_reply import Reply, read_reply
-from wellhead.net.upstream_request import HEAD, IDEMPOTENT, REQUEST_ID, UPGRADE, last_line
-from wellhead.net.upstream_upload import CHUNKED, DROPPED, HeldUpload, SizedUpload, Upload
+from wellhead.net.upstream_request import IDEMPOTENT
+from wellhead.net.upstream_upload import DROPPED, HeldUpload
 from wellhead.wire.body import Body
 from wellhead.wire.h1 import find_head_end
-from wellhead.wire.headers import Envelope, read_envelope
-from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream, StreamKind
+from wellhead.wire.streams import HeadKind, Reason, Stream
 
-JOIN_BELOW = 16 * 1024  # bytes: smaller pieces are copied together, larger ones go as they are
-
-_HTTP, _REPLY = StreamKind.HTTP, HeadKind.REPLY
-# What the upstream sends next: nothing, a head, a body; nothing while the request goes on; never anything.
-_IDLE, _HEAD, _BODY, _REPLIED, _CLOSED = range(5)
+_REPLY = HeadKind.REPLY
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(HttpRequestHalf, asyncio.Protocol):
     """Carries one exchange after another; made by the pool only."""
 
-    __slots__ = (
-        "_asked", "_body", "_exchange", "_held_up", "_interims", "_keep_alive", "_kept", "_lifeline", "_owed",
-        "_partial", "_paused", "_pending", "_pool", "_reused", "_state", "_stream", "_transport", "_upload",
-        "since",
-    )  # fmt: skip
+    __slots__ = ("_body", "_held_up", "_interims", "_keep_alive", "_partial", "_reused")
 
     def __init__(self, pool: Owner) -> None:
-        self._pool = pool
-        self._transport: asyncio.Transport | None = None
-        self._stream: Stream | None = None
-        self._exchange: Exchange | None = None  # where somebody wants to be told
-        self._state = _IDLE
-        # The request
-        self._upload: Upload | None = None  # None: the stream brings no more
-        self._kept: bytes | None = None  # all that was written of it, while it may be repeated
-        self._pending: list[Buffer] = []  # written as soon as the connection is there
-        self._owed = 0  # bytes taken from the stream and not yet acknowledged to it
-        self._paused = False  # the upstream does not read
-        self._lifeline: Lifeline | None = None  # during an upload
-        # The reply
-        self._asked = b""  # what its meaning depends on, see Reply
-        self._partial = b""  # of its head
+        super().__init__(pool)
+        self._partial = b""  # of the reply's head
         self._interims = 0  # 1xx heads before it
-        self._body: Body | None = None  # for _BODY
+        self._body: Body | None = None  # for IN_BODY
         self._keep_alive = False
         self._held_up = False  # the stream does not take more: we do not read
         self._reused = False  # an exchange was completed on this connection
-        self.since = 0.0  # loop time: when it became idle, or when waiting for the reply began
-
-    def carry(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
-        """Take a stream on. The connection is idle, or was never dialled."""
-        pool = self._pool
-        stream.sink = self
-        self._stream = stream
-        self._state = _HEAD
-        self.since = pool.now
-        # fast path: no body, and all but the request id was here before
-        cut = last_line(envelope)
-        known = pool.heads.known.get(envelope[:cut]) if end and not data else None
-        if known is not None and kind is _HTTP and envelope.startswith(REQUEST_ID, cut):
-            request = known.head + envelope[cut:]
-            self._asked = known.asked
-            if pool.on_exchange is not None:
-                self._exchange = Exchange(kind, known.method, known.target, 0)
-        else:
-            try:
-                request = self._request(kind, read_envelope(envelope), data, end)
-            except HttpError:
-                self._fail(Reason.PROTOCOL)
-                return
-        transport = self._transport
-        if transport is None:
-            self._pending = [request]
-            self._owed = len(data)
-            pool.dial(self)
-            return
-        self._kept = request
-        transport.write(request)
-        if data:
-            self._acknowledge(len(data))
-        if self._upload is not None:  # never held here: an upgrade has a connection of its own
-            self._lifeline = Lifeline.of(transport)
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Take over a connection on which nothing was said yet."""
@@ -123,7 +73,7 @@ class HttpConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Hang up; for an idle connection."""
-        self._state = _CLOSED
+        self._state = CLOSED
         if self._transport is not None:
             if self._held_up:  # a paused TLS transport would not see the answer to its close
                 self._transport.resume_reading()
@@ -131,31 +81,8 @@ class HttpConnection(asyncio.Protocol):
 
     # The stream's sink
 
-    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        try:
-            if kind is not HeadKind.TRAILERS or self._upload is None:
-                raise HttpError(400, "head")
-            pieces = self._upload.trailers(head)
-        except HttpError:
-            self._fail(Reason.PROTOCOL)
-            return
-        self._upload_goes_on(pieces, 0, True)
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        count = len(data)
-        if self._exchange is not None:
-            self._exchange.bytes_in += count
-        try:
-            if self._upload is None:
-                raise HttpError(400, "after-end")
-            pieces = self._upload.feed(data, end)
-        except HttpError:
-            self._fail(Reason.PROTOCOL)
-            return
-        self._upload_goes_on(pieces, count, end)
-
     def on_reset(self, reason: int) -> None:
-        if self._state != _REPLIED:
+        if self._state != REPLIED:
             self._tell(reason)
         self._detach()
         self._abort()
@@ -168,25 +95,10 @@ class HttpConnection(asyncio.Protocol):
 
     # The transport's protocol
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # not every TLS transport has the class
-        if self._stream is None:
-            transport.abort()
-            return
-        self._transport = transport
-        pending, self._pending = self._pending, []
-        transport.write(b"".join(pending))
-        if isinstance(self._upload, HeldUpload):
-            return
-        owed, self._owed = self._owed, 0
-        self._acknowledge(owed)
-        if self._upload is not None:
-            self._lifeline = Lifeline.of(transport)
-
     def data_received(self, data: bytes) -> None:
         state = self._state
         stream = self._stream
-        if state == _HEAD:
+        if state == AWAITS_HEAD:
             reply = self._pool.last_reply
             if (  # fast path: a small reply in one read, with the same head as the one before
                 len(data) == reply.total
@@ -203,16 +115,16 @@ class HttpConnection(asyncio.Protocol):
                     self._exchange_is_over(stream)
             else:
                 self._reply_begins(data)
-        elif state == _BODY:
+        elif state == IN_BODY:
             self._reply_goes_on(data)
-        elif state == _IDLE:  # nobody asked
+        elif state == IDLE:  # nobody asked
             self._abort()
 
     def eof_received(self) -> bool:
-        if self._state == _IDLE:  # before the next request picks it
-            self._state = _CLOSED
+        if self._state == IDLE:  # before the next request picks it
+            self._state = CLOSED
             self._pool.forget(self, was_idle=True)
-        elif self._state == _BODY and self._body is not None and self._stream is not None:
+        elif self._state == IN_BODY and self._body is not None and self._stream is not None:
             try:
                 self._body.eof()
             except HttpError:
@@ -222,15 +134,6 @@ class HttpConnection(asyncio.Protocol):
                 self._reply_is_complete()
         return False
 
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        if not isinstance(self._upload, HeldUpload):
-            owed, self._owed = self._owed, 0
-            self._acknowledge(owed)
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._paused = False
@@ -238,13 +141,13 @@ class HttpConnection(asyncio.Protocol):
             self._read_last_words(self._lifeline)
             self._drop_lifeline()
         state = self._state
-        if state == _HEAD and self._may_repeat():
+        if state == AWAITS_HEAD and self._may_repeat():
             self._repeat()
             return
-        self._pool.forget(self, was_idle=state == _IDLE)
-        if state == _IDLE:
-            self._state = _CLOSED
-        elif state not in (_REPLIED, _CLOSED):
+        self._pool.forget(self, was_idle=state == IDLE)
+        if state == IDLE:
+            self._state = CLOSED
+        elif state not in (REPLIED, CLOSED):
             self._fail(Reason.UPSTREAM_FAILED)
 
     # For the pool
@@ -254,89 +157,22 @@ class HttpConnection(asyncio.Protocol):
 
     def on_sweep(self, now: float) -> None:
         limits = self._pool.limits
-        if self._state == _IDLE:
+        if self._state == IDLE:
             if now - self.since > limits.idle_seconds and self._transport is not None:
                 self._pool.forget(self, was_idle=True)
                 self.close()
-        elif self._state == _HEAD:
+        elif self._state == AWAITS_HEAD:
             if self._waits_for_visitor():
                 self.since = now
             elif now - self.since >= limits.reply_seconds:
                 self._fail(Reason.TIMEOUT)
 
     def on_pool_closed(self) -> None:
-        if self._stream is not None and self._state != _REPLIED:
+        if self._stream is not None and self._state != REPLIED:
             self._fail(Reason.UPSTREAM_FAILED)
         else:
             self._detach()
             self._abort()
-
-    # The request
-
-    def _request(self, kind: StreamKind, envelope: Envelope, data: Buffer, end: bool) -> bytes:
-        """What to write first: the head and the body bytes that came beside it.
-
-        Raises:
-            HttpError: the body and its declared length differ.
-        """
-        pool = self._pool
-        heads = pool.heads
-        if pool.on_exchange is not None:
-            self._exchange = Exchange(kind, envelope.method, envelope.target, len(data))
-        if kind is StreamKind.WEBSOCKET:
-            self._asked = UPGRADE
-            self._upload = held = HeldUpload()
-            if data or end:
-                held.feed(data, end)
-            return heads.make(envelope, websocket=True)
-        self._asked = HEAD if envelope.method == HEAD else b""
-        length = envelope.content_length
-        if length is None:
-            if end and not data:
-                return heads.make_bodyless(envelope)
-            self._upload = CHUNKED
-            head = heads.make(envelope, chunked=True)
-        else:
-            self._upload = SizedUpload(length)
-            head = heads.make(envelope)
-        pieces = self._upload.feed(data, end)
-        if end:
-            self._upload = None
-        return b"".join((head, *pieces))
-
-    def _upload_goes_on(self, pieces: list[Buffer], count: int, end: bool) -> None:
-        """Write ``pieces``, made of ``count`` bytes of the stream."""
-        stream, upload = self._stream, self._upload
-        if end and not isinstance(upload, HeldUpload):
-            self._upload = None
-        if upload is DROPPED:
-            if count and stream is not None:
-                stream.consumed(count)
-            if end and self._state == _REPLIED:
-                self._detach()
-            return
-        transport = self._transport
-        if transport is None:
-            self._pending += pieces
-            self._owed += count
-        elif isinstance(upload, HeldUpload):
-            self._owed += count
-        else:
-            self._kept = None
-            for piece in joined(pieces):
-                transport.write(piece)
-            self._acknowledge(count)
-
-    def _acknowledge(self, count: int) -> None:
-        if self._paused:
-            self._owed += count
-        elif count and self._stream is not None:
-            self._stream.consumed(count)
-
-    def _waits_for_visitor(self) -> bool:
-        """Whether it is the visitor whom the upstream waits for."""
-        uploading = self._upload is not None and not isinstance(self._upload, HeldUpload)
-        return uploading and not self._paused and self._transport is not None
 
     # The reply
 
@@ -364,7 +200,7 @@ class HttpConnection(asyncio.Protocol):
         if isinstance(self._upload, HeldUpload):  # the answer to an upgrade is an ordinary reply
             self._upload = DROPPED
             self._keep_alive = False
-        self._state = _BODY
+        self._state = IN_BODY
         self._body = reply.body()
         self._reply_goes_on(rest, reply.canonical)
 
@@ -430,7 +266,7 @@ class HttpConnection(asyncio.Protocol):
         if stream is None or transport is None or not isinstance(upload, HeldUpload):
             self._fail(Reason.UPSTREAM_FAILED)
             return
-        self._state = _CLOSED
+        self._state = CLOSED
         self._stream = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -458,7 +294,7 @@ class HttpConnection(asyncio.Protocol):
             # The rest of the request has no reader. It is taken and dropped: a reset would overtake
             # the reply, and unread bytes would hold up the visitor.
             self._tell(None)
-            self._state = _REPLIED
+            self._state = REPLIED
             self._upload = DROPPED
             owed, self._owed = self._owed, 0
             if owed:
@@ -475,7 +311,7 @@ class HttpConnection(asyncio.Protocol):
         """Both directions are complete: the connection is free for another exchange."""
         stream.sink = DEAF
         self._stream = None
-        self._state = _IDLE
+        self._state = IDLE
         self._reused = True
         self._kept = None
         self._owed = 0
@@ -488,7 +324,7 @@ class HttpConnection(asyncio.Protocol):
         if self._held_up:
             self.on_writable()
         if self._transport is None:  # its last words were a complete reply
-            self._state = _CLOSED
+            self._state = CLOSED
         else:
             self._pool.release(self)
 
@@ -506,6 +342,9 @@ class HttpConnection(asyncio.Protocol):
         self._pending = [self._kept]
         self._kept = None
         self._reused = False
+        self._dial()
+
+    def _dial(self) -> None:
         self._pool.dial(self)
 
     def _fail(self, reason: Reason) -> None:
@@ -516,20 +355,10 @@ class HttpConnection(asyncio.Protocol):
             stream.reset(reason)
         self._abort()
 
-    def _tell(self, reason: int | None) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            self._pool.tell(exchange, reason_word(reason))
-
-    def _detach(self) -> None:
-        if self._stream is not None:
-            self._stream.sink = DEAF
-            self._stream = None
-
     def _abort(self) -> None:
         """Hang up without ceremony; what is still to be written is dropped."""
-        if self._state != _REPLIED:
-            self._state = _CLOSED
+        if self._state != REPLIED:
+            self._state = CLOSED
         self._drop_lifeline()
         transport, self._transport = self._transport, None
         if transport is not None:
@@ -537,13 +366,8 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._pool.cancel_dial(self)
 
-    def _drop_lifeline(self) -> None:
-        if self._lifeline is not None:
-            self._lifeline.drop()
-            self._lifeline = None
-
     def _read_last_words(self, lifeline: Lifeline) -> None:
-        while self._state in (_HEAD, _BODY):
+        while self._state in (AWAITS_HEAD, IN_BODY):
             data = lifeline.read()
             if data is None:
                 return
@@ -551,10 +375,3 @@ class HttpConnection(asyncio.Protocol):
                 self.eof_received()
                 return
             self.data_received(data)
-
-
-def joined(pieces: list[Buffer]) -> list[Buffer]:
-    """One piece where that is cheap: small pieces are copied together, large ones stay as they are."""
-    if len(pieces) > 1 and sum(map(len, pieces)) < JOIN_BELOW:
-        return [b"".join(pieces)]
-    return pieces
