@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from h2.settings import SettingCodes
 
-from tests.kit.h2_upstream import Asked, H2Peer, H2Server, answering, eventually, serving_h2
+from tests.kit.h2_upstream import Asked, H2Peer, answering, eventually, serving_h2
+from tests.kit.pools import PoolOf, making_pools
 from tests.kit.upstreams import PATIENCE, Peer, Server, Visitor, envelope, free_port, serving, visit
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.tls import ALPN_H2, ALPN_HTTP
-from wellhead.net.upstream import Exchange, UpstreamLimits, UpstreamPool
-from wellhead.net.upstream_address import parse_upstream
-from wellhead.net.upstream_dial import upstream_contexts
+from wellhead.net.upstream import Exchange
 from wellhead.wire.h2_frames import ErrorCode, settings_frame
 from wellhead.wire.streams import HeadKind, Reason, StreamKind
 from wellhead.wire.ws import accept_key
 
 BOTH_LOOPS = True
-PoolOf = Callable[..., UpstreamPool]
 
 
 @pytest.fixture(autouse=True)
@@ -32,27 +30,8 @@ async def _bounded() -> AsyncIterator[None]:
 
 @pytest.fixture
 async def pool_of() -> AsyncIterator[PoolOf]:
-    """Makes pools for a server (or a port, or an address) and closes them."""
-    pools: list[UpstreamPool] = []
-
-    def make(server: H2Server | int | str, **options: object) -> UpstreamPool:
-        where = server if isinstance(server, str) else f"h2c://127.0.0.1:{getattr(server, 'port', server)}"
-        address = parse_upstream(where, str(options.pop("http", "auto")))
-        contexts = upstream_contexts(address, ca_file=options.pop("ca_file", None))  # type: ignore[arg-type]
-        pool = UpstreamPool(
-            address,
-            ssl_context=contexts.http1,
-            h2_context=contexts.http2,
-            host_header=str(options.pop("host_header", "rewrite")),
-            on_exchange=options.pop("on_exchange", None),  # type: ignore[arg-type]
-            limits=UpstreamLimits(**options),  # type: ignore[arg-type]  # a test names them
-        )
-        pools.append(pool)
-        return pool
-
-    yield make
-    for pool in pools:
-        await pool.aclose()
+    async with making_pools("h2c") as make:
+        yield make
 
 
 def head_of(visitor: Visitor, kind: HeadKind) -> bytes:

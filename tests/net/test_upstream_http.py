@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.kit.upstreams import PATIENCE, Peer, Server, Visitor, envelope, serving, visit
-from wellhead.net.upstream import Exchange, UpstreamLimits, UpstreamPool
+from tests.kit.pools import PoolOf, making_pools
+from tests.kit.upstreams import PATIENCE, Peer, Visitor, envelope, serving, visit
+from wellhead.net.upstream import Exchange, UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
 from wellhead.wire.streams import HeadKind, Reason
 
 BOTH_LOOPS = True
-PoolOf = Callable[..., UpstreamPool]
 
 
 @pytest.fixture(autouse=True)
@@ -24,25 +24,8 @@ async def _bounded() -> AsyncIterator[None]:
 
 @pytest.fixture
 async def pool_of() -> AsyncIterator[PoolOf]:
-    """Makes pools for a server (or a port) and closes them."""
-    pools: list[UpstreamPool] = []
-
-    def make(server: Server | int, **options: object) -> UpstreamPool:
-        port = server if isinstance(server, int) else server.port
-        host_header = str(options.pop("host_header", "rewrite"))
-        on_exchange = options.pop("on_exchange", None)
-        pool = UpstreamPool(
-            parse_upstream(f"127.0.0.1:{port}"),
-            host_header=host_header,
-            limits=UpstreamLimits(**options),  # type: ignore[arg-type]  # a test names them
-            on_exchange=on_exchange,  # type: ignore[arg-type]
-        )
-        pools.append(pool)
-        return pool
-
-    yield make
-    for pool in pools:
-        await pool.aclose()
+    async with making_pools("http") as make:
+        yield make
 
 
 async def answering(peer: Peer) -> None:

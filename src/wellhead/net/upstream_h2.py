@@ -110,12 +110,12 @@ class H2Upstream:
                 request.fail(Reason.UPSTREAM_FAILED)
             return
         self.http1_only = True
-        if not waiting:
+        first = next((request for request in waiting if not request.is_websocket), None)
+        if first is None:
             transport.abort()
-            return
-        waiting[0].hand_over(self.owner.carrier_http1(transport))
-        for request in waiting[1:]:
-            request.hand_over(self.owner.carry_http1)
+        for request in waiting:
+            is_first = request is first  # a WebSocket has a connection of its own from the beginning
+            request.hand_over(self.owner.carrier_http1(transport) if is_first else self.owner.carry_http1)
 
     def leaving(self, link: H2Link) -> None:
         if link in self._links:

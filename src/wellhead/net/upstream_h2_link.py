@@ -228,11 +228,7 @@ class H2Link(asyncio.Protocol):
         if not self._scheduled:
             self._scheduled = True
             if not self._receiving:  # else data_received flushes when the read is used up
-                self._home.owner.loop.call_soon(self._flush_scheduled)
-
-    def _flush_scheduled(self) -> None:
-        if self._scheduled:
-            self._flush()
+                self._home.owner.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False

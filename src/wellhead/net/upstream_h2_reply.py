@@ -24,11 +24,11 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 class ReplyHeads:
     """Makes reply heads, once where they repeat: servers send the same one again."""
 
-    __slots__ = ("_fields", "_head", "_method")
+    __slots__ = ("_fields", "_head", "_of_head")
 
     def __init__(self) -> None:
         self._fields: Fields = []
-        self._method = b""
+        self._of_head = False
         self._head = (0, b"")
 
     def read(self, fields: Fields, method: bytes) -> tuple[int, bytes]:
@@ -37,11 +37,12 @@ class ReplyHeads:
         Raises:
             HttpError: 502: malformed or over a limit.
         """
-        if fields != self._fields or method != self._method:
+        of_head = method == b"HEAD"
+        if fields != self._fields or of_head is not self._of_head:
             response = response_head(fields, method)
             status = response.status
             self._head = (status, reply_head(response._replace(reason=_PHRASES.get(status, b""))))
-            self._fields, self._method = fields, method
+            self._fields, self._of_head = fields, of_head
         return self._head
 
 
