@@ -380,6 +380,20 @@ async def test_a_drain_finishes_what_runs_and_closes(visit: Http2Visit) -> None:
     await draining
 
 
+async def test_a_connection_that_leaves_is_not_cut_before_its_last_bytes_are_taken(visit: Http2Visit) -> None:
+    await visit.ask()
+    visit.connection.drain()
+    visit.stream.reply(OK, b"hi")
+    await visit.turn()
+    visit.transport.unsent = 100_000
+    await visit.after(TERMS.write_idle_seconds - 1)
+    visit.transport.unsent = 50_000
+    await visit.after(TERMS.write_idle_seconds - 1)
+    assert (visit.transport.closed, visit.transport.aborted) == (True, False)
+    await visit.after(TERMS.write_idle_seconds)
+    assert visit.transport.aborted
+
+
 async def test_a_lost_connection_tells_every_agent(visit: Http2Visit) -> None:
     for _ in range(3):
         await visit.ask()

@@ -35,7 +35,7 @@ from wellhead.wire.ws import check_handshake
 
 HIGH_WATER = 128 * 1024  # bytes in the transport above which nothing more is taken from the streams
 LOW_WATER = 32 * 1024
-CLOSE_SECONDS = 0.5  # for a visitor to take leave as well, once everything is said
+CUT_SECONDS = 0.5  # for a visitor that broke the rules to hear so and to take leave
 JITTER = 0.1  # part of the longest age by which connections differ, so that they do not end together
 
 
@@ -67,7 +67,8 @@ class Http2Visitor(asyncio.Protocol):
         self._outflow = Outflow()
         # when to end
         self._leaving = False
-        self._close_by = 0.0  # loop time at which a closing connection is cut, 0: not closing
+        self._closing = False
+        self._cut_at = 0.0  # loop time at which a connection that failed is cut, 0: it did not
         self._retire_at = 0.0
         self._idle_since = 0.0
         # of the last request and the last reply: their like comes again
@@ -95,7 +96,7 @@ class Http2Visitor(asyncio.Protocol):
             self.drain()
 
     def data_received(self, data: bytes) -> None:
-        if self._close_by:
+        if self._closing:
             return
         self._receiving = True
         try:
@@ -138,7 +139,7 @@ class Http2Visitor(asyncio.Protocol):
     def flush(self) -> None:
         """Write what waits, as far as the transport takes it."""
         transport = self._transport
-        if transport is None or self._full or self._close_by:
+        if transport is None or self._full or self._closing:
             return
         self._woken = False
         h2 = self._h2
@@ -197,6 +198,7 @@ class Http2Visitor(asyncio.Protocol):
         self._blame(reason)
         if self._transport is not None:
             self._transport.write(b"".join(self._h2.take(HIGH_WATER)))
+        self._cut_at = self._clock() + CUT_SECONDS
         self._close()
         self._h2.lost()
 
@@ -211,8 +213,8 @@ class Http2Visitor(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close when everything is written. The visitor is read until then: TLS waits for its answer."""
-        if self._transport is not None and not self._close_by:
-            self._close_by = self._clock() + CLOSE_SECONDS
+        if self._transport is not None and not self._closing:
+            self._closing = True
             self._transport.close()
 
     def _blame(self, reason: str) -> None:
@@ -230,13 +232,13 @@ class Http2Visitor(asyncio.Protocol):
         transport, terms = self._transport, self.ingress.terms
         if transport is None:
             return
-        if self._close_by:
-            if now >= self._close_by:
-                transport.abort()
-            return
         if self._outflow.is_stalled(transport, now, terms.write_idle_seconds):
             reset_on_close(transport)
             self.abort("slow-reader")
+            return
+        if self._closing:
+            if self._cut_at and now >= self._cut_at:
+                transport.abort()
             return
         try:
             self._h2.tick(now)
