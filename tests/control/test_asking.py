@@ -19,6 +19,7 @@ from wellhead.control.app import build
 from wellhead.control.limits import CALLERS_MAX, Rate
 from wellhead.control.store import Store
 from wellhead.control.store.rows import IDEMPOTENCY_KEPT
+from wellhead.control.store.store import BATCH
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret
 from wellhead.model.records import OrganizationId, TlsMode, TunnelId
@@ -126,7 +127,7 @@ async def test_pages_are_the_list_cut(
 async def test_a_long_list_lets_others_have_their_turn(
     store: Store, api: httpx.AsyncClient, organization: OrganizationId
 ) -> None:
-    for number in range(450):
+    for number in range(2 * BATCH + 1):
         await store.create_tunnel(organization, f"agent-{number}", TlsMode.EDGE)
     turns, over = 0, asyncio.Event()
 
@@ -137,7 +138,7 @@ async def test_a_long_list_lets_others_have_their_turn(
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    assert len(await names(api)) == 450
+    assert len(await names(api)) == 2 * BATCH + 1
     over.set()
     await task
     assert turns >= 5

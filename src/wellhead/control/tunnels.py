@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import json
-from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from wellhead.control import paging
 from wellhead.control.access import By, Key, need_admin, need_tunnel
 from wellhead.control.docs import links
+from wellhead.control.listing import Listing
 from wellhead.control.store.rows import Filter, Once
-from wellhead.control.store.store import BATCH, UNCHANGED, Store
+from wellhead.control.store.store import UNCHANGED, Store
 from wellhead.control.store.tables import TunnelRow
 from wellhead.errors import Conflict, InputError, Invalid
 from wellhead.model import access
@@ -142,6 +141,7 @@ _made = links(
 
 def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
     routes = APIRouter(prefix="/tunnels", tags=["tunnels"])
+    listing = Listing(store.directory, public)
 
     def represent(row: TunnelRow) -> Tunnel:
         return tunnel_record(row, store.directory.presence(TunnelId(row.id)), public)
@@ -170,9 +170,9 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
             after=None if cursor is None else paging.read_place(cursor),
         )
         async with aclosing(
-            store.each_tunnel(key.organization_id, chosen, None if limit is None else limit + 1)
-        ) as rows:
-            return JSONBytes(await _in_batches(rows, represent, limit))
+            store.each_listed(key.organization_id, chosen, None if limit is None else limit + 1)
+        ) as batches:
+            return JSONBytes(await listing.text(batches, limit))
 
     @routes.post("", status_code=201, operation_id="create_tunnel", responses=_made)
     async def create_tunnel(
@@ -261,37 +261,6 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
 
 def _reach(key: ApiKey) -> list[str]:
     return [scope.resource for scope in key.scopes if scope.resource is not None]
-
-
-_tunnels = TypeAdapter(list[Tunnel])
-
-
-async def _in_batches(
-    rows: AsyncIterator[TunnelRow], represent: Callable[[TunnelRow], Tunnel], limit: int | None
-) -> bytes:
-    """A TunnelList as JSON, made BATCH records at a time: visitors' bytes pass in between.
-
-    A list of 10,000 made in one go held up the loop for a third of a second.
-    """
-    parts: list[bytes] = []
-    batch: list[Tunnel] = []
-    count, following, last = 0, None, None
-    async for row in rows:
-        if count == limit and last is not None:
-            following = paging.place(last.created_at, last.id)
-            break
-        count, last = count + 1, row
-        batch.append(represent(row))
-        if len(batch) == BATCH:
-            parts.append(_tunnels.dump_json(batch)[1:-1])
-            batch.clear()
-            await asyncio.sleep(0)
-    if batch:
-        parts.append(_tunnels.dump_json(batch)[1:-1])
-    listed = b'{"tunnels":[%b]' % b",".join(parts)
-    if limit is None:  # byte for byte what callers get who know of no pages
-        return listed + b"}"
-    return b'%b,"next_cursor":%b}' % (listed, json.dumps(following).encode())
 
 
 def tunnel_record(row: TunnelRow, presence: Presence, public: Public) -> Tunnel:

@@ -7,9 +7,9 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import DateTime, Select, String, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from wellhead.control.store import audit
@@ -53,6 +53,38 @@ class Once:
 def _tunnels_of(organization_id: OrganizationId) -> Select[TunnelRow]:
     return select(TunnelRow).where(
         TunnelRow.organization_id == organization_id, TunnelRow.status != TunnelStatus.DELETED
+    )
+
+
+class ListedRow(NamedTuple):
+    """A tunnel's row as it lies in the database: words for enums, JSON for metadata, times in UTC."""
+
+    id: str
+    organization_id: str
+    name: str
+    tls_mode: str
+    status: str
+    created_at: datetime  # naive
+    updated_at: datetime
+    description: str | None
+    metadata: str
+    restore_deadline_at: datetime | None
+
+
+def listed(query: Select[TunnelRow]) -> Select[*tuple[Any, ...]]:
+    """The same tunnels, as ``ListedRow`` has them."""
+    row = TunnelRow
+    return query.with_only_columns(
+        row.id,
+        row.organization_id,
+        row.name,
+        type_coerce(row.tls_mode, String),
+        type_coerce(row.status, String),
+        type_coerce(row.created_at, DateTime).label("created_at"),
+        type_coerce(row.updated_at, DateTime),
+        row.description,
+        type_coerce(row.metadata_, String),
+        type_coerce(row.restore_deadline_at, DateTime),
     )
 
 

@@ -1,0 +1,82 @@
+"""Long lists of tunnels as JSON, straight from the database's columns.
+
+A record made and serialised for each of 10,000 tunnels took 0.3 s of CPU; their texts put together take a
+third of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+from wellhead.control import paging
+from wellhead.control.store.rows import ListedRow
+from wellhead.model.names import Public
+from wellhead.model.records import TunnelId
+from wellhead.model.snapshot import Presence, Snapshot
+
+
+class Listing:
+    """Writes ``TunnelList``; each tunnel reads as ``tunnel_record`` of its row would."""
+
+    def __init__(self, directory: Snapshot, public: Public) -> None:
+        self._directory = directory
+        self._hostnames = f".{public.domain}"
+        self._zone = json.dumps(public.zone)
+        # The URLs around a tunnel's name: "-" is the name of none.
+        self._around = json.dumps(public.urls("-"), separators=(",", ":")).split("://-.")
+
+    async def text(self, batches: AsyncIterator[Sequence[ListedRow]], limit: int | None) -> bytes:
+        """The whole answer, of at most ``limit`` tunnels; others have their turn between two batches."""
+        parts: list[str] = []
+        left, following = limit, None
+        last: ListedRow | None = None
+        async for batch in batches:
+            if left is not None and len(batch) > left:
+                last = batch[left - 1] if left else last
+                assert last is not None  # a limit is at least one
+                batch, following = batch[:left], paging.place(last.created_at, last.id)
+            if batch:
+                parts.append(",".join(map(self._tunnel, batch)))
+                last = batch[-1]
+            if left is not None:
+                left -= len(batch)
+            await asyncio.sleep(0)
+        listed = f'{{"tunnels":[{",".join(parts)}]'
+        if limit is None:  # byte for byte what callers get who know of no pages
+            return (listed + "}").encode()
+        return f'{listed},"next_cursor":{json.dumps(following)}}}'.encode()
+
+    def _tunnel(self, row: ListedRow) -> str:
+        # What is put in as it is cannot hold a quote: ids, names and words of ours. Metadata is JSON already.
+        tunnel_id, organization, name, mode, status, made, changed, description, metadata, deadline = row
+        presence = self._directory.presence(TunnelId(tunnel_id))
+        seen = _NEVER_SEEN if presence.last_connected_at is None else _presence(presence)
+        urls = f"://{name}.".join(self._around)
+        return (
+            f'{{"id":"{tunnel_id}","organization_id":"{organization}","tunnel_name":"{name}"'
+            f',"tls_mode":"{mode}","status":"{status}","created_at":{_time(made)},"updated_at":{_time(changed)}'
+            f',"public_host":"{name}{self._hostnames}","zone":{self._zone},"public_urls":{urls}'
+            f',"description":{"null" if description is None else json.dumps(description)}'
+            f',"metadata":{metadata},{seen},"restore_deadline_at":{_time(deadline)},"cert_pem":null'
+            ',"cert_fingerprint_sha256":null,"cert_expires_at":null,"agent_identity_id":null}'
+        )
+
+
+def _presence(presence: Presence) -> str:
+    return (
+        f'"currently_connected":{"true" if presence.connected else "false"}'
+        f',"last_connected_at":{_time(presence.last_connected_at)}'
+        f',"last_disconnected_at":{_time(presence.last_disconnected_at)}'
+        f',"last_connected_ip_addr":{json.dumps(presence.last_ip)}'
+        f',"agent_version":{json.dumps(presence.agent)}'
+    )
+
+
+def _time(at: datetime | None) -> str:
+    return "null" if at is None else f'"{at.isoformat()[:26]}Z"'
+
+
+_NEVER_SEEN = _presence(Presence())
