@@ -6,7 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# How long an example takes says what else the machine does; a test that hangs has pytest's clock.
+hypothesis.settings.register_profile("wellhead", deadline=None)
+hypothesis.settings.load_profile("wellhead")
 
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
