@@ -1,6 +1,9 @@
 """How long to wait before trying again.
 
-Full jitter: a thousand agents that lost the same edge come back spread out, not in waves.
+A thousand agents lose the same edge in the same moment. Whenever it comes back, few of them may ask within
+its first second, and the last must not be late: so the first two pauses spread them out, and the longer
+ones that follow keep them spread. Pauses by full jitter (anything up to a bound that doubles) do one or the
+other: up to 10 s, one in a hundred is back after 9 s; up to 5 s, 36 % are there within the first second.
 """
 
 from __future__ import annotations
@@ -10,9 +13,8 @@ from collections.abc import Callable
 
 from wellhead.errors import WellheadError
 
-FIRST_SECONDS = 1.0  # the first retry comes within it
-BASE_SECONDS = 0.5
-CAP_SECONDS = 10.0
+PAUSES_SECONDS = ((0.0, 1.0), (0.0, 4.0), (3.0, 5.0))
+"""Shortest and longest of the first pause, of the second, and of all that follow."""
 
 
 class Backoff:
@@ -32,10 +34,7 @@ class Backoff:
 
     def pause(self, error: WellheadError | None = None) -> float:
         """Seconds to wait after one more failure; never less than the error itself asks for."""
-        if self._failures == 0:
-            pause = self._uniform(0.0, FIRST_SECONDS)
-        else:
-            pause = self._uniform(0.0, min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(self._failures, 16)))
+        pause = self._uniform(*PAUSES_SECONDS[min(self._failures, len(PAUSES_SECONDS) - 1)])
         self._failures += 1
         asked = getattr(error, "retry_after_seconds", None)
         return pause if asked is None else asked + pause
