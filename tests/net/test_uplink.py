@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.certs import authority, trusting
+from tests.kit.transport import FakeTransport
 from wellhead.errors import (
     DialError,
     HelloError,
@@ -20,6 +22,7 @@ from wellhead.errors import (
     TrustError,
     WellheadError,
 )
+from wellhead.net import sockets
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.backoff import Backoff
 from wellhead.net.session import Session, boot_time
@@ -381,3 +384,33 @@ class _Boot:
 
     def __call__(self) -> float:
         return asyncio.get_running_loop().time() + self._ahead
+
+
+async def test_a_connection_that_is_lost_while_it_is_dialled_leaves_nothing_behind(
+    ca: LocalAuthority, watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, and gone before the dial returns: the dial's error is told, and no other is left for nobody."""
+    unheard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
+    transports: list[FakeTransport] = []
+
+    async def dialled(*_: object, protocol_factory: Callable[[], Session], **__: object) -> None:
+        session = protocol_factory()
+        transports.append(FakeTransport(tls=True))
+        session.connection_made(transports[-1])
+        if len(transports) == 1:
+            session.connection_lost(ConnectionResetError(104, "reset"))
+        raise DialError("no TLS connection within 10 s")
+
+    monkeypatch.setattr(sockets, "dial_tls", dialled)
+    watched = watch(EdgeAddress("localhost", 1, trusting(ca, [ALPN_MUX])))
+    await watched.until(Status.RECONNECTING, 2)
+    await watched.end()
+    assert {str(error) for status, error in watched.told if status is Status.RECONNECTING} == {
+        "no TLS connection within 10 s"
+    }
+    assert transports[1].aborted
+    del watched
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not unheard

@@ -174,16 +174,16 @@ class Uplink:
             HelloError: it said something else, or nothing.
         """
         edge, times = self._edge, self._times
-        _, session = await sockets.dial_tls(
-            edge.host,
-            edge.port,
-            context=edge.context,
-            protocol_factory=self._session,
-            alpn=ALPN_MUX,
-            timeout_seconds=times.dial_seconds,
-        )
-        answer = self._answers[session]
+        session, answer = self._session()
         try:
+            await sockets.dial_tls(
+                edge.host,
+                edge.port,
+                context=edge.context,
+                protocol_factory=lambda: session,
+                alpn=ALPN_MUX,
+                timeout_seconds=times.dial_seconds,
+            )
             # The secret travels only here, behind a verified handshake.
             session.mux.control(Kind.HELLO, self._hello.encode())
             async with asyncio.timeout(times.hello_seconds):
@@ -191,7 +191,9 @@ class Uplink:
         except TimeoutError as error:
             raise HelloError(f"the edge did not answer the hello within {times.hello_seconds:g} s") from error
         finally:
-            self._answers.pop(session, None)
+            del self._answers[session]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # a connection lost while it was made: the dial's own error tells more
             if session not in self._live:
                 session.abort()
         session.set_liveness(Liveness(ping_seconds=welcome.ping_seconds))
@@ -200,7 +202,8 @@ class Uplink:
         self._on_welcome(welcome)
         return session
 
-    def _session(self) -> Session:
+    def _session(self) -> tuple[Session, asyncio.Future[Welcome]]:
+        """A session to be connected, and the edge's answer to its hello."""
         session = Session(
             Role.DIALLER,
             on_open=self._on_open,
@@ -208,8 +211,8 @@ class Uplink:
             on_lost=self._session_lost,
             window=self._hello.window,
         )
-        self._answers[session] = self._loop.create_future()
-        return session
+        answer = self._answers[session] = self._loop.create_future()
+        return session, answer
 
     async def _keep(self, session: Session) -> None:
         """Watch a session until it needs a successor, and wait as long as that one should."""
