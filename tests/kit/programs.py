@@ -151,6 +151,10 @@ class Program:
         assert now is not None and peak is not None
         return int(now[1]) * 1024, int(peak[1]) * 1024
 
+    def kept_waiting(self) -> float:
+        """Seconds that it was ready to run and other programs ran: no delay of its own making."""
+        return kept_waiting(self.pid)
+
     def descriptors(self) -> int:
         """How many files and sockets it holds."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -175,6 +179,11 @@ class Program:
             pass
         with self._news:
             self._news.notify_all()
+
+
+def kept_waiting(pid: int | str = "self") -> float:
+    """Seconds that a process's first thread was ready to run while other programs had the processors."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def wellhead(*arguments: str) -> list[str]:

@@ -1,0 +1,118 @@
+"""A thousand agents lose one edge in the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import ssl
+import statistics
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.kit.fleet import everybody, fleet
+from tests.kit.programs import Edge, kept_waiting, quiet_port
+from tests.kit.visitors import Truncated, Visitor, ask
+
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
+
+AGENTS = 1000
+BACK_SECONDS = 5.0  # p99, counted from when the edge listens again
+FIRST_SECOND = 0.30  # the most of all dials that may come within it
+DIALS = 3  # the most of one agent, once the edge listens
+HANG_SECONDS = 1.0
+MEMORY = 1.5  # times the resident memory that it had with the same agents
+
+
+async def test_a_thousand_agents_are_back_soon_and_not_all_at_once_after_their_edge_was_killed(
+    tmp_path: Path,
+) -> None:
+    """X1."""
+    https, http = quiet_port(), quiet_port()
+    start = partial(
+        Edge, tmp_path, https=f"127.0.0.1:{https}", http=f"127.0.0.1:{http}",
+        settings={"access_log": "off"}, wait=False,
+    )  # fmt: skip
+    with start() as edge, contextlib.ExitStack() as stack:
+        edge.ready()
+        async with fleet(edge, AGENTS) as members:
+            trust = edge.trust()
+            before = edge.memory()[0]
+            edge.signal(signal.SIGKILL)
+            await asyncio.to_thread(edge.wait)
+            again = stack.enter_context(start())
+            visitors = asyncio.create_task(visit_all_the_time(again, https, trust, members[0].name))
+            await listens(https)
+            since, waited = time.monotonic(), busy(again)
+            await asyncio.to_thread(again.ready)
+            await everybody(members, since=since, seconds=30)
+            waited = busy(again) - waited
+            visitors.cancel()
+            answers = (await asyncio.gather(visitors, return_exceptions=True))[0]
+            peak = again.memory()[1]
+            reply = await ask(again, f"{members[-1].name}.localhost")
+            assert (reply.status, reply.body) == (200, members[-1].name.encode())
+        late = sorted(member.online[-1] - since for member in members)
+        dials = [[at - since for at in member.dials if at > since] for member in members]
+        early = [at for each in dials for at in each if at < 1.0]
+        figures = (
+            f"p99 {late[int(0.99 * AGENTS)]:.2f} s, median {statistics.median(late):.2f} s, "
+            f"last {late[-1]:.2f} s; {len(early) / sum(map(len, dials)):.0%} of {sum(map(len, dials))} dials "
+            f"in the first second, at most {max(map(len, dials))} of one agent; "
+            f"memory {before / 2**20:.0f} MiB, peak {peak / 2**20:.0f} MiB; "
+            f"{waited:.2f} s without a processor"
+        )
+        print(figures)
+        assert late[int(0.99 * AGENTS)] <= BACK_SECONDS + waited, figures
+        assert len(early) <= FIRST_SECOND * sum(map(len, dials)), figures
+        assert max(map(len, dials)) <= DIALS, figures
+        assert peak <= MEMORY * before, figures
+        assert not isinstance(answers, AssertionError), answers
+        assert "Traceback" not in again.text
+
+
+def busy(edge: Edge) -> float:
+    """Seconds that the edge, and then the agents, were ready to run and had no processor, so far."""
+    return edge.kept_waiting() + kept_waiting()
+
+
+async def listens(port: int) -> None:
+    """Until somebody accepts connections there."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.transport.abort()
+                return
+            await asyncio.sleep(0.01)
+
+
+async def visit_all_the_time(edge: Edge, port: int, trust: ssl.SSLContext, name: str) -> None:
+    """Ask ten times a second for ever.
+
+    Raises:
+        AssertionError: an answer that is neither 200 nor a 503 with Retry-After, or none within a second.
+    """
+    hostname = f"{name}.localhost"
+    while True:
+        began, waited = time.monotonic(), busy(edge)
+        try:
+            async with asyncio.timeout(20):
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", port, ssl=trust, server_hostname=hostname
+                )
+                visitor = Visitor(reader, writer)
+                try:
+                    reply = await visitor.get("/", f"{hostname}:{port}")
+                finally:
+                    writer.transport.abort()
+        except (ConnectionError, Truncated):
+            reply = None
+        took = time.monotonic() - began
+        assert took <= HANG_SECONDS + busy(edge) - waited, f"{took:.1f} s for {reply}"
+        if reply is not None and reply.status != 200:
+            assert (reply.status, reply.get("retry-after") is not None) == (503, True), reply
+        await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
