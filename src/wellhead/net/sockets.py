@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar, cast
 
 from wellhead.errors import DialError, InputError, SettingsError, TrustError
+from wellhead.net import resolver
 from wellhead.net.proxy import open_tunnel, proxy_for
 from wellhead.net.tls import connect_tls
 
@@ -338,16 +339,7 @@ async def resolve(host: str, port: int) -> list[Address]:
         return [Address(host, port)]
     if is_loopback(host):
         return [Address("127.0.0.1", port), Address("::1", port)]
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise DialError(f"{host}: {why(error) if isinstance(error, OSError) else 'not a name'}") from error
-    by_family: dict[int, list[Address]] = {}
-    for family, _, _, _, address in found:
-        by_family.setdefault(family, []).append(Address(str(address[0]), port))
-    turns = list(by_family.values())
-    return [queue[n] for n in range(max(map(len, turns), default=0)) for queue in turns if n < len(queue)]
+    return [Address(ip, port) for ip in await resolver.system.addresses(host)]
 
 
 async def connect_first(addresses: Sequence[Address]) -> socket.socket:
