@@ -2,10 +2,12 @@
 
 The callers are a program of their own, ``python -m bench.control KIND PORT SECONDS ...``, so that their work
 is not counted as the server's. Alone they call as fast as answers come. Beside visitors they call at half
-that speed, and once more as fast as answers come, at the lowest priority: they stand for other machines, and
-what they cost the visitors is then the server's work for them, not their own.
+that speed, and once more as fast as answers come.
 
-Visitors are asked twice: ``wrk`` in a closed loop, which leaves no CPU idle, and at a fixed rate.
+Visitors are of two kinds. ``wrk`` in a closed loop leaves no CPU idle: its p99 is first of all the
+scheduler's, and what it tells is how the server shares its loop. Visitors at a fixed rate leave room, and beside
+them the callers have the lowest priority: they stand for other machines, so that what they cost the visitors is
+the server's work for them, not their own. (Beside ``wrk`` they would get nothing.)
 """
 
 from __future__ import annotations
@@ -95,43 +97,42 @@ def _measure(stage: Stage, kind: str, seconds: int, mark: str) -> Figures:
     alone = _result(_start(stage, kind, seconds, f"{mark}a"))
     spent = cpu_seconds(pids) - before
     rate = alone["count"] / alone["seconds"]
-    quiet, half, full = (
-        _visited(stage, seconds),
-        _beside(stage, kind, seconds, f"{mark}b", rate / 2),
-        _beside(stage, kind, seconds, f"{mark}c", 0),
-    )
     return {
         "rate": rate,
         "p50": alone["p50"],
         "p99": alone["p99"],
         "edge_cpu": spent / alone["count"] * 1000,
-        **{f"quiet_{name}": figure for name, figure in quiet.items()},
-        **{f"half_{name}": figure for name, figure in half.items()},
-        **{f"full_{name}": figure for name, figure in full.items()},
+        **_seen(stage, seconds, "quiet"),
+        **_seen(stage, seconds, "half", lambda name: _start(stage, kind, seconds + 2, mark + name, rate / 2)),
+        **_seen(stage, seconds, "full", lambda name: _start(stage, kind, seconds + 2, mark + name)),
     }
 
 
-def _visited(stage: Stage, seconds: int) -> Figures:
-    """What visitors see: of each kind the p99 in microseconds, and how many were not served."""
-    closed, fixed = rush(stage.door, VISITORS, seconds), paced(stage.door, PACE, seconds)
-    return {
-        "closed": closed.p99,
-        "closed_rate": closed.rate,
-        "closed_failed": closed.failed + closed.refused,
-        "fixed": fixed.p99,
-        "fixed_rate": fixed.rate,
-        "fixed_late": fixed.late,
-    }
+def _seen(stage: Stage, seconds: int, when: str, start: Callable[[str], Child] | None = None) -> Figures:
+    """What both kinds of visitors see, alone or while callers call: p99 in microseconds, and rates a second."""
+    found: Figures = {}
+    for visitors, visit in (("closed", _closed), ("fixed", _fixed)):
+        callers = start(f"-{when}-{visitors}") if start is not None else None
+        if callers is not None:
+            if visitors == "fixed":
+                callers.give_way()
+            callers.wait_for("^begin$", 20)
+        seen = visit(stage, seconds)
+        if callers is not None:
+            done = _result(callers)
+            seen["calls"] = done["count"] / done["seconds"]
+        found |= {f"{when}_{visitors}_{name}": figure for name, figure in seen.items()}
+    return found
 
 
-def _beside(stage: Stage, kind: str, seconds: int, mark: str, per_second: float) -> Figures:
-    """What visitors see while callers call, and how many calls a second those made."""
-    callers = _start(stage, kind, 2 * seconds + 2, mark, per_second)
-    callers.give_way()
-    callers.wait_for("^begin$", 20)
-    seen = _visited(stage, seconds)
-    done = _result(callers)
-    return {**seen, "calls": done["count"] / done["seconds"]}
+def _closed(stage: Stage, seconds: int) -> Figures:
+    seen = rush(stage.door, VISITORS, seconds)
+    return {"p99": seen.p99, "rate": seen.rate, "failed": seen.failed + seen.refused}
+
+
+def _fixed(stage: Stage, seconds: int) -> Figures:
+    seen = paced(stage.door, PACE, seconds)
+    return {"p99": seen.p99, "rate": seen.rate, "late": seen.late}
 
 
 def _start(stage: Stage, kind: str, seconds: int, mark: str, per_second: float = 0) -> Child:

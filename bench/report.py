@@ -310,45 +310,51 @@ def _control(run: Run) -> str:
             _middle(values(cell, "p50"), 1),
             _middle(values(cell, "p99"), 1),
             _middle(values(cell, "edge_cpu"), 2),
-            _middle(values(cell, "half_calls"), 1),
-            _middle(values(cell, "full_calls"), 1),
         ]
         for cell in run.cells("control")
         if list(values(cell, "rate"))
     ]
     calls = "calls | per second | p50 ms | p99 ms | server CPU ms each"
-    return _table(f"{calls} | per second beside visitors, half speed | full speed", rows)
+    return _table(calls, rows)
 
 
 def _beside(run: Run) -> str:
     def row(cell: str, visitors: str) -> list[str]:
         def values(when: str, figure: str) -> Iterable[float]:
-            return run.values(PRODUCT, f"control {cell}", f"{when}_{figure}").values()
+            return run.values(PRODUCT, f"control {cell}", f"{when}_{visitors}_{figure}").values()
 
-        return [
+        columns = [
             cell,
             VISITORS[visitors],
-            *(_middle(values(when, visitors)) for when in ("quiet", "half")),
-            _spread(_slowdowns(run, cell, visitors, "half"), digits=2),
-            _middle(values("full", visitors)),
-            _spread(_slowdowns(run, cell, visitors, "full"), digits=2),
-            *(_middle(values(when, f"{visitors}_rate")) for when in ("quiet", "half", "full")),
-            _middle(values("half", f"{visitors}_late")),
-            f"{sum(sum(values(when, f'{visitors}_failed')) for when in ('quiet', 'half', 'full')):.0f}",
+            _middle(values("quiet", "p99")),
+            _middle(values("quiet", "rate")),
         ]
+        for when in ("half", "full"):
+            columns += [
+                _middle(values(when, "calls"), 1),
+                _middle(values(when, "p99")),
+                _spread(_slowdowns(run, cell, visitors, when), digits=2),
+                _middle(values(when, "rate")),
+                _middle(values(when, "late")),
+            ]
+        return columns
 
-    cells = [cell for cell in run.cells("control") if run.values(PRODUCT, f"control {cell}", "rate")]
-    head = "calls | visitors | p99 µs, quiet | beside calls at half speed | ratio | at full speed | ratio"
+    beside = "calls/s | p99 µs | x quiet | requests/s | our own lateness, p99 µs"
     return _table(
-        f"{head} | requests/s, quiet | half speed | full speed | our own lateness, p99 µs | failed",
-        [row(cell, visitors) for cell in cells for visitors in VISITORS],
+        f"calls | visitors | quiet: p99 µs | requests/s | at half speed: {beside} | at full speed: {beside}",
+        [
+            row(cell, visitors)
+            for cell in run.cells("control")
+            if run.values(PRODUCT, f"control {cell}", "rate")
+            for visitors in VISITORS
+        ],
     )
 
 
 def _slowdowns(run: Run, cell: str, visitors: str, when: str) -> list[float]:
     """Visitors' p99 beside the calls over their p99 alone, round by round."""
-    quiet = run.values(PRODUCT, f"control {cell}", f"quiet_{visitors}")
-    beside = run.values(PRODUCT, f"control {cell}", f"{when}_{visitors}")
+    quiet = run.values(PRODUCT, f"control {cell}", f"quiet_{visitors}_p99")
+    beside = run.values(PRODUCT, f"control {cell}", f"{when}_{visitors}_p99")
     return [beside[number] / quiet[number] for number in beside if quiet.get(number)]
 
 
