@@ -5,9 +5,9 @@ is not counted as the server's. Alone they call as fast as answers come. Beside 
 that speed, and once more as fast as answers come.
 
 Visitors are of two kinds. ``wrk`` in a closed loop leaves no CPU idle: its p99 is first of all the
-scheduler's, and what it tells is how the server shares its loop. Visitors at a fixed rate leave room, and beside
-them the callers have the lowest priority: they stand for other machines, so that what they cost the visitors is
-the server's work for them, not their own. (Beside ``wrk`` they would get nothing.)
+scheduler's, and what it tells is how the server shares its loop. Visitors at a fixed rate leave room, and
+beside them the callers have the lowest priority: they stand for other machines, so that what they cost the
+visitors is the server's work for them, not their own. (Beside ``wrk`` they would get nothing.)
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _measure(stage: Stage, kind: str, seconds: int, mark: str) -> Figures:
 
 
 def _seen(stage: Stage, seconds: int, when: str, start: Callable[[str], Child] | None = None) -> Figures:
-    """What both kinds of visitors see, alone or while callers call: p99 in microseconds, and rates a second."""
+    """What both kinds of visitors see, alone or beside callers: p99 in microseconds, and rates a second."""
     found: Figures = {}
     for visitors, visit in (("closed", _closed), ("fixed", _fixed)):
         callers = start(f"-{when}-{visitors}") if start is not None else None
