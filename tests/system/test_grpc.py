@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -322,6 +323,24 @@ def test_a_call_may_take_its_time_and_be_silent_for_long(tmp_path: Path) -> None
         said.say(b"second")
         said.end()
         assert call.result() == b"11"
+
+
+def test_a_server_that_leaves_lets_running_calls_end(tmp_path: Path) -> None:
+    service, port = Service(), quiet_port()
+    with (
+        serving_grpc(service, where=f"127.0.0.1:{port}"),
+        Edge(tmp_path) as edge,
+        edge.agent(f"h2c://127.0.0.1:{port}") as agent,
+        dial(edge, agent) as channel,
+    ):
+        call = from_one(channel, "/t/Count")(b"3", timeout=SECONDS)
+        service.go_on.release()
+        assert next(call) == b"0"
+        edge.signal(signal.SIGTERM)
+        agent.line("(?i)the server is leaving")
+        service.go_on.release(2)
+        assert list(call) == [b"1", b"2"] and call.code() is grpc.StatusCode.OK
+        assert edge.wait() == 0
 
 
 def test_an_absent_service_is_unavailable(edge: Edge, place: Place) -> None:
