@@ -171,6 +171,41 @@ def test_a_repeated_block_is_the_same_list_until_the_table_changes() -> None:
     assert decoder.decode(block) == two
 
 
+def literal(name: int, value: bytes) -> bytes:
+    """A field with a name of the static table, to be inserted; the value as it is."""
+    return bytes([0x40 | name, len(value)]) + value
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"\x88" + literal(54, b"nginx") + literal(33, b"Sat"),  # :status 200, server, date
+                literal(33, b"Sun"),
+                literal(58, b"x" * 120) * 12,  # more than half of the table
+                b"\xbe",  # the newest entry
+                b"\xbf",
+                b"\x88\xbe" + literal(54, b"other"),
+                b"\x88",
+            ]
+        ),
+        max_size=40,
+    )
+)
+def test_blocks_that_insert_the_same_again_leave_the_table_that_they_should(blocks: list[bytes]) -> None:
+    decoder, oracle = reader(2**20), hpack.Decoder()
+    oracle.max_header_list_size = 2**20
+    for block in blocks:
+        try:
+            wanted = oracle.decode(block, raw=True)
+        except hpack.HPACKError:  # an entry that is not there yet
+            with pytest.raises(H2Error):
+                decoder.decode(block)
+            return
+        assert decoder.decode(block) == wanted
+        assert decoder.size >= list_size(wanted)
+
+
 def test_a_repeated_list_is_the_same_block_until_the_table_changes() -> None:
     encoder, oracle = Encoder(), hpack.Decoder()
     one, two = [(b"x", b"1")], [(b"x", b"2")]

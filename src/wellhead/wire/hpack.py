@@ -7,7 +7,7 @@ the block for each field.
 
 Blocks that repeat are recognised: what a block without insertions means depends on the table alone, so
 as long as the table stands still, equal blocks are equal lists, and a list that was encoded once is
-the same block again.
+the same block again. A block that refers to nothing in the table, but inserts, is the same list always.
 
 Source: RFC 7541.
 """
@@ -68,6 +68,7 @@ class Decoder:
     """
 
     __slots__ = (
+        "_alone",
         "_entries",
         "_exact_above",
         "_free",
@@ -90,6 +91,7 @@ class Decoder:
             64  # bytes of name and value of the largest entry there ever was: the static ones have less
         )
         self._known: dict[bytes, tuple[Fields, int]] = {}
+        self._alone: dict[bytes, tuple[Fields, int, Fields]] = {}  # and what they insert
 
     def decode(self, block: bytes) -> Fields:
         """The header list of a block. It may be an earlier list once more: nobody may change it.
@@ -101,15 +103,21 @@ class Decoder:
         if known is not None:  # fast path
             fields, self.size = known
             return fields
-        fields = []
+        alone = self._alone.get(block)
+        if alone is not None:  # fast path: a peer like nginx, which inserts the same fields again and again
+            fields, self.size, inserted = alone
+            for field in inserted:
+                self._insert(field)
+            return fields
+        fields, inserted = [], []
         entries = self._entries
         end = len(block)
         literals = 0  # bytes of names and values that stood in the block itself
-        steady = True  # the table stays as it is
+        stands_alone = True  # what it means does not depend on the table
         left = self._max_fields
         try:
             at = self._resize(block) if end and block[0] & 0xE0 == 0x20 else 0
-            steady = not at
+            resized = at > 0
             while at < end:
                 left -= 1
                 if left < 0:
@@ -120,11 +128,18 @@ class Decoder:
                     index = byte & 0x7F
                     if index == 0x7F:
                         index, at = _integer(block, at, 0x7F)
-                    fields.append(entries[61 - index] if index > 61 else STATIC[index])
+                    if index > 61:
+                        stands_alone = False
+                        fields.append(entries[61 - index])
+                    else:
+                        fields.append(STATIC[index])
                     continue
                 index, at = _name_index(block, at, byte)
-                if index:
-                    name = (entries[61 - index] if index > 61 else STATIC[index])[0]
+                if index > 61:
+                    stands_alone = False
+                    name = entries[61 - index][0]
+                elif index:
+                    name = STATIC[index][0]
                 else:
                     name, at = _string(block, at)
                 value, at = _string(block, at)
@@ -132,14 +147,23 @@ class Decoder:
                 fields.append(field)
                 literals += len(name) + len(value)
                 if byte & 0x40:
-                    steady = False
+                    inserted.append(field)
                     self._insert(field)
         except (IndexError, KeyError):
             raise _bad("index-or-length") from None
         self._measure(fields, literals)
-        if steady and end <= _REMEMBERED_SIZE and len(self._known) < _REMEMBERED:
-            self._known[block] = (fields, self.size)
+        if end <= _REMEMBERED_SIZE and not resized:
+            self._remember(block, fields, inserted, stands_alone)
         return fields
+
+    def _remember(self, block: bytes, fields: Fields, inserted: Fields, stands_alone: bool) -> None:
+        if not inserted:
+            if len(self._known) < _REMEMBERED:
+                self._known[block] = (fields, self.size)
+        elif stands_alone:
+            if len(self._alone) >= _REMEMBERED:
+                self._alone.clear()
+            self._alone[block] = (fields, self.size, inserted)
 
     def _measure(self, fields: Fields, literals: int) -> None:
         size = literals + len(fields) * (OVERHEAD + self._largest)
