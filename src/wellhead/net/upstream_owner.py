@@ -23,7 +23,7 @@ class UpstreamLimits:
     dial_seconds: float = 10.0  # one attempt to connect
     dial_retry_seconds: float = 3.0  # how long a refused dial is repeated
     idle_seconds: float = 30.0  # how long an unused connection is kept
-    max_idle: int = 1024  # unused connections kept: as many as an edge lets be busy at once
+    max_idle: int = 4096  # unused connections kept: fewer than may be busy would be dialled again at once
     max_connections: int = 4096
     max_head_bytes: int = 64 * 1024  # of a reply
     max_interim: int = 16  # 1xx heads before a reply
