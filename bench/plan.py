@@ -6,10 +6,10 @@ them; each round begins with another target.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bench.ground import Ground, Route
@@ -79,7 +79,7 @@ def cells(options: Options, only: tuple[str, ...]) -> list[Cell]:
 
     def http2(connections: int, streams: int) -> Callable[[Ground, Route], Figures]:
         def measure(ground: Ground, route: Route) -> Figures:
-            rush_http2(route.door, connections, streams, 1)  # the upstream's connections are dialled
+            _warm_up(lambda: rush_http2(route.door, connections, streams, 1))
             return _rush(ground, route, lambda: rush_http2(route.door, connections, streams, seconds))
 
         return measure
@@ -148,7 +148,7 @@ class _Spent:
     foreign: float = 0.0  # share of one CPU
 
 
-@contextmanager
+@contextlib.contextmanager
 def _metered(ground: Ground, route: Route, client: Callable[[], float]) -> Iterator[_Spent]:
     """``client`` gives the CPU seconds that the visitors have used so far."""
     spent = _Spent()
@@ -174,6 +174,19 @@ def _rush(ground: Ground, route: Route, go: Callable[[], Rush]) -> Figures:
     with _metered(ground, route, _visitors_cpu) as spent:
         done = go()
     return _rush_figures(done, spent)
+
+
+def _warm_up(go: Callable[[], Rush]) -> None:
+    """Have the upstream's connections dialled, and what the cell before left behind done with.
+
+    Raises:
+        Unavailable: there was no reply in five tries.
+    """
+    for _ in range(4):
+        with contextlib.suppress(Unavailable):
+            go()
+            return
+    go()
 
 
 def _rush_figures(done: Rush, spent: _Spent) -> Figures:
