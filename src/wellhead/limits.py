@@ -42,6 +42,7 @@ GROUPS: dict[str, tuple[Limit, ...]] = {
         Limit("max_reply_head_bytes", "502", "reply-head-too-large"),
         Limit("max_interim_heads", "502", "too-many-interim"),
         Limit("reply_seconds", "504", "deadline"),
+        Limit("grpc_silent_seconds", "504; 408 where the call's own message is missing", "deadline"),
         Limit("half_close_seconds", "the connection closes", "visitor-left"),
         Limit("write_idle_seconds", "the connection is cut; a WebSocket gets close code 1013", "slow-reader"),
         Limit("linger_seconds", "the connection is cut behind its last reply", ""),
@@ -62,6 +63,7 @@ GROUPS: dict[str, tuple[Limit, ...]] = {
         Limit("handshake_seconds", "the connection closes", "handshake-timeout"),
         Limit("max_handshakes", "newcomers wait; who owes its hello longest makes room", "crowded"),
         Limit("handshakes_per_address", "the connection closes", "address-handshakes"),
+        Limit("unknown_names_per_minute", "TLS alert unrecognized_name", "unknown-names"),
         Limit("rejections_per_minute", "hellos are refused with a time to wait", "rate-limited"),
     ),
     "WebSockets": (
