@@ -198,7 +198,11 @@ def summary(history: History) -> str:
     good = sum(map(_is_success, history.of(Visited)))
     faults = Counter(fault.what for fault in history.of(Fault))
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return f"{counted}; {good} visits answered; faults: {dict(sorted(faults.items()))}"
+    statuses = Counter(visit.status for visit in history.of(Visited))
+    return (
+        f"{counted}; {good} visits answered, statuses {dict(sorted(statuses.items()))}; "
+        f"faults {dict(sorted(faults.items()))}"
+    )
 
 
 def _is_success(visit: Visited) -> bool:
