@@ -23,6 +23,7 @@ from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.follower import Follower
 from wellhead.edge.gate import GateTerms
+from wellhead.edge.http2 import HEADS_AT_ONCE
 from wellhead.edge.ingress import CountTerms, VisitorTerms
 from wellhead.edge.metrics import Metrics
 from wellhead.errors import SettingsError
@@ -212,6 +213,7 @@ def _visitor_terms(settings: ServerSettings) -> VisitorTerms:
 
 def _h2_terms(settings: ServerSettings) -> H2Terms:
     return H2Terms(
+        heads_at_once=HEADS_AT_ONCE,
         max_streams=settings.h2_max_streams,
         running_share=settings.h2_max_running / settings.h2_max_streams,
         linger_seconds=settings.h2_linger_seconds,

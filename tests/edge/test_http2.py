@@ -14,6 +14,7 @@ from wellhead.wire.h2 import H2Terms
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.streams import HeadKind, Reason, StreamKind
 
+CROWD = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 
 
@@ -194,6 +195,35 @@ async def test_a_page_of_ours_is_html_for_browsers_and_json_for_programs(house: 
     assert b'"unknown-name"' in visit.replies[told].body
     assert visit.replies[headed].body == b"" and visit.replies[headed].ended
     assert visit.replies[headed].get(b"content-length") != b"0"
+
+
+async def test_a_crowd_of_requests_leaves_others_their_turn(house: House) -> None:
+    house.ingress.terms = replace(TERMS, h2=H2Terms(heads_at_once=5))
+    visit = Http2Visit(house)
+    await visit.turn()
+    order: list[int] = []
+    for stream in range(1, 25, 2):
+        visit.h2.send_headers(stream, CROWD, end_stream=True)
+    visit.connection.data_received(visit.h2.data_to_send())
+    for _ in range(4):
+        order.append(len(house.door.opened))
+        assert visit.transport.reading == (len(house.door.opened) == 12)
+        await asyncio.sleep(0)
+    assert order == [5, 10, 12, 12]
+
+
+async def test_who_breaks_a_rule_amid_a_crowd_is_told_so(house: House) -> None:
+    house.ingress.terms = replace(TERMS, h2=H2Terms(heads_at_once=1))
+    visit = Http2Visit(house)
+    await visit.turn()
+    for stream in (1, 3):
+        visit.h2.send_headers(stream, CROWD, end_stream=True)
+    ping_on_a_stream = b"\0\0\x08\x06\0\0\0\0\x01" + bytes(8)
+    visit.connection.data_received(visit.h2.data_to_send() + ping_on_a_stream)
+    paused = not visit.transport.reading
+    await visit.turn()
+    assert visit.goaways == [(ErrorCode.PROTOCOL_ERROR, 3)]
+    assert (paused, visit.transport.reading, visit.transport.closed) == (True, True, True)
 
 
 # Bodies and windows

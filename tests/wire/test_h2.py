@@ -507,6 +507,30 @@ def test_rapid_resets_end_the_connection_and_those_below_the_rate_do_not() -> No
     assert hand.fails(pair) == (CALM, "rapid-reset")
 
 
+def test_resets_of_refused_streams_are_resets_all_the_same() -> None:
+    hand = ByHand(max_streams=1, running_share=1.0, reset_burst=20, early_reset_share=1.0)
+    pairs = [hand.head(id) + frame(RST_STREAM, 0, id, b"\0\0\0\x08") for id in range(1, 43, 2)]
+    hand.send(b"".join(pairs[:-1]))
+    assert hand.server.notes.count("streams") == 19
+    assert hand.fails(pairs[-1]) == (CALM, "rapid-reset")
+
+
+def test_a_crowd_of_heads_is_taken_in_a_few_at_a_time_in_its_order() -> None:
+    hand = ByHand(heads_at_once=3)
+    server, behind = hand.server.connection, []
+    crowd = [hand.head(id, POST, False) + hand.data(id, b"%d" % id, True) for id in range(1, 17, 2)]
+    hand.send(b"".join(crowd)[:-4])
+    behind.append(server.behind)
+    assert list(hand.server.ears) == [1, 3, 5]
+    assert hand.server.ears[5].body == b"5", "only heads wait"
+    hand.send(b"".join(crowd)[-4:])
+    behind.append(server.behind)
+    assert list(hand.server.ears) == [1, 3, 5, 7, 9, 11]
+    hand.send(b"")
+    assert [*behind, server.behind] == [True, True, False]
+    assert [bytes(ear.body) for ear in hand.server.ears.values()] == [b"%d" % id for id in range(1, 17, 2)]
+
+
 def test_work_that_was_reset_counts_as_running_until_it_stops() -> None:
     hand = ByHand(max_streams=10, linger_seconds=1)
     for number in range(15):

@@ -35,6 +35,7 @@ from wellhead.wire.ws import check_handshake
 
 HIGH_WATER = 128 * 1024  # bytes in the transport above which nothing more is taken from the streams
 LOW_WATER = 32 * 1024
+HEADS_AT_ONCE = 32  # requests that one connection may begin before it is everybody else's turn
 CUT_SECONDS = 0.5  # for a visitor that broke the rules to hear so and to take leave
 JITTER = 0.1  # part of the longest age by which connections differ, so that they do not end together
 
@@ -63,6 +64,7 @@ class Http2Visitor(asyncio.Protocol):
         # when to write
         self._woken = False
         self._receiving = False
+        self._behind = False  # reading is paused until all that came is taken in
         self._full = False  # the transport takes no more
         self._outflow = Outflow()
         # when to end
@@ -105,8 +107,28 @@ class Http2Visitor(asyncio.Protocol):
             self._fail(error)
         finally:
             self._receiving = False
+        if self._h2.behind != self._behind:
+            self._catch_up()
         if self._woken or self._leaving:
             self.flush()
+
+    def _catch_up(self) -> None:
+        """A crowd of requests came at once: everybody else has a turn between some of them and the next."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._behind = self._h2.behind
+        if self._behind:
+            transport.pause_reading()
+            self.ingress.loop.call_soon(self._go_on)
+        else:
+            transport.resume_reading()
+
+    def _go_on(self) -> None:
+        if self._behind and self._transport is not None:
+            self.data_received(b"")
+            if self._behind:
+                self.ingress.loop.call_soon(self._go_on)
 
     def eof_received(self) -> bool:
         return False  # TLS has no half-close: the transport closes
@@ -193,6 +215,8 @@ class Http2Visitor(asyncio.Protocol):
 
     def _fail(self, error: H2Error) -> None:
         """The visitor broke a rule of the connection, or is too much: it is told, and every agent too."""
+        if self._behind:
+            self._catch_up()  # it is read to the end: TLS waits for its answer
         reason = f"h2-{error.reason}"
         self.ingress.refused(reason, self.peer)
         self._blame(reason)

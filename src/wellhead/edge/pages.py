@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 RETRY_SECONDS = 5  # what Retry-After says where nothing better is known
-RESTART_SECONDS = 2  # in which a control plane is back
 
 
 class Page(NamedTuple):
@@ -28,7 +27,6 @@ class Page(NamedTuple):
     text: str
     hint: str = ""
     broken: str = ""
-    retry_seconds: int = RETRY_SECONDS
 
 
 UNKNOWN = Page(
@@ -53,7 +51,6 @@ UNSURE = Page(  # and not 404: what is not in the edge's copy of the records may
     "No tunnel of this name is known right now, and the records cannot be asked.",
     "Try again in a moment.",
     "server",
-    RESTART_SECONDS,
 )
 CONTROL_AWAY = Page(
     503,
@@ -62,7 +59,6 @@ CONTROL_AWAY = Page(
     "The control plane does not answer right now. Tunnels are served on.",
     "Try again in a moment.",
     "server",
-    RESTART_SECONDS,
 )
 BUSY = Page(503, "overloaded", "Too busy right now", "A limit is reached.", "Try again in a moment.")
 TUNNEL_FULL = BUSY._replace(reason="tunnel-connections")
@@ -162,7 +158,7 @@ def compose(page: Page, *, html: bool, request_id: str) -> tuple[Fields, bytes]:
     if html:
         fields.append(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"))
     if page.status in (429, 503):
-        fields.append(("Retry-After", str(page.retry_seconds)))
+        fields.append(("Retry-After", str(RETRY_SECONDS)))
     if page.status == 405:
         fields.append(("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
     if page.status == 426:

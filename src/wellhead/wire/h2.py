@@ -70,6 +70,8 @@ class H2Connection(Inbox):
     ``tick`` is told. ``note(reason)``: a limit acted on one stream alone, a constant word: ``streams``
     (refused), ``header-list`` (answered 431), ``held``, ``stalled`` (reset).
     ``shared``: what we send belongs to several people (see ``hpack.Encoder``).
+    ``behind``: there were more heads than ``H2Terms.heads_at_once``; ``receive`` again, with nothing if
+    nothing came, after others had their turn.
     """
 
     __slots__ = (
@@ -327,6 +329,7 @@ class H2Connection(Inbox):
             stream._give_up()
         self._control, self._ready = [], []
         self._room_owed = 0
+        self.behind = False
         self._turns.clear()
         self._lingering.clear()
         self._partial.clear()

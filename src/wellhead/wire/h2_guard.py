@@ -47,6 +47,8 @@ class H2Terms:
     """Of a stream: queued bytes above which its writer is asked to stop."""
     low_water: int = 16 * 1024
     """Of a stream: queued bytes at which its writer is asked to go on."""
+    heads_at_once: int = 0
+    """Header blocks that one ``receive`` takes in, see ``H2Connection.behind``; 0: all that came."""
 
     max_block: int = 32 * 1024
     """Encoded bytes of a header block."""

@@ -61,6 +61,7 @@ class Inbox(Heads):
         "_partial",
         "_preface",
         "_settings_sent",
+        "behind",
     )
 
     def __init__(
@@ -80,6 +81,7 @@ class Inbox(Heads):
         # The bytes of an incomplete frame, and how many it takes to go on.
         self._partial = bytearray()
         self._need = 0
+        self.behind = False
         self._preface = role is H2Role.SERVER  # the peer's connection preface is still to come
         self._got_settings = False
         self._settings_sent: float | None = None  # when, while it is not acknowledged
@@ -116,6 +118,7 @@ class Inbox(Heads):
     def _fail(self, error: H2Error) -> None:
         """Nothing but a GOAWAY goes out any more."""
         self._failed = True
+        self.behind = False
         self._partial.clear()
         for stream in self._streams.values():  # they stay among the live ones: ``lost`` tells their sinks
             stream._give_up()
@@ -138,6 +141,8 @@ class Inbox(Heads):
         if self._preface:
             self._need = len(PREFACE)
             return at
+        self.behind = False
+        heads_left = self.terms.heads_at_once or size
         while size - at >= HEADER_SIZE:
             word, flags, stream_id = read_header(data, at)
             length = word >> 8
@@ -149,6 +154,11 @@ class Inbox(Heads):
                 self._need = end - at
                 return at
             kind = word & 0xFF
+            if kind == HEADERS:
+                if not heads_left:
+                    self.behind = True
+                    break
+                heads_left -= 1
             at = end
             self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[start:end])
             if self._failed:
@@ -294,7 +304,10 @@ class Inbox(Heads):
         now = self._clock()
         stream = self._streams.pop(stream_id, None)
         if stream is None:
-            self._guard.glitch(now, LATE_WEIGHT)
+            if stream_id in self._reset_ids:  # one that was refused, it may be: opened and reset all the same
+                self._guard.reset(now, self.terms.early_reset_seconds)
+            else:
+                self._guard.glitch(now, LATE_WEIGHT)
             return
         was_leaving = stream._flags & LEAVING
         stream._give_up()
