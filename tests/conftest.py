@@ -16,6 +16,11 @@ hypothesis.settings.load_profile("wellhead")
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="of the random schedules; printed by a test that has one")
+    parser.addoption("--chaos-seconds", type=float, default=60.0, help="how long faults are injected")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No setting, profile or proxy of whoever runs the tests gets into them."""

@@ -184,6 +184,13 @@ async def test_a_version_is_read_or_its_absence_told(reply: bytes, verdict: Verd
     assert finding.verdict is verdict, finding
 
 
+async def test_a_control_plane_that_is_away_is_not_taken_for_a_wrong_url() -> None:
+    async with serving(_answer(b'{"reason": "control-away"}', "503 Service Unavailable")) as server:
+        finding = await far.check_version(server, trusted=True)
+    assert finding.verdict is Verdict.FAILED
+    assert "control plane" in finding.found and "try again" in finding.remedy
+
+
 async def test_a_server_that_never_answers_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(far, "STEP_SECONDS", 0.2)
     async with asyncio.timeout(5), serving(None) as server:

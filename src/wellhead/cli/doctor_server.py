@@ -209,6 +209,12 @@ async def check_version(server: Server, *, trusted: bool) -> Finding:
     except WellheadError as error:
         return failed(check, str(error), "what listens there does not speak HTTP")
     version = _version(answer)
+    if answer.status == 503:
+        return failed(
+            check,
+            f"the control plane at {server.where} does not answer right now (503)",
+            "try again in a moment; tunnels are served on, and the server's log says what ails it",
+        )
     if version is None:
         return failed(
             check,

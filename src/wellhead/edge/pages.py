@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 RETRY_SECONDS = 5  # what Retry-After says where nothing better is known
+RESTART_SECONDS = 2  # in which a control plane is back
 
 
 class Page(NamedTuple):
@@ -27,6 +28,7 @@ class Page(NamedTuple):
     text: str
     hint: str = ""
     broken: str = ""
+    retry_seconds: int = RETRY_SECONDS
 
 
 UNKNOWN = Page(
@@ -51,6 +53,7 @@ UNSURE = Page(  # and not 404: what is not in the edge's copy of the records may
     "No tunnel of this name is known right now, and the records cannot be asked.",
     "Try again in a moment.",
     "server",
+    RESTART_SECONDS,
 )
 CONTROL_AWAY = Page(
     503,
@@ -59,6 +62,7 @@ CONTROL_AWAY = Page(
     "The control plane does not answer right now. Tunnels are served on.",
     "Try again in a moment.",
     "server",
+    RESTART_SECONDS,
 )
 BUSY = Page(503, "overloaded", "Too busy right now", "A limit is reached.", "Try again in a moment.")
 TUNNEL_FULL = BUSY._replace(reason="tunnel-connections")
@@ -158,7 +162,7 @@ def compose(page: Page, *, html: bool, request_id: str) -> tuple[Fields, bytes]:
     if html:
         fields.append(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"))
     if page.status in (429, 503):
-        fields.append(("Retry-After", str(RETRY_SECONDS)))
+        fields.append(("Retry-After", str(page.retry_seconds)))
     if page.status == 405:
         fields.append(("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
     if page.status == 426:
