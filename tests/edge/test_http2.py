@@ -168,6 +168,13 @@ async def test_what_is_malformed_is_answered_and_no_agent_hears_of_it(
     assert visit.replies[other].status == 200, "the connection lives on"
 
 
+@pytest.mark.parametrize("method", ["", "GET x=y", "GET\naccess", "M" * 33])
+async def test_a_method_that_is_none_is_not_in_the_access_line(visit: Http2Visit, method: str) -> None:
+    stream = await visit.ask(method=method)
+    assert visit.replies[stream].status == 400
+    assert [line.method for line in visit.house.lines] == [b"-"]
+
+
 async def test_another_tunnels_name_is_misdirected_and_the_connection_lives(house: House) -> None:
     door = house.tunnel("a")
     visit = Http2Visit(house, sni="a.localhost")

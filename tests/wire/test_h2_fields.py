@@ -85,6 +85,12 @@ MALFORMED: dict[str, Fields] = {
     "a user in the authority": with_(b":authority", b"me@a.example"),
     "a path in the authority": with_(b":authority", b"a.example/x"),
     "an empty authority": with_(b":authority", b""),
+    "a blank behind the authority": with_(b":authority", b"a.example "),
+    "a field in the authority": with_(b":authority", b"a.example\r\nx: y"),
+    "a length in the authority": with_(b":authority", b"a.example\r\ncontent-length: 5"),
+    "an upgrade in the authority": with_(
+        b":authority", b"a.example\r\nconnection: upgrade\r\nupgrade: websocket"
+    ),
     "another host": [*LINE, (b"host", b"b.example")],
     "host twice": [*LINE, (b"host", b"a.example"), (b"host", b"a.example")],
     "lengths that differ": [*LINE, (b"content-length", b"5"), (b"content-length", b"6")],

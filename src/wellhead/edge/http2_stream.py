@@ -25,6 +25,7 @@ from wellhead.edge.router import Destination
 from wellhead.errors import HttpError
 from wellhead.wire import h2_fields, headers
 from wellhead.wire.fields import is_grpc
+from wellhead.wire.h1 import is_method
 from wellhead.wire.h2_fields import H2Request
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.h2_stream import H2Stream
@@ -103,8 +104,10 @@ class Http2Request:
         """Answer a request that is not served as it stands."""
         ingress = self._link.ingress
         self._block = b"".join([b"%b: %b\r\n" % field for field in fields if field[0] == b"accept"])
-        method = next((text for name, text in fields if name == b":method"), b"-")
-        self._exchange = Exchange(self, method, b"-", ingress.request_id(), "none", "", ingress)
+        method = next((text for name, text in fields if name == b":method"), b"")
+        self._exchange = Exchange(
+            self, method if is_method(method) else b"-", b"-", ingress.request_id(), "none", "", ingress
+        )
         self._exchange.refuse(page)
 
     # H2Sink

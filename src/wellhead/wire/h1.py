@@ -47,6 +47,7 @@ plain_line = re.compile(
 None means no more than: ask ``parse_request_line``.
 """
 _absolute = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)").fullmatch
+_method = re.compile(rb"[" + TCHAR + rb"]{1,32}+").fullmatch
 _version = re.compile(rb"HTTP/([0-9]+)\.([0-9]+)").fullmatch
 _partial = re.compile(rb"(?:[" + TCHAR + rb"]{1,32}+(?: .*+)?)?\r?", re.DOTALL).fullmatch
 _response = re.compile(
@@ -131,6 +132,11 @@ def parse_request_line(line: bytes) -> RequestLine:
     if target[0] == 47:  # fast path: origin form
         return RequestLine(method, target, minor == b"1", None)
     return _other_form(method, target, minor == b"1")
+
+
+def is_method(text: bytes) -> bool:
+    """Whether it can be a request's method, known or not."""
+    return _method(text) is not None
 
 
 def _other_form(method: bytes, target: bytes, http11: bool) -> RequestLine:

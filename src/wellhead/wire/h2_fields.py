@@ -165,10 +165,11 @@ def _check_line(method: bytes, path: bytes, limits: Limits) -> None:
 def _request_block(authority: bytes | None, rest: Fields, key: bytes) -> bytes:
     names = [name for name, _ in rest]
     _check(rest, names)
+    named = None if authority is None else read_authority(authority).host  # it becomes a line of the block
     host = b""
     if b"host" in names:
         hosts = [value for name, value in rest if name == b"host"]
-        if len(hosts) > 1 or (authority is not None and read_authority(hosts[0]).host != authority.lower()):
+        if len(hosts) > 1 or (named is not None and read_authority(hosts[0]).host != named):
             raise HttpError(400, "authority-differs")
         host = hosts[0]
         rest = [field for field in rest if field[0] != b"host"]
