@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ from tests.kit.upstreams import PATIENCE, Peer, Server, Visitor, envelope, free_
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.tls import ALPN_H2, ALPN_HTTP
 from wellhead.net.upstream import Exchange
+from wellhead.net.upstream_h2_link import H2Link
 from wellhead.wire.h2_frames import ErrorCode, settings_frame
+from wellhead.wire.pair import WINDOW
 from wellhead.wire.streams import HeadKind, Reason, StreamKind
 from wellhead.wire.ws import accept_key
 
@@ -327,6 +329,59 @@ async def test_a_visitor_that_leaves_while_it_waits_is_never_asked_for(pool_of: 
         assert "/leaves" not in [asked[":path"] for asked in server.peers[0].asked.values()]
 
 
+async def leaves(visitor: Visitor) -> None:
+    visitor.stream.reset(Reason.CANCELLED)
+
+
+async def sends_too_much(visitor: Visitor) -> None:
+    visitor.stream.send(b"two")
+
+
+async def is_answered_early(visitor: Visitor) -> None:
+    await visitor.over()
+
+
+@pytest.mark.parametrize("ends", [leaves, sends_too_much, is_answered_early])
+async def test_a_request_that_ends_before_its_stream_makes_room_for_the_one_that_waits(
+    ends: Callable[[Visitor], Awaitable[None]], pool_of: PoolOf
+) -> None:
+    async def upstream(peer: H2Peer) -> None:
+        while True:
+            asked = await peer.request()
+            if asked[":path"] != "/hold" or ends is is_answered_early:
+                peer.reply(asked)
+
+    async with serving_h2(upstream, settings={SettingCodes.MAX_CONCURRENT_STREAMS: 1}) as server:
+        pool = pool_of(server, max_h2_connections=1)
+        assert (await visit(pool, envelope()).over()).ended
+        holding = visit(pool, envelope("POST", "/hold", length=1), end=False)
+        waiting = visit(pool, envelope())
+        await ends(holding)
+        assert (await waiting.over()).status == 200
+
+
+async def test_what_a_slow_visitor_had_not_taken_at_the_end_is_not_held_for_ever(pool_of: PoolOf) -> None:
+    async def upstream(peer: H2Peer) -> None:
+        while True:
+            asked = await peer.request()
+            peer.head(asked)
+            for _ in range(16):
+                peer.data(asked, bytes(16384))
+            if asked[":path"] == "/trailers":
+                peer.trailers(asked, ("x-sum", "1"))
+            else:
+                peer.data(asked, b"", True)
+
+    async with serving_h2(upstream) as server:
+        pool = pool_of(server)
+        for path in ("/", "/trailers"):
+            visitor = await visit(pool, envelope("GET", path), consuming=False).over()
+            assert len(visitor.body) == WINDOW
+        (link,) = pool._open
+        assert isinstance(link, H2Link) and not link.requests
+        assert link.h2.held == 0
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
@@ -588,6 +643,22 @@ async def test_a_websocket_goes_over_http2_where_the_upstream_announces_it(pool_
     assert (
         b"\r\nSec-WebSocket-Accept: %b\r\nsec-websocket-protocol: chat\r\n" % accept_key(KEY) in visitor.head
     )
+
+
+async def test_a_websocket_that_its_upstream_ends_first_leaves_nothing_behind(pool_of: PoolOf) -> None:
+    async def upstream(peer: H2Peer) -> None:
+        asked = await peer.request()
+        peer.head(asked)
+        peer.data(asked, b"bye", True)
+        await peer.until(lambda: asked.ended)
+
+    async with serving_h2(upstream, settings={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}) as server:
+        pool = pool_of(server)
+        visitor = await visit(pool, handshake(), end=False, kind=StreamKind.WEBSOCKET).over()
+        assert pool.busy
+        visitor.stream.send(b"", True)
+        await eventually(lambda: not pool.busy)
+        await server.peers[0].until(lambda: server.peers[0].asked[1].ended)
 
 
 async def test_a_websocket_that_is_refused_over_http2_gets_the_ordinary_reply(pool_of: PoolOf) -> None:

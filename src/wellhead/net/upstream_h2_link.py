@@ -69,6 +69,7 @@ class H2Link(asyncio.Protocol):
             on_goaway=self._goaway,
             wake=self._wake,
             clock=home.owner.loop.time,
+            shared=True,
         )
         self.requests: set[H2Request] = set()
         self.reused = False

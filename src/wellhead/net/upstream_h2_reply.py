@@ -125,10 +125,9 @@ class H2Reply:
             ready = stream.head(HeadKind.REPLY, head, data, end)
         elif size or end:
             ready = stream.send(data, end)
+        self._owed += size
         if ready or end:
-            h2.consumed(size)
-        else:
-            self._owed += size
+            self.unblock()
         if end:
             asker.complete()
 
@@ -195,6 +194,7 @@ class H2Reply:
             stream.head(HeadKind.TRAILERS, block + b"\r\n", b"", True)
         else:
             stream.send(b"", True)
+        self.unblock()
         self._asker.complete()
 
 

@@ -70,8 +70,8 @@ class H2Request:
     """
 
     __slots__ = (
-        "_attempts", "_home", "_left", "_link", "_owed", "_reply", "_said", "_size", "_trailers", "_whole",
-        "envelope", "h2", "kind", "method", "record", "since", "stream", "websocket_key",
+        "_attempts", "_half", "_home", "_left", "_link", "_owed", "_reply", "_said", "_size", "_trailers",
+        "_whole", "envelope", "h2", "kind", "method", "record", "since", "stream", "websocket_key",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +100,7 @@ class H2Request:
         self._said: list[Buffer] | None = []  # None: too much was said to say it again
         self._size = 0  # bytes in it
         self._whole = False  # the visitor's half has ended
+        self._half = False  # of a WebSocket: the upstream's half has, before the visitor's
         self._trailers = b""
         self._owed = 0  # bytes taken from the stream and not yet acknowledged to it
         stream.sink = self
@@ -142,12 +143,11 @@ class H2Request:
             return
         if h2.data(data, end) and self._said is None:
             self.credit()
+        if end and self._half:
+            self.complete()
 
     def on_reset(self, reason: int) -> None:
-        h2 = self.h2
-        self._over(reason)
-        if h2 is not None:
-            h2.reset(_CODES.get(reason, ErrorCode.CANCEL))  # type: ignore[call-overload]  # any number
+        self._leave(reason)
 
     def on_writable(self) -> None:
         self._reply.unblock()
@@ -228,14 +228,16 @@ class H2Request:
             self.stream.consumed(owed)
 
     def complete(self) -> None:
-        if self.is_websocket and self._reply.switched and not self._whole:
-            return  # the visitor's half goes on
+        if self._reply.switched and not self._whole:
+            self._half = True  # the visitor's goes on
+            return
         stream, h2, whole = self.stream, self.h2, self._whole
         self.credit()
-        self._over(None)
-        if not whole and stream is not None and h2 is not None:
-            stream.sink = Dropping(stream)
+        if not whole and h2 is not None:
             h2.reset(ErrorCode.CANCEL)  # RFC 9113 section 8.1: the rest of the request has no reader
+        self._over(None)
+        if not whole and stream is not None:
+            stream.sink = Dropping(stream)
 
     def broken(self) -> None:
         self.fail(Reason.UPSTREAM_FAILED)
@@ -279,12 +281,16 @@ class H2Request:
             self.fail(Reason.TIMEOUT)
 
     def fail(self, reason: Reason) -> None:
-        stream, h2 = self.stream, self.h2
-        self._over(reason)
-        if h2 is not None:
-            h2.reset(_CODES.get(reason, ErrorCode.CANCEL))
+        stream = self.stream
+        self._leave(reason)
         if stream is not None:
             stream.reset(reason)
+
+    def _leave(self, reason: int) -> None:
+        """End it, and tell the upstream: first of all, so that its stream makes room for who waits."""
+        if self.h2 is not None:
+            self.h2.reset(_CODES.get(reason, ErrorCode.CANCEL))  # type: ignore[call-overload]  # any number
+        self._over(reason)
 
     def _count(self, data: Buffer, end: bool) -> None:
         """Raises:
