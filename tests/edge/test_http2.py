@@ -300,6 +300,17 @@ async def test_a_reply_before_the_body_is_whole_and_then_the_rest_is_not_wanted(
     assert visit.stream.resets == [Reason.CANCELLED]
 
 
+async def test_what_the_agent_had_not_taken_at_the_end_is_not_held_for_ever(visit: Http2Visit) -> None:
+    stream = await visit.ask(method="POST", end=False)
+    visit.stream.full = True
+    await visit.send(stream, bytes(50_000), end=True)
+    assert visit.connection._h2.held == 50_000
+    visit.stream.reply(OK, b"no")
+    await visit.turn()
+    assert visit.replies[stream].ended
+    assert visit.connection._h2.held == 0
+
+
 async def test_a_visitor_that_resets_is_told_to_the_agent(visit: Http2Visit) -> None:
     stream = await visit.ask()
     visit.h2.reset_stream(stream, ErrorCode.CANCEL)

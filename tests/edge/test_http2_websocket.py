@@ -88,6 +88,25 @@ async def test_what_came_before_the_answer_is_not_lost(house: House) -> None:
     assert visit.stream.sent == client_text(b"early") and visit.replies[stream].body == server_text(b"first")
 
 
+async def test_a_window_full_of_early_bytes_is_credited_with_the_answer(house: House) -> None:
+    visit = Http2Visit(house)
+    stream = await visit.connect()
+    early = client_text(b"x" * 100) * 1500
+    await visit.send(stream, early)
+    before = visit.h2.local_flow_control_window(stream)
+    visit.stream.reply(switch(visit), end=False)
+    await visit.turn()
+    assert visit.stream.sent == early
+    assert visit.h2.local_flow_control_window(stream) > before
+
+
+async def test_what_comes_after_our_close_is_taken_off_the_connection(chat: Chat) -> None:
+    await chat.hears(b"", end=True)
+    assert chat.reply.ended
+    await chat.says(client_text(b"x" * 100) * 10)
+    assert chat.visit.connection._h2.held == 0
+
+
 async def test_a_refusal_is_an_ordinary_reply(house: House) -> None:
     visit = Http2Visit(house)
     stream = await visit.connect()

@@ -74,7 +74,7 @@ class Http2Request:
         self._owed = 0  # bytes received and not yet credited
         self._pace: BodyPace | None = None  # of a body, not of a WebSocket
         self._expecting = False  # the visitor waits for 100 Continue
-        self._early = b""  # of a WebSocket: bytes that came before the answer
+        self._early: bytearray | None = None  # of a WebSocket: bytes that came before the answer
 
     # The request
 
@@ -130,6 +130,7 @@ class Http2Request:
         self._owed += len(data)
         exchange, pace = self._exchange, self._pace
         if exchange is None:  # answered already: what still comes is thrown away
+            self._credit()
             if end:
                 self._over()
         elif pace is None:
@@ -178,6 +179,7 @@ class Http2Request:
 
     def _over(self) -> None:
         self._receiving = False
+        self._credit()  # what the agent never took is nobody's now
         self._link.finished(self)
 
     # Visitor: what the exchange asks for
@@ -227,11 +229,13 @@ class Http2Request:
         ingress, exchange = self._link.ingress, self._exchange
         assert exchange is not None
         self._stream.headers(h2_fields.reply_fields(facts))
-        early, self._early = self._early, b""
+        early, self._early = bytes(self._early or b""), None
         self._conversation = conversation = Conversation(
             self, exchange, self, ingress.terms, ingress.clock, extensions=facts.extensions
         )
         conversation.start(data, end, early)
+        if self._flowing:
+            self._credit()
         if not self._receiving:
             conversation.visitor_ended()
         if ingress.draining:
@@ -267,6 +271,8 @@ class Http2Request:
         if end:
             self._receiving = False
         if conversation is None:
+            if self._early is None:
+                self._early = bytearray()
             self._early += data  # no more than the window: nothing is credited
             return
         if data:
