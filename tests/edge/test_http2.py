@@ -300,6 +300,14 @@ async def test_a_reply_before_the_body_is_whole_and_then_the_rest_is_not_wanted(
     assert visit.stream.resets == [Reason.CANCELLED]
 
 
+async def test_a_reset_of_what_was_answered_leaves_no_work_that_counts_as_running(visit: Http2Visit) -> None:
+    streams = [await visit.ask() for _ in range(2)]
+    visit.stream.reply(OK, b"hi")
+    for stream in streams:
+        visit.connection.data_received(h2_frames.reset_frame(stream, ErrorCode.CANCEL))
+    assert list(visit.connection._h2._lingering) == streams[:1], "the agent may still be at work on one"
+
+
 async def test_what_the_agent_had_not_taken_at_the_end_is_not_held_for_ever(visit: Http2Visit) -> None:
     stream = await visit.ask(method="POST", end=False)
     visit.stream.full = True

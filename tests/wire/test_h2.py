@@ -549,6 +549,23 @@ def test_work_that_was_reset_counts_as_running_until_it_stops() -> None:
     assert 37 in hand.server.heads
 
 
+def test_a_browser_that_leaves_a_page_of_images_and_asks_for_another_three_times_over_is_not_cut() -> None:
+    hand = ByHand(early_reset_share=1.0)
+    first = [2 * number + 1 for number in range(100)]
+    hand.send(b"".join(map(hand.head, first)))
+    hand.send(b"".join(frame(RST_STREAM, 0, id, b"\0\0\0\x08") for id in first))
+    wanted, at = 100, 201
+    for _ in range(3):  # what is refused is asked for again
+        again = [at + 2 * number for number in range(wanted)]
+        at += 2 * wanted
+        hand.send(b"".join(map(hand.head, again)))
+        assert {code for _, code in hand.resets()} == {ErrorCode.REFUSED_STREAM}
+        wanted = len([id for id in again if id not in hand.server.heads])
+    hand.server.tick(1)
+    hand.send(b"".join(hand.head(at + 2 * number) for number in range(wanted)))
+    assert not hand.resets() and hand.server.connection.streams == 100
+
+
 def test_violations_that_make_us_reset_end_the_connection_when_there_are_too_many() -> None:
     hand = ByHand(violation_burst=100)
     for number in range(100):

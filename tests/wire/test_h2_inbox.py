@@ -169,6 +169,22 @@ def test_what_was_under_way_to_a_stream_that_we_reset_is_no_violation() -> None:
     assert hand.server.heads[3] == (GET, True)  # the header block in between was decoded
 
 
+def test_a_window_of_small_frames_under_way_to_a_stream_that_we_reset_is_no_flood() -> None:
+    hand = ByHand(window=64 * 1024)
+    hand.send(hand.head(1, POST, end=False))
+    hand.server.stream(1).reset(ErrorCode.INTERNAL_ERROR)
+    for _ in range(64 * 1024 // 32):
+        hand.send(hand.data(1, bytes(32)))
+    assert hand.fails(hand.data(1, b"x") * 1100) == (ErrorCode.ENHANCE_YOUR_CALM, "glitches")
+
+
+def test_ends_without_bytes_for_a_stream_that_we_reset_are_glitches() -> None:
+    hand = ByHand()
+    hand.send(hand.head(1, POST, end=False))
+    hand.server.stream(1).reset(ErrorCode.INTERNAL_ERROR)
+    assert hand.fails(hand.data(1, b"", end=True) * 1100) == (ErrorCode.ENHANCE_YOUR_CALM, "glitches")
+
+
 def test_frames_and_settings_that_nobody_knows_are_ignored() -> None:
     hand = ByHand()
     hand.send(frame(99, 255, 7, b"?") + setting(0xFFFF, 1) + hand.head(1))

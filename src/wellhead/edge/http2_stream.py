@@ -151,6 +151,8 @@ class Http2Request:
             self._conversation.visitor_lost()
         elif self._exchange is not None:
             self._exchange.abandon("visitor-left" if code in _LEAVING else "visitor-reset")
+        else:
+            self._stream.stopped()
         self._over()
 
     def on_writable(self) -> None:

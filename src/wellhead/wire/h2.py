@@ -250,7 +250,7 @@ class H2Connection(Inbox):
             for stream in [one for one in self._streams.values() if one.id > last_id]:
                 del self._streams[stream.id]
                 stream._give_up()
-                self._ignore(stream.id)
+                self._ignore(stream.id, stream._room)
                 stream.sink.on_reset(ErrorCode.REFUSED_STREAM)
         self._on_goaway(last_id, code)
 

@@ -121,16 +121,16 @@ class Heads(Ledger):
         guard.opened()
         guard.filled()
         if self._closing:
-            self._ignore(stream_id)
+            self._ignore(stream_id, terms.window)
             guard.glitch(now)
             return
-        if len(self._streams) >= terms.max_streams or (
-            self._lingering and self._running(now) >= terms.max_streams * terms.running_share
-        ):
+        too_many = len(self._streams) >= terms.max_streams
+        if too_many or (self._lingering and self._running(now) >= terms.max_streams * terms.running_share):
             self._note("streams")
-            self._ignore(stream_id)
+            self._ignore(stream_id, terms.window)
             self._reply_reset(stream_id, ErrorCode.REFUSED_STREAM)
-            guard.glitch(now)
+            # How many it may have was announced; that what it gave up may still be running was not.
+            guard.glitch(now, 1.0 if too_many else LATE_WEIGHT)
             return
         stream = H2Stream(self, stream_id, NO_SINK, self._peer.window, terms.window + self._shrink, now)
         stream._flags = GOT_HEAD | GOT_END if end else GOT_HEAD

@@ -215,7 +215,7 @@ class Inbox(Heads):
             self._guard.empty(self._clock())
         stream = self._streams.get(stream_id)
         if stream is None:
-            self._on_late_data(stream_id)
+            self._on_late_data(stream_id, length)
             return
         if stream._flags & (GOT_END | GOT_HEAD) != GOT_HEAD:
             closed = stream._flags & GOT_END
@@ -256,15 +256,18 @@ class Inbox(Heads):
         if self._owes_credit():
             self._wake()
 
-    def _on_late_data(self, stream_id: int) -> None:
+    def _on_late_data(self, stream_id: int, length: int) -> None:
         if not self._is_known(stream_id):
             raise broken(f"DATA on stream {stream_id}, which nobody opened")
-        now = self._clock()
-        if stream_id in self._reset_ids:
-            self._guard.glitch(now, LATE_WEIGHT)
+        room = self._reset_ids.get(stream_id)
+        if room is not None:
+            if 0 < length <= room:
+                self._reset_ids[stream_id] = room - length
+            else:
+                self._guard.glitch(self._clock(), LATE_WEIGHT)
             return
-        self._guard.violation(now)
-        self._ignore(stream_id)
+        self._guard.violation(self._clock())
+        self._ignore(stream_id, 0)
         self._reply_reset(stream_id, ErrorCode.STREAM_CLOSED)
 
     def _on_window_update(self, stream_id: int, payload: bytes) -> None:

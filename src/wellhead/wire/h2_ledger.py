@@ -64,7 +64,8 @@ class Ledger(Outbox):
         self._doom: H2Error | None = None  # found where nobody can be told: raised at the next turn
         self._last_id = 0  # the last stream the peer opened
         self._next_id = 1  # of ours
-        self._reset_ids: dict[int, None] = {}
+        # Bytes that the peer may have under way to each: it cannot have known.
+        self._reset_ids: dict[int, int] = {}
         self._lingering: dict[int, float] = {}  # streams that are over and still running, until when
 
     def _got_end(self, stream: H2Stream) -> None:
@@ -86,7 +87,7 @@ class Ledger(Outbox):
     def _was_reset(self, stream: H2Stream, code: int) -> None:
         """A stream of which we have given up both halves."""
         self._streams.pop(stream.id, None)
-        self._ignore(stream.id)
+        self._ignore(stream.id, stream._room)
         self._replies += 1
         self._put_reset(stream.id, code)
         if code in _VIOLATIONS and self._doom is None:
@@ -100,10 +101,10 @@ class Ledger(Outbox):
         self._put_reset(stream_id, code)
         self._guard.replies(self._replies)
 
-    def _ignore(self, stream_id: int) -> None:
-        """What is under way for this stream is no violation."""
+    def _ignore(self, stream_id: int, room: int) -> None:
+        """What is under way for this stream is no violation; of body bytes as much as it had room for."""
         ids = self._reset_ids
-        ids[stream_id] = None
+        ids[stream_id] = room
         if len(ids) > _REMEMBERED_RESETS:
             del ids[next(iter(ids))]
 
