@@ -9,6 +9,7 @@ import pytest
 
 from tests.kit.house import COUNTS, TERMS, House
 from tests.kit.http2 import Http2Visit
+from wellhead.edge.http2_stream import REST_SECONDS
 from wellhead.wire import h2_frames
 from wellhead.wire.h2 import H2Terms
 from wellhead.wire.h2_frames import ErrorCode
@@ -296,8 +297,35 @@ async def test_a_reply_before_the_body_is_whole_and_then_the_rest_is_not_wanted(
     visit.stream.reply(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\n", b"no")
     await visit.turn()
     reply = visit.replies[stream]
-    assert (reply.status, reply.body, reply.ended, reply.reset) == (413, b"no", True, ErrorCode.NO_ERROR)
+    assert (reply.status, reply.body, reply.ended, reply.reset) == (413, b"no", True, None)
     assert visit.stream.resets == [Reason.CANCELLED]
+    await visit.send(stream, bytes(200_000))
+    assert visit.h2.local_flow_control_window(stream) < 100_000, "nothing is credited"
+    await visit.after(REST_SECONDS)
+    assert reply.reset == ErrorCode.NO_ERROR
+    assert visit.connection._h2.held == 0 and not visit.connection._requests
+
+
+async def test_a_request_that_ends_soon_after_its_reply_is_not_reset(visit: Http2Visit) -> None:
+    stream = await visit.ask(method="POST", end=False)
+    visit.stream.reply(OK, b"hi")
+    await visit.turn()
+    await visit.send(stream, bytes(1000), end=True)
+    await visit.after(REST_SECONDS)
+    assert visit.replies[stream].reset is None
+    assert visit.connection._h2.idle and visit.connection._h2.held == 0
+
+
+async def test_a_visitor_that_takes_back_the_rest_of_what_was_answered_resets_nothing(
+    visit: Http2Visit,
+) -> None:
+    for _ in range(300):
+        stream = await visit.ask(method="POST", end=False)
+        visit.stream.reply(OK, b"hi")
+        await visit.turn()
+        visit.h2.reset_stream(stream, ErrorCode.CANCEL)
+    await visit.turn()
+    assert not visit.goaways
 
 
 async def test_a_reset_of_what_was_answered_leaves_no_work_that_counts_as_running(visit: Http2Visit) -> None:
@@ -362,6 +390,7 @@ async def test_a_body_that_does_not_come_is_a_408(visit: Http2Visit) -> None:
     stream = await visit.ask(method="POST", end=False)
     await visit.send(stream, b"x")
     await visit.after(TERMS.body_grace_seconds + 1)
+    await visit.after(REST_SECONDS)
     assert visit.replies[stream].status == 408 and visit.replies[stream].reset == ErrorCode.NO_ERROR
     assert visit.stream.resets == [Reason.CANCELLED]
 

@@ -34,6 +34,9 @@ from wellhead.wire.hpack import Fields
 from wellhead.wire.streams import Buffer, StreamKind
 
 _HTTP = StreamKind.HTTP
+# For the rest of a request that is answered already, before it is refused. Some clients (curl 7.88) take a
+# refusal that comes in one read with the reply for a failure.
+REST_SECONDS = 0.25
 _LEAVING = frozenset((ErrorCode.NO_ERROR, ErrorCode.CANCEL, ErrorCode.LOST))
 
 
@@ -130,7 +133,8 @@ class Http2Request:
         self._owed += len(data)
         exchange, pace = self._exchange, self._pace
         if exchange is None:  # answered already: what still comes is thrown away
-            self._credit()
+            if pace is None:
+                self._credit()
             if end:
                 self._over()
         elif pace is None:
@@ -254,17 +258,15 @@ class Http2Request:
         self._credit()
 
     def finished(self, now: float) -> None:
-        """The exchange is over. Of a WebSocket the visitor's own Close is waited for."""
+        """The exchange is over. The visitor may end its half: of a WebSocket its own Close is waited for."""
         self._exchange = None
+        self._deadline = now + REST_SECONDS
         if self._conversation is not None:
             self._conversation = None
             self._stream.data(b"", True)
             self._deadline = now + self._link.ingress.terms.linger_seconds
-            if self._receiving:
-                return
-        if self._receiving:
-            self._stream.reset(ErrorCode.NO_ERROR)
-        self._over()
+        if not self._receiving:
+            self._over()
 
     # Of a WebSocket
 
@@ -309,7 +311,7 @@ class Http2Request:
         exchange, terms = self._exchange, self._link.ingress.terms
         if self._conversation is not None:
             self._conversation.tick(now)
-        elif exchange is None:  # a WebSocket that is over on our side
+        elif exchange is None:  # over on our side
             if now >= self._deadline:
                 self._stream.reset(ErrorCode.NO_ERROR)
                 self._over()

@@ -41,6 +41,7 @@ from wellhead.wire.h2_stream import (
     GOT_END,
     GOT_HEAD,
     LEAVING,
+    SENT_END,
 )
 from wellhead.wire.window import granted
 
@@ -312,9 +313,11 @@ class Inbox(Heads):
             else:
                 self._guard.glitch(now, LATE_WEIGHT)
             return
-        was_leaving = stream._flags & LEAVING
+        was_leaving, was_answered = stream._flags & LEAVING, stream._flags & SENT_END
         stream._give_up()
-        if self.role is H2Role.SERVER:
+        if was_answered:  # it only takes back the rest of its request
+            self._guard.glitch(now, LATE_WEIGHT)
+        elif self.role is H2Role.SERVER:
             self._linger(stream_id, now)
             self._guard.reset(now, now - stream.born)
         if not was_leaving:
