@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -33,6 +34,7 @@ from wellhead.version import VERSION
 
 ABANDONED = 70  # exit status where the server is gone (EX_SOFTWARE, sysexits.h)
 ADMIN_KEY_FILE = "admin-key"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _log = Log("wellhead.control")
 
@@ -40,11 +42,20 @@ _log = Log("wellhead.control")
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    _end_with_parent()
     feed = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_end_with, args=(os.dup(feed.fileno()),), name="lifeline", daemon=True).start()
     terms = Terms.model_validate_json(sys.stdin.buffer.read())
     logs.configure(terms.log_level)
     sys.exit(net_loop.run(_main(terms, feed)))
+
+
+def _end_with_parent() -> None:
+    """Even where this process is stopped, and could not see the end of the feed."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            # Told at the end of the thread that began this process: its loop's, which ends with the server.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with(number: int) -> None:
