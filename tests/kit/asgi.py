@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import WSProtocolType
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def served(
+    app: ASGIApp, tls: ssl.SSLContext | None = None, *, port: int = 0, websockets: bool = False
+) -> AsyncIterator[int]:
     """The app on 127.0.0.1; gives the port."""
-    config = uvicorn.Config(app, port=0, lifespan="off", ws="none", log_config=None)
+    ws: WSProtocolType = "wsproto" if websockets else "none"
+    config = uvicorn.Config(app, port=port, lifespan="off", ws=ws, log_config=None)
     config.load()
     config.ssl = tls
     server = uvicorn.Server(config)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.kit.aiohttp_visitor import application
 from tests.kit.outsiders import Outsider
 from tests.system.conftest import House
 
@@ -36,17 +35,10 @@ async def echo(request: web.Request) -> web.WebSocketResponse:
     return socket
 
 
-@contextlib.asynccontextmanager
-async def echoing(port: int) -> AsyncIterator[None]:
+def echoing() -> web.Application:
     app = web.Application()
     app.router.add_get("/", echo)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield
-    finally:
-        await runner.cleanup()
+    return app
 
 
 def passed(visitor: Outsider, url: str, cases: list[str]) -> dict[str, bool]:
@@ -70,7 +62,7 @@ async def test_the_tunnel_keeps_every_rule_that_its_upstream_keeps(
     house: House, tmp_path: Path, cases: list[str], least: int
 ) -> None:
     visitor = Outsider(house.edge, house.agent, tmp_path)
-    async with echoing(house.port):
+    async with application(echoing(), house.port):
         straight = await asyncio.to_thread(passed, visitor, f"http://127.0.0.1:{house.port}", cases)
         through = await asyncio.to_thread(passed, visitor, house.agent.url, cases)
     assert sum(straight.values()) >= least
