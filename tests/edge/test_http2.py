@@ -9,7 +9,7 @@ import pytest
 
 from tests.kit.house import COUNTS, TERMS, House
 from tests.kit.http2 import Http2Visit
-from wellhead.edge.http2_stream import REST_SECONDS
+from wellhead.edge.http2_stream import REST_SECONDS, Http2Request
 from wellhead.wire import h2_frames
 from wellhead.wire.h2 import H2Terms
 from wellhead.wire.h2_frames import ErrorCode
@@ -476,6 +476,24 @@ async def test_a_connection_that_leaves_is_not_cut_before_its_last_bytes_are_tak
     await visit.after(TERMS.write_idle_seconds - 1)
     assert (visit.transport.closed, visit.transport.aborted) == (True, False)
     await visit.after(TERMS.write_idle_seconds)
+    assert visit.transport.aborted
+
+
+async def test_a_connection_that_lost_what_it_was_to_write_is_cut(
+    visit: Http2Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Http2Request) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Http2Request, "on_writable", failing)
+    visit.reads = False
+    await visit.ask()
+    visit.stream.reply(b"HTTP/1.1 200 OK\r\n\r\n", bytes(200_000), end=False)
+    await visit.turn()
+    visit.h2.increment_flow_control_window(200_000)
+    visit.h2.increment_flow_control_window(200_000, 1)
+    with pytest.raises(RuntimeError, match="a bug"):
+        await visit.turn()
     assert visit.transport.aborted
 
 

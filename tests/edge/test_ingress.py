@@ -47,6 +47,20 @@ async def test_connections_of_one_network_count_together(house: House) -> None:
     assert admit(ingress, "192.0.2.7", "2001:db8::2") == [pages.TOO_MANY] * 2
 
 
+async def test_one_connection_that_fails_does_not_stop_the_clocks_of_the_others(house: House) -> None:
+    class Failing(Connection):
+        def tick(self, now: float) -> None:
+            raise RuntimeError("a bug")
+
+    failing = [Failing(), Failing()]
+    others = [Connection() for _ in range(20)]
+    for connection in (failing[0], *others, failing[1]):
+        house.ingress.admit(connection)
+    await asyncio.sleep(1.5 * SWEEP_SECONDS)
+    assert {connection.ticks for connection in others} == {1}
+    assert [connection.aborted for connection in failing] == ["internal"] * 2
+
+
 async def test_this_machine_is_not_counted_where_it_is_exempt(house: House) -> None:
     house.ingress._counts = replace(COUNTS, connections_per_address=1)
     assert admit(house.ingress, "127.0.0.1", "127.0.0.1", "::1", "::1") == [None] * 4

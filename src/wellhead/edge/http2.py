@@ -165,7 +165,12 @@ class Http2Visitor(asyncio.Protocol):
             return
         self._woken = False
         h2 = self._h2
-        if pieces := h2.take(HIGH_WATER):
+        try:
+            pieces = h2.take(HIGH_WATER)
+        except Exception:  # what was taken out is lost: nobody shall read on without it
+            self.abort("internal")
+            raise
+        if pieces:
             write_joined(transport, pieces)
         if h2.pending:
             if not (self._full or self._woken):

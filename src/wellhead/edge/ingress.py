@@ -24,6 +24,7 @@ from wellhead.edge.pages import Page
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Destination, Place, Router
+from wellhead.logs import Log
 from wellhead.model.names import address_group
 from wellhead.net.sockets import is_loopback
 from wellhead.wire.h1 import HeadLimits
@@ -32,6 +33,7 @@ from wellhead.wire.h2 import H2Terms
 SWEEP_SECONDS = 0.25
 DRAIN_STEP_SECONDS = 0.05  # between two WebSockets that are asked to come again, where there is time for it
 CLOSE_SECONDS = 1.0  # for cut connections to be gone
+_log = Log("wellhead.edge")
 _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
 
 
@@ -255,5 +257,9 @@ class Ingress:
         self._timer = self.loop.call_later(SWEEP_SECONDS, self._sweep)
         now = self.loop.time()
         for connection in list(self._connections):
-            connection.tick(now)
+            try:
+                connection.tick(now)
+            except Exception as error:  # the clocks of all others go on
+                _log.error("visitor's connection failed", error=error)
+                connection.abort("internal")
         self.pressure.count(self._connections, self._sessions())

@@ -236,7 +236,11 @@ class H2Link(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._paused:
             return
-        pieces = self.h2.take(HIGH_WATER)
+        try:
+            pieces = self.h2.take(HIGH_WATER)
+        except Exception:  # what was taken out is lost: the upstream shall not read on without it
+            transport.abort()
+            raise
         if pieces:
             write_joined(transport, pieces)
         if self.h2.pending and not self._paused:
