@@ -356,6 +356,18 @@ async def test_draining_finishes_what_is_open_and_closes(house: House) -> None:
         await drained
 
 
+async def test_an_idle_visitor_that_takes_no_leave_is_cut_when_all_is_sent(house: House) -> None:
+    """A pool's idle TLS connection answers nothing: each restart would wait for it."""
+    visit = house.visit(secure=True, sni="localhost")
+    visit.connection.drain()
+    visit.transport.unsent = 10
+    visit.after(TERMS.linger_seconds)
+    assert (visit.transport.closed, visit.transport.aborted) == (True, False)
+    visit.transport.unsent = 0
+    visit.after(2 * TERMS.linger_seconds)
+    assert visit.transport.aborted
+
+
 async def test_a_bare_line_feed_behind_a_request_line_never_repeats_the_last_fields(house: House) -> None:
     visit = house.visit()
     visit.says(POST + b"body")

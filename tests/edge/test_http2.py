@@ -465,6 +465,14 @@ async def test_a_drain_finishes_what_runs_and_closes(visit: Http2Visit) -> None:
     await draining
 
 
+async def test_a_visitor_that_takes_no_leave_is_cut_when_all_is_sent(visit: Http2Visit) -> None:
+    visit.connection.drain()
+    await visit.turn()
+    assert (visit.transport.closed, visit.transport.aborted) == (True, False)
+    await visit.after(TERMS.linger_seconds)
+    assert visit.transport.aborted
+
+
 async def test_a_connection_that_leaves_is_not_cut_before_its_last_bytes_are_taken(visit: Http2Visit) -> None:
     await visit.ask()
     visit.connection.drain()

@@ -104,9 +104,12 @@ class Connection:
             transport.abort()
 
     def _close(self) -> None:
-        """Close when everything is written. A TLS transport must read for that: it waits for an answer."""
+        """Close when everything is written. A TLS transport must read for that: it waits for an answer.
+
+        It waits no longer than ``linger_seconds``: who keeps a connection for later may not look at it now.
+        """
         self._state = State.LINGER
-        self._deadline = 0.0  # what is unsent has the clock of slow readers
+        self._deadline = self._clock() + self._terms.linger_seconds
         self._buffer = b""
         if self._transport is not None:
             self._resume()

@@ -70,7 +70,8 @@ class Http2Visitor(asyncio.Protocol):
         # when to end
         self._leaving = False
         self._closing = False
-        self._cut_at = 0.0  # loop time at which a connection that failed is cut, 0: it did not
+        self._failed = False
+        self._cut_at = 0.0  # loop time at which a connection that closes is cut
         self._retire_at = 0.0
         self._idle_since = 0.0
         # of the last request and the last reply: their like comes again
@@ -227,8 +228,9 @@ class Http2Visitor(asyncio.Protocol):
         self._blame(reason)
         if self._transport is not None:
             self._transport.write(b"".join(self._h2.take(HIGH_WATER)))
-        self._cut_at = self._clock() + CUT_SECONDS
+        self._failed = True
         self._close()
+        self._cut_at = self._clock() + CUT_SECONDS
         self._h2.lost()
 
     def _note(self, reason: str) -> None:
@@ -244,6 +246,7 @@ class Http2Visitor(asyncio.Protocol):
         """Close when everything is written. The visitor is read until then: TLS waits for its answer."""
         if self._transport is not None and not self._closing:
             self._closing = True
+            self._cut_at = self._clock() + self.ingress.terms.linger_seconds
             self._transport.close()
 
     def _blame(self, reason: str) -> None:
@@ -266,7 +269,8 @@ class Http2Visitor(asyncio.Protocol):
             self.abort("slow-reader")
             return
         if self._closing:
-            if self._cut_at and now >= self._cut_at:
+            # One that leaves takes its last bytes first; for who broke the rules there is no more.
+            if now >= self._cut_at and (self._failed or not transport.get_write_buffer_size()):
                 transport.abort()
             return
         try:
