@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
+import signal
+import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.kit.programs import eventually
 from wellhead import serve_process
 from wellhead.edge.follower import Follower
 from wellhead.errors import LocalStateError
 from wellhead.model.names import Public
+from wellhead.net.backoff import Backoff
 from wellhead.serve_process import ControlProcess, Terms
 from wellhead.settings import ServerSettings
 
@@ -36,6 +43,16 @@ async def begun(given: Terms) -> AsyncIterator[tuple[ControlProcess, Follower]]:
     finally:
         await process.close()
         follower.close()
+
+
+async def until_back(process: ControlProcess, follower: Follower, pid: int) -> None:
+    """Wait for another process than ``pid`` to have told all."""
+
+    def back() -> bool:
+        child = process._child
+        return follower.directory.is_current() and child is not None and child.process.pid != pid
+
+    assert await asyncio.to_thread(eventually, back, 20)
 
 
 def test_terms_are_read_as_they_were_written_whatever_the_environment_says(
@@ -91,3 +108,28 @@ async def test_what_lies_in_the_working_directory_is_no_part_of_it(
         async with asyncio.timeout(20):
             assert (await process.whole()).made_key
         assert follower.directory.is_current()
+
+
+async def test_one_that_cannot_be_begun_again_for_now_is_begun_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Descriptors, processes or memory may be short for a while; so may the program, during an upgrade."""
+    begin, fails = serve_process._begin, 2
+
+    def short(feed: socket.socket, given: Terms) -> subprocess.Popen[bytes]:
+        nonlocal fails
+        if given.resumed and fails:
+            fails -= 1
+            raise OSError(errno.EAGAIN, "resource temporarily unavailable")
+        return begin(feed, given)
+
+    monkeypatch.setattr(serve_process, "_begin", short)
+    async with begun(terms(tmp_path)) as (process, follower):
+        process._backoff = Backoff(lambda shortest, longest: 0.0)
+        async with asyncio.timeout(20):
+            await process.whole()
+            assert process._child is not None
+            first = process._child.process.pid
+            os.kill(first, signal.SIGKILL)
+            await until_back(process, follower, first)
+        assert caplog.text.count("control plane cannot be begun") == 2 and process.restarts == 3

@@ -141,13 +141,26 @@ class ControlProcess:
                 "control plane ended", pid=child.process.pid, how=how, lived_seconds=lived,
                 again_in_seconds=pause,
             )  # fmt: skip
-            await asyncio.wait((self._closing,), timeout=pause)
-            if self._closing.done():
+            if (begun := await self._begin_again(pause)) is None:
                 return
-            self.restarts += 1
-            child = self._child = await self._begin(self._terms.model_copy(update={"resumed": True}))
+            child = begun
             if await self._before_closing(child.link.whole):
                 _tell(child)
+
+    async def _begin_again(self, pause: float) -> _Child | None:
+        """The next one, begun after ``pause`` seconds; None where the end is asked for before."""
+        while True:
+            await asyncio.wait((self._closing,), timeout=pause)
+            if self._closing.done():
+                return None
+            self.restarts += 1
+            try:
+                self._child = await self._begin(self._terms.model_copy(update={"resumed": True}))
+            except OSError as error:  # no descriptor, process or memory to be had just now
+                pause = self._backoff.pause()
+                _log.error("control plane cannot be begun", reason=str(error), again_in_seconds=pause)
+            else:
+                return self._child
 
     async def _before_closing(self, awaited: asyncio.Future[Any]) -> bool:
         """Wait for it; False where the end was asked for before. What it raises stays in it."""
@@ -157,7 +170,11 @@ class ControlProcess:
     async def _begin(self, terms: Terms) -> _Child:
         ours, theirs = socket.socketpair()
         with theirs:
-            process = _begin(theirs, terms)
+            try:
+                process = _begin(theirs, terms)
+            except BaseException:
+                ours.close()
+                raise
         loop = asyncio.get_running_loop()
         _, link = await loop.create_unix_connection(self._follower.link, sock=ours)
         return _Child(process, link, time.monotonic())
