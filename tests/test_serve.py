@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.kit.agents import Agent, answer
@@ -83,6 +84,17 @@ async def test_a_busy_port_is_told_with_its_setting(tmp_path: Path) -> None:
             async with serving(tmp_path, https="127.0.0.1:0", http=address):
                 pass
     assert not (tmp_path / "server" / "wellhead.db").exists(), "nothing was begun"
+
+
+async def test_a_method_of_nobody_is_refused_in_the_shape_of_all_refusals(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, https="127.0.0.1:0") as ready,
+        httpx.AsyncClient(verify=client_context(ca_file=ready.ca_file), trust_env=False) as api,
+    ):
+        for method in ("BREW", "M-SEARCHES"):
+            answer = await api.request(method, f"{root(ready)}/api/v1/tunnels/", headers={"X-API-Key": "x"})
+            assert answer.status_code == 501 and list(answer.json()) == ["detail"]
+            assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_one_data_directory_serves_one_server(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import select
 import signal
@@ -16,14 +17,17 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from wellhead import logs, private
 from wellhead.control.app import build
 from wellhead.control.feed import Feed
+from wellhead.control.problems import Problem
 from wellhead.control.store import Store
 from wellhead.errors import LocalStateError, ProtocolError, WellheadError
 from wellhead.logs import Log
@@ -130,7 +134,12 @@ async def _rest(app: FastAPI, path: str) -> AsyncIterator[None]:
         sock.listen()  # whoever comes before the server has started waits
         server = _Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+                app,
+                http=_Http,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=2,
             )
         )
         task = asyncio.create_task(server.serve(sockets=[sock]), name="rest")
@@ -145,6 +154,19 @@ async def _rest(app: FastAPI, path: str) -> AsyncIterator[None]:
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+class _Http(HttpToolsProtocol):
+    """Heads come from the edge, which is strict: what the parser here does not know is the method."""
+
+    def send_400_response(self, msg: str) -> None:
+        body = json.dumps(asdict(Problem("a method that nothing here understands"))).encode()
+        self.transport.write(
+            b"HTTP/1.1 501 Not Implemented\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+            b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%b"
+            % (len(body), body)
+        )
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
