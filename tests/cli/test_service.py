@@ -37,6 +37,7 @@ def test_a_unit_of_the_machine_runs_as_a_user_and_may_take_low_ports() -> None:
     assert keys["User"] == ["wellhead"] and keys["WantedBy"] == ["multi-user.target"]
     assert keys["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
     assert "--config" not in keys["ExecStart"][0]
+    assert keys["OOMPolicy"] == ["continue"], "a lost control plane is begun again, and traffic goes on"
 
 
 def test_a_path_with_odd_characters_survives_systemds_reading() -> None:

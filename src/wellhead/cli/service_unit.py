@@ -64,6 +64,8 @@ def unit(service: Service) -> str:
         "Environment=PYTHONUNBUFFERED=1",
         *([f"User={service.user}"] if system else []),
         "Restart=on-failure",
+        # The server begins its control plane again and serves meanwhile: a lost child is no end.
+        *(["OOMPolicy=continue"] if service.program == "up" else []),
         f"RestartPreventExitStatus={_FINAL[service.program]}",
         "RestartSec=2",
         f"TimeoutStopSec={STOP_SECONDS}",
