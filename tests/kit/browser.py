@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -62,6 +63,22 @@ def browsing(edge: Edge, profile: Path, hostname: str, *extra: str) -> Iterator[
             yield context
         finally:
             context.close()
+
+
+def http2_heads(log: Path) -> list[str]:
+    """The request heads that a browser sent in HTTP/2, a line each, by its own net log.
+
+    It has to be started with the flags of ``logging_net``.
+    """
+    text = log.read_text(errors="replace")
+    constants = json.loads(text[: text.index('"events"')].rstrip().rstrip(",") + "}")["constants"]
+    kind = f'"type":{constants["logEventTypes"]["HTTP2_SESSION_SEND_HEADERS"]}'
+    return [line for line in text.splitlines() if kind in line]
+
+
+def logging_net(log: Path) -> tuple[str, str]:
+    """The flags with which a browser writes its net log."""
+    return f"--log-net-log={log}", "--net-log-capture-mode=IncludeSensitive"
 
 
 def _import(certutil: str, ca: Path, home: Path) -> None:

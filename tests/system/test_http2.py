@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import re
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from tests.kit import bulk_server
-from tests.kit.browser import CHROMIUM, browsing
+from tests.kit.browser import CHROMIUM, browsing, http2_heads, logging_net
 from tests.kit.http2_raw import raw_visiting
 from tests.kit.programs import Agent, Edge, Program, quiet_port
 from tests.kit.upstreams import Peer, serving
@@ -317,19 +316,14 @@ async def test_a_browser_speaks_http2_and_opens_websockets_in_it(house: House, t
     async with serve(shout, "127.0.0.1", house.port, process_request=page):
         title, hop, end = await asyncio.to_thread(_browse, house, tmp_path / "profile", log)
     assert (title, hop, end) == ("HELLO", "h2", "1000 true")
-    text = log.read_text(errors="replace")
-    kinds = json.loads(text[: text.index('"events"')].rstrip().rstrip(",") + "}")["constants"][
-        "logEventTypes"
-    ]
-    sent = [line for line in text.splitlines() if f'"type":{kinds["HTTP2_SESSION_SEND_HEADERS"]}' in line]
+    sent = http2_heads(log)
     assert any(":path: /" in line and ":protocol" not in line for line in sent), "the page"
     assert any(":protocol: websocket" in line for line in sent), "the WebSocket"
 
 
 def _browse(house: House, profile: Path, log: Path) -> tuple[str, str, str]:
     """The title of the page, what its connection spoke, and how the WebSocket ended."""
-    flags = (f"--log-net-log={log}", "--net-log-capture-mode=IncludeSensitive")
-    with browsing(house.edge, profile, house.hostname, *flags) as browser:
+    with browsing(house.edge, profile, house.hostname, *logging_net(log)) as browser:
         tab = browser.new_page()
         tab.goto(house.agent.url)
         tab.wait_for_function("document.title == 'HELLO' && document.body.textContent")
