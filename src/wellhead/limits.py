@@ -54,6 +54,9 @@ GROUPS: dict[str, tuple[Limit, ...]] = {
         Limit("connections_per_tunnel", "503", "tunnel-connections"),
         Limit("max_held_bytes", "503 for new requests, until a tenth is free again", "held-bytes"),
         Limit(
+            "max_loop_lag_seconds", "503 for a part of new requests, which grows while it lasts", "loop-lag"
+        ),
+        Limit(
             "session_held_bytes", "the stream that holds most is reset: 503, or a visible cut", "overloaded"
         ),
         Limit("stream_window_bytes", "the agent sends no more until the visitor took some", ""),

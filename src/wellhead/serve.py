@@ -140,6 +140,7 @@ def _edge(
             connections_per_tunnel=settings.connections_per_tunnel,
             max_connections=settings.max_connections or limit * 4 // 5,
             max_held_bytes=settings.max_held_bytes or net_loop.memory_limit() // 4,
+            max_loop_lag_seconds=settings.max_loop_lag_seconds,
             loopback_exempt=settings.loopback_exempt,
         ),
         gate=GateTerms(

@@ -237,6 +237,11 @@ class ServerSettings(BaseSettings):
     stream_window_bytes: Annotated[int, Field(ge=16 * 1024, le=16 * 1024 * 1024)] = Field(
         256 * 1024, description="Bytes that an agent may send on a stream before the visitor has taken any."
     )
+    max_loop_lag_seconds: NonNegativeFloat = Field(
+        0.5,
+        description="How late the event loop may stay; beyond, a growing part of new requests gets 503;"
+        " 0: however late.",
+    )
     loop_stall_seconds: NonNegativeFloat = Field(
         1.0, description="The event loop is logged with its stack when it stands for so long; 0: never."
     )

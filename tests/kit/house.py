@@ -39,7 +39,7 @@ TERMS = VisitorTerms(
 )  # fmt: skip
 COUNTS = CountTerms(
     connections_per_address=256, connections_per_tunnel=1000, max_connections=1000,
-    max_held_bytes=1 << 30,
+    max_held_bytes=1 << 30, max_loop_lag_seconds=0.5,
     loopback_exempt=True,
 )  # fmt: skip
 

@@ -70,3 +70,13 @@ async def test_how_late_the_loop_was_is_told(lines: Lines) -> None:
         watchdog.close()
     assert lags[0] >= 0.15 and not lines.lines
     assert not any(thread.name == "loop watchdog" for thread in threading.enumerate())
+
+
+async def test_where_no_stall_is_logged_the_lag_is_told_all_the_same(lines: Lines) -> None:
+    told: asyncio.Queue[float] = asyncio.Queue()
+    watchdog = Watchdog(0, told.put_nowait)
+    async with asyncio.timeout(5):
+        assert await told.get() >= 0
+    assert not any(thread.name == "loop watchdog" for thread in threading.enumerate())
+    watchdog.close()
+    assert not lines.lines

@@ -54,7 +54,7 @@ class EdgeTerms:
     portal: PortalTerms
     drain_seconds: float
     unknown_names_per_minute: int  # handshakes for names of no tunnel
-    loop_stall_seconds: float = 1.0  # 0: nobody watches
+    loop_stall_seconds: float = 1.0  # 0: no stall is logged
 
 
 class Edge:
@@ -101,8 +101,11 @@ class Edge:
         self.metrics.watch(
             "wellhead_held_bytes", "Bytes held for visitors and agents.", lambda: self.ingress.pressure.held
         )
+        self.metrics.watch(
+            "wellhead_put_off_share", "Part of new requests put off now.", lambda: self.ingress.pressure.share
+        )
         stall = terms.loop_stall_seconds
-        self._watchdog = Watchdog(stall, self.metrics.loop_lag) if stall else None
+        self._watchdog = Watchdog(stall, self._on_lag)
 
     async def start(self, https: list[socket.socket], http: list[socket.socket]) -> None:
         """Accept on listening sockets, which belong to the edge from here on."""
@@ -142,8 +145,11 @@ class Edge:
         await self._scrapes.close()
         await self._pool.aclose()
         self._log.close()
-        if self._watchdog is not None:
-            self._watchdog.close()
+        self._watchdog.close()
+
+    def _on_lag(self, seconds: float) -> None:
+        self.metrics.loop_lag(seconds)
+        self.ingress.pressure.lag(seconds)
 
     # Doors
 

@@ -74,6 +74,7 @@ class CountTerms:
     connections_per_tunnel: int
     max_connections: int
     max_held_bytes: int
+    max_loop_lag_seconds: float
     loopback_exempt: bool
 
 
@@ -118,7 +119,7 @@ class Ingress:
         self._lines = registry.lines
         self._control = control  # of a request's target and the visitor's address
         self._counts = counts
-        self.pressure = Pressure(counts.max_held_bytes)
+        self.pressure = Pressure(counts.max_held_bytes, counts.max_loop_lag_seconds)
         self._sessions = registry.sessions
         self._connections: set[Swept] = set()
         self._by_address: Counter[str] = Counter()  # see ``address_group``
@@ -179,8 +180,8 @@ class Ingress:
         session = line.pick() if line is not None else None
         if line is None or session is None:
             return pages.NO_AGENT
-        if self.pressure.high:
-            return pages.EDGE_HOLDS_TOO_MUCH
+        if self.pressure.high and (page := self.pressure.refusal()) is not None:
+            return page
         if line.exchanges >= self._counts.connections_per_tunnel:
             return pages.TUNNEL_FULL
         return session, line

@@ -68,6 +68,7 @@ BUSY = Page(503, "overloaded", "Too busy right now", "A limit is reached.", "Try
 TUNNEL_FULL = BUSY._replace(reason="tunnel-connections")
 EDGE_FULL = BUSY._replace(reason="max-connections")
 EDGE_HOLDS_TOO_MUCH = BUSY._replace(reason="held-bytes")
+EDGE_IS_LATE = BUSY._replace(reason="loop-lag")
 DRAINING = Page(503, "draining", "Restarting", "This server is being restarted.", "Try again in a moment.")
 UNREACHABLE = Page(
     502,

@@ -26,7 +26,8 @@ class Watchdog:
     """Of the loop and the thread it is made in.
 
     ``on_lag(seconds)`` is told, four times a second, how late the loop was. A loop that did not turn for
-    ``stall_seconds`` is logged with its stack, once, and when it turns again with how long it stood.
+    ``stall_seconds`` (0: for none) is logged with its stack, once, and when it turns again with how
+    long it stood.
     """
 
     def __init__(self, stall_seconds: float, on_lag: Callable[[float], None] = lambda seconds: None) -> None:
@@ -39,13 +40,15 @@ class Watchdog:
         self._timer = self._loop.call_at(self._due, self._beat)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="loop watchdog", daemon=True)
-        self._thread.start()
+        if stall_seconds:
+            self._thread.start()
 
     def close(self) -> None:
         """Watch no more."""
         self._timer.cancel()
         self._over.set()
-        self._thread.join()
+        if self._stall_seconds:
+            self._thread.join()
 
     def _beat(self) -> None:
         now = self._loop.time()
