@@ -19,6 +19,7 @@ SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="of the random schedules; printed by a test that has one")
     parser.addoption("--chaos-seconds", type=float, default=60.0, help="how long faults are injected")
+    parser.addoption("--load-seconds", type=float, help="how long loads last; a few seconds each unless told")
 
 
 @pytest.fixture(scope="session", autouse=True)

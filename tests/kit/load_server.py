@@ -4,6 +4,7 @@
 
 * ``/echo/…``: the target itself; a body is sent back in its stead
 * ``/wait/MS``: the same, after so many milliseconds
+* ``/work/MS``: the same, by one of ``WORKERS`` workers, who do one thing at a time
 * ``/bytes/COUNT``: so many bytes
 * ``/events/MS``: server-sent events, one in so many milliseconds: number, and when it was sent
 * ``/ws``: a WebSocket that sends every message back
@@ -19,6 +20,7 @@ import time
 from aiohttp import WSMsgType, web
 
 IDENTITY = "X-Upstream"
+WORKERS = 8
 
 
 class Upstream:
@@ -26,11 +28,13 @@ class Upstream:
 
     def __init__(self, name: str) -> None:
         self._fields = {IDENTITY: name}
+        self._workers = asyncio.Semaphore(WORKERS)
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.route("*", "/echo{rest:.*}", self.echo),
             web.route("*", "/wait/{ms}{rest:.*}", self.wait),
+            web.route("*", "/work/{ms}{rest:.*}", self.work),
             web.get("/bytes/{count}", self.bytes),
             web.get("/events/{ms}", self.events),
             web.get("/ws", self.websocket),
@@ -43,6 +47,10 @@ class Upstream:
     async def wait(self, request: web.Request) -> web.Response:
         await asyncio.sleep(int(request.match_info["ms"]) / 1000)
         return await self.echo(request)
+
+    async def work(self, request: web.Request) -> web.Response:
+        async with self._workers:
+            return await self.wait(request)
 
     async def bytes(self, request: web.Request) -> web.StreamResponse:
         left = int(request.match_info["count"])

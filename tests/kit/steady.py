@@ -21,6 +21,8 @@ from typing import IO
 from tests.kit.load_server import IDENTITY
 from tests.kit.programs import Edge
 
+WARY = 0.010  # seconds: below it a p99 says more about this machine's scheduler than about the edge
+
 
 class Steady:
     """``answers``: when each was there (``time.monotonic``), and the seconds it took."""
@@ -54,6 +56,11 @@ def p99(waits: list[float]) -> float:
     """Of seconds; there has to be something to judge by."""
     assert len(waits) >= 50, f"only {len(waits)} answers"
     return sorted(waits)[int(len(waits) * 0.99)]
+
+
+def moved(quiet: list[float], loud: list[float]) -> float:
+    """How many times as long the p99 is that came with a load, as the one without."""
+    return p99(loud) / max(p99(quiet), WARY)
 
 
 @contextlib.contextmanager
