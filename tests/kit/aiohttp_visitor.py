@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
+from aiohappyeyeballs import AddrInfoType
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -30,9 +32,21 @@ class _Loopback(AbstractResolver):
 @contextlib.asynccontextmanager
 async def session(edge: Edge) -> AsyncIterator[aiohttp.ClientSession]:
     """A client that knows every tunnel's name and trusts its server."""
-    connector = aiohttp.TCPConnector(resolver=_Loopback(), ssl=edge.trust(), limit=0)
+    sockets: list[socket.socket] = []
+
+    def made(address: AddrInfoType) -> socket.socket:
+        family, kind, number, *_ = address
+        sockets.append(socket.socket(family, kind, number))
+        return sockets[-1]
+
+    connector = aiohttp.TCPConnector(
+        resolver=_Loopback(), ssl=edge.trust(), limit=0, socket_factory=made
+    )  # fmt: skip
     async with aiohttp.ClientSession(connector=connector) as client:
         yield client
+    async with asyncio.timeout(5):  # TLS ends when the other side has said so too, after the session
+        while any(sock.fileno() >= 0 for sock in sockets):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
