@@ -100,6 +100,16 @@ async def test_a_window_full_of_early_bytes_is_credited_with_the_answer(house: H
     assert visit.h2.local_flow_control_window(stream) > before
 
 
+async def test_a_close_of_ours_behind_the_visitors_end_is_the_end_of_both(chat: Chat) -> None:
+    await chat.says(b"", end=True)
+    chat.agent.sink.on_reset(Reason.SESSION_LOST)
+    await chat.visit.turn()
+    assert chat.reply.body == close_frame(1014, "agent-lost") and chat.reply.ended
+    (line,) = chat.visit.house.lines
+    assert line.reason == "agent-lost"
+    assert not chat.visit.connection._requests
+
+
 async def test_what_comes_after_our_close_is_taken_off_the_connection(chat: Chat) -> None:
     await chat.hears(b"", end=True)
     assert chat.reply.ended

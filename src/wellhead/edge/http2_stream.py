@@ -294,6 +294,8 @@ class Http2Request:
 
     def write_eof(self) -> None:
         self._stream.data(b"", True)
+        if self._conversation is not None and not self._receiving:
+            self._conversation.visitor_lost()  # its half ended before: nothing more will be heard of it
 
     def close(self) -> None:
         self.write_eof()
