@@ -13,10 +13,10 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from wellhead import private
 from wellhead.edge.accesslog import AccessLog
@@ -42,6 +42,7 @@ from wellhead.settings import ServerSettings
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.h2 import H2Terms
 
+T = TypeVar("T")
 _log = Log("wellhead.serve")
 MAX_SOCKET_PATH = 107  # bytes of a unix socket's path (unix(7))
 CONTROL_GRACE_SECONDS = 5.0  # for the control plane's answer to come here, beyond its own limit
@@ -80,8 +81,9 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
             follower = Follower()
             async with _control(Terms.of(settings, public, path), follower) as control:
                 # The records first: they are held by one server, which then may touch the other files.
-                made_key = (await control.whole()).made_key
-                key = Secret((directory / ADMIN_KEY_FILE).read_text().strip()) if made_key else None
+                if (told := await _unless(stop, control.whole())) is None:
+                    return
+                key = Secret((directory / ADMIN_KEY_FILE).read_text().strip()) if told.made_key else None
                 local = LocalAuthority(directory, addresses=_addresses(settings.agent_zone, https))
                 edge = _edge(settings, follower, local, public, path, lines)
                 edge.metrics.watch(
@@ -262,6 +264,18 @@ def _listening(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], 
     finally:
         for sock in (sock for group in sockets for sock in group):
             sock.close()
+
+
+async def _unless(stop: asyncio.Event, wanted: Coroutine[object, object, T]) -> T | None:
+    """What it gives; None where ``stop`` is set before."""
+    task, stopped = asyncio.create_task(wanted), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, stopped):
+            each.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ from wellhead.control import feed as control_feed
 from wellhead.control.app import build
 from wellhead.control.feed import Feed
 from wellhead.control.store import Store
+from wellhead.edge import follower as edge_follower
 from wellhead.edge.follower import Follower, Link
 from wellhead.errors import LinkError, LocalStateError, ProtocolError, SecretRejected
 from wellhead.model.access import ADMIN, Secret
@@ -258,3 +259,38 @@ async def test_a_choked_feed_keeps_one_entry_a_tunnel(
         assert list(follower._untold) == [row.id]
         pair.link.resume_writing()
         assert not follower._untold
+
+
+async def test_one_that_hangs_is_away_and_back_when_it_answers(
+    store: Store, follower: Follower, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with joined(follower) as pair:
+        await pair.feed.tell_all(store.directory, made_key=False)
+        await pair.link.whole
+        pair.link._beat()
+        await until(lambda: not pair.link._silent)
+        hung = cast(asyncio.Transport, pair.feed._transport)
+        hung.pause_reading()
+        for _ in range(edge_follower.SILENT_BEATS):
+            assert follower.directory.is_current()
+            pair.link._beat()
+        assert not follower.directory.is_current() and "control plane does not answer" in caplog.text
+        hung.resume_reading()
+        await until(follower.directory.is_current)
+        hung.pause_reading()
+        for _ in range(edge_follower.HUNG_BEATS + 1):
+            pair.link._beat()
+        async with asyncio.timeout(1):
+            await pair.link.lost
+    assert "control plane hangs" in caplog.text
+
+
+async def test_one_that_has_yet_to_begin_is_waited_for(follower: Follower) -> None:
+    async with joined(follower) as pair:
+        cast(asyncio.Transport, pair.feed._transport).pause_reading()
+        for _ in range(edge_follower.STARTING_BEATS):
+            pair.link._beat()
+        assert not pair.link.lost.done()
+        pair.link._beat()
+        with pytest.raises(LinkError):
+            await pair.link.whole

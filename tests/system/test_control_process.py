@@ -162,3 +162,31 @@ def test_the_server_decides_when_its_control_plane_ends(tmp_path: Path) -> None:
         assert edge.stop(signal.SIGTERM) == 0
         assert not control.is_running()
         assert "control plane ended" not in edge.text and not (edge.data / "control.sock").exists()
+
+
+async def test_a_control_plane_that_hangs_is_said_to_be_away_and_begun_again(tmp_path: Path) -> None:
+    async with serving_edge(tmp_path) as (edge, agent, api, _), traffic(edge, agent) as visitor:
+        control = edge.control()
+        control.suspend()
+        await asyncio.to_thread(edge.line, "control plane does not answer", 15)
+        began = time.monotonic()
+        assert (await api.get("/tunnels/")).status_code == 503
+        assert (await ask(edge, "localhost", "/healthz")).status == 503
+        assert time.monotonic() - began < 0.5, "nobody waits for what does not answer"
+        control.resume()
+        await asyncio.to_thread(edge.line, "control plane answers again", 15)
+        assert (await ask(edge, "localhost", "/healthz")).status == 200
+        control.suspend()
+        await asyncio.to_thread(edge.line, "control plane ended .*killed", 40)
+        await back(api)
+        assert not control.is_running() and visitor.statuses == {200}
+
+
+def test_a_server_that_is_stopped_before_its_control_plane_is_there_ends_in_time(tmp_path: Path) -> None:
+    with Edge(tmp_path, wait=False) as edge:
+        control = eventually(edge.control, 10)
+        assert isinstance(control, psutil.Process)
+        control.suspend()
+        edge.signal(signal.SIGTERM)
+        assert edge.wait(20) == 0, edge.text
+        assert not control.is_running() and "Traceback" not in edge.text

@@ -23,10 +23,12 @@ from wellhead.model.records import (
 from wellhead.model.snapshot import Presence
 from wellhead.wire import feed
 from wellhead.wire.feed import (
+    Ask,
     Changes,
     Failed,
     FromControl,
     FromEdge,
+    Here,
     Mark,
     Presences,
     Seen,
@@ -48,12 +50,13 @@ CHANGES: list[Change] = [
     KeyPut(KEY, "12345678", DIGEST),
     KeyDropped(KeyId("k"), "12345678"),
 ]
-OF_CONTROL: list[FromControl] = [Changes(CHANGES), Whole(True), Mark(7), Failed("the disk\nis full")]
+OF_CONTROL: list[FromControl] = [Changes(CHANGES), Whole(True), Mark(7), Failed("the disk\nis full"), Here()]
 OF_EDGE: list[FromEdge] = [
     Taken(7),
     Presences([Seen(TunnelId("t"), Presence(True, NOW, None, "192.0.2.7", "agent/1"))]),
     Trespass(KeyId("k"), TunnelId("t"), "192.0.2.7"),
     Stop(),
+    Ask(),
 ]
 
 

@@ -12,7 +12,19 @@ from wellhead.logs import Log
 from wellhead.model.changes import Change
 from wellhead.model.snapshot import Snapshot
 from wellhead.wire import feed as wire
-from wellhead.wire.feed import Changes, Failed, FromEdge, Mark, Presences, Stop, Taken, Trespass, Whole
+from wellhead.wire.feed import (
+    Ask,
+    Changes,
+    Failed,
+    FromEdge,
+    Here,
+    Mark,
+    Presences,
+    Stop,
+    Taken,
+    Trespass,
+    Whole,
+)
 
 SETTLE_SECONDS = 1.0  # for the edge to take a change; an edge that is busier than that does so later
 
@@ -112,6 +124,8 @@ class Feed(asyncio.Protocol):
                         self._snapshot.put_presence(seen.tunnel, seen.presence)
             case Trespass():
                 self._trespass(message)
+            case Ask():
+                self._write(wire.from_control(Here()))
             case Stop():
                 if not self.over.done():
                     self.over.set_result(None)

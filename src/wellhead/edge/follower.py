@@ -18,10 +18,12 @@ from wellhead.model.records import ApiKey, TunnelId, TunnelView
 from wellhead.model.snapshot import Snapshot
 from wellhead.wire import feed as wire
 from wellhead.wire.feed import (
+    Ask,
     Changes,
     Failed,
     FromControl,
     FromEdge,
+    Here,
     Mark,
     Presences,
     Seen,
@@ -32,6 +34,10 @@ from wellhead.wire.feed import (
 )
 
 EXPIRE_SECONDS = 1.0  # how late an expired key may be seen to be one
+BEAT_SECONDS = 1.0  # between two looks whether the control plane answers
+SILENT_BEATS = 5  # unanswered, and nobody is led to it any more
+HUNG_BEATS = 20  # unanswered, and it is given up
+STARTING_BEATS = 120  # the same where it never answered: it reads its libraries from a cold, busy disk
 TRESPASSES_WAITING = 1000  # refused claims not yet told; the oldest are forgotten first
 
 _log = Log("wellhead.edge")
@@ -70,6 +76,11 @@ class Follower:
             self._link = None
             self.directory.current = False
 
+    def on_silent(self, link: Link, silent: bool) -> None:
+        """A control plane does not answer, or does again."""
+        if self._link is link:
+            self.directory.current = not silent
+
     def flush(self) -> None:
         """Tell what is to be told, as far as the control plane takes it now."""
         link = self._link
@@ -104,6 +115,9 @@ class Link(asyncio.Protocol):
 
     ``whole`` is done when all records were told, and fails with LocalStateError where the control plane says
     why it cannot serve, with LinkError where it ends before. ``lost`` is done at the end.
+
+    One that hangs is seen by its silence. That is counted in beats of this loop and not in time, of which
+    this process may have slept through as much as the other.
     """
 
     def __init__(self, follower: Follower) -> None:
@@ -117,6 +131,9 @@ class Link(asyncio.Protocol):
         self._lines = wire.lines_of_control()
         self._tunnels: set[TunnelId] = set()
         self._handles: set[str] = set()
+        self._silent = 0  # beats since a question that is still open
+        self._patience = STARTING_BEATS
+        self._timer = loop.call_later(BEAT_SECONDS, self._beat)
 
     def send(self, message: FromEdge) -> None:
         if self._transport is not None:
@@ -155,10 +172,31 @@ class Link(asyncio.Protocol):
                 self._follower.on_whole(self, self._tunnels, self._handles)
                 self._tunnels, self._handles = set(), set()
                 self.whole.set_result(message)
+            case Here():
+                self._heard()
             case Failed():
                 self.whole.set_exception(LocalStateError(message.text))
             case _:
                 assert_never(message)
+
+    def _beat(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+        if not self._silent:
+            self.send(Ask())
+        self._silent += 1
+        if self._silent == SILENT_BEATS and self.whole.done():
+            _log.warning("control plane does not answer", seconds=self._silent * BEAT_SECONDS)
+            self._follower.on_silent(self, True)
+        if self._silent > self._patience:
+            _log.error("control plane hangs, given up", seconds=self._silent * BEAT_SECONDS)
+            self.close()
+
+    def _heard(self) -> None:
+        if self._silent >= SILENT_BEATS and self.whole.done():
+            _log.info("control plane answers again")
+            self._follower.on_silent(self, False)
+        self._silent = 0
+        self._patience = HUNG_BEATS
 
     def _note(self, change: Change) -> None:
         """Until all is told: what there is."""
@@ -178,6 +216,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._timer.cancel()
         self._follower.on_lost(self)
         if not self.whole.done():
             self.whole.set_exception(LinkError("the control plane ended before it had told its records"))

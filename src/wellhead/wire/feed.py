@@ -97,8 +97,20 @@ class Stop:
     do: Literal["stop"] = "stop"
 
 
-FromControl = Changes | Whole | Mark | Failed
-FromEdge = Taken | Presences | Trespass | Stop
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """To be answered ``Here``: a process that is there may hang."""
+
+    do: Literal["ask"] = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    do: Literal["here"] = "here"
+
+
+FromControl = Changes | Whole | Mark | Failed | Here
+FromEdge = Taken | Presences | Trespass | Stop | Ask
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex")
 _from_control: TypeAdapter[FromControl] = TypeAdapter(
