@@ -1,6 +1,6 @@
 """An upstream for loads: says who it is in every answer, so that an answer of somebody else's is seen.
 
-``python -m tests.kit.load_server NAME`` prints its port. Every reply has ``X-Upstream: NAME``.
+``python -m tests.kit.load_server NAME...`` prints a port for each. Every reply has ``X-Upstream: NAME``.
 
 * ``/echo/…``: the target itself; a body is sent back in its stead
 * ``/wait/MS``: the same, after so many milliseconds
@@ -85,7 +85,7 @@ class Upstream:
         return socket
 
 
-async def main(name: str) -> None:
+async def serve(name: str) -> None:
     app = web.Application()
     app.add_routes(Upstream(name).routes())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -93,9 +93,14 @@ async def main(name: str) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
     await site.start()
     print("port", runner.addresses[0][1], flush=True)
+
+
+async def main(names: list[str]) -> None:
+    for name in names:
+        await serve(name)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(sys.argv[1]))
+        asyncio.run(main(sys.argv[1:]))

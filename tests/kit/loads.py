@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from tests.kit.programs import Edge, Program
+from tests.kit.programs import Edge, Program, environment, wellhead
 
 ELSEWHERE = ("nice", "-n", "19")
 """Before the command of what would run on a machine of its own: here it may not take the edge's processor."""
@@ -15,15 +16,33 @@ _SAMPLE = re.compile(r"^(\w+(?:\{[^}]*\})?) (\S+)$", re.M)
 
 
 class LoadServer(Program):
-    """``tests.kit.load_server`` under a name, on a ``port`` of its own."""
+    """``tests.kit.load_server`` under some names, each on a port of its own; ``port`` is the first one's."""
 
-    def __init__(self, name: str, *, prefix: Sequence[str] = ()) -> None:
-        super().__init__([*prefix, sys.executable, "-m", "tests.kit.load_server", name])
+    def __init__(self, *names: str, prefix: Sequence[str] = ()) -> None:
+        super().__init__([*prefix, sys.executable, "-m", "tests.kit.load_server", *names])
+        self.ports: dict[str, int] = {}
         try:
-            self.port = int(self.line(r"^port (\d+)$")[1])
+            at = 0
+            for name in names:
+                self.ports[name] = int(self.line(r"^port (\d+)$", after=at)[1])
+                at += 1
+            self.port = self.ports[names[0]]
         except BaseException:
             self.kill()
             raise
+
+
+@contextlib.contextmanager
+def fleet(edge: Edge, server: LoadServer) -> Iterator[dict[str, str]]:
+    """An agent for each of the server's names, all in one process: hostnames by name."""
+    config = edge.home / "wellhead.toml"
+    config.write_text(
+        "".join(f"[tunnels.{name}]\nforward_to = {port}\n" for name, port in server.ports.items())
+    )
+    with Program(wellhead("start", "--config", str(config)), environment(edge.home)) as agents:
+        for name in server.ports:
+            agents.line(rf"^{name}\b.*\bconnected\b")
+        yield {name: f"{name}.localhost" for name in server.ports}
 
 
 def scrape(edge: Edge) -> dict[str, float]:
