@@ -258,7 +258,9 @@ class ServerSettings(BaseSettings):
         10, description="Most rejected credentials of one agent's address; beyond, its hellos are put off."
     )
     loopback_exempt: bool = Field(
-        True, description="Whether limits per address spare 127.0.0.0/8 and ::1; off behind a local proxy."
+        True,
+        description="Whether limits per address spare 127.0.0.0/8 and ::1, and `/metrics` asks them for no"
+        " key; off behind a local proxy.",
     )
 
     ping_seconds: PositiveFloat = Field(

@@ -8,6 +8,7 @@ import io
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,12 @@ async def test_a_tunnels_connection_does_not_lead_to_the_control_plane(house: Ho
 async def test_metrics_are_the_edges_own(house: House) -> None:
     assert b"wellhead_sessions 0.0" in await house.ask("localhost", "localhost", "/metrics?x")
     assert (await house.ask("localhost", "localhost", "/metrics/x")).endswith(b"control")
+
+
+async def test_metrics_want_a_key_of_everybody_where_no_address_is_spared(house: House) -> None:
+    house.edge._terms = replace(house.edge._terms, counts=replace(COUNTS, loopback_exempt=False))
+    reply = await house.ask("localhost", "localhost", "/metrics")
+    assert reply.startswith(b"HTTP/1.1 401 ") and b"wellhead_sessions" not in reply
 
 
 async def test_without_an_agent_there_is_a_page_and_for_no_tunnel_another(house: House) -> None:
