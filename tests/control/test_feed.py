@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 import httpx
@@ -151,6 +152,31 @@ async def test_agents_comings_and_goings_reach_the_records_and_are_told_again_to
         await until(seen)
         assert not store.directory.presence(TunnelId(leaves.id)).connected
         assert store.directory.presence(TunnelId(stays.id)).connected
+
+
+async def test_an_agent_that_comes_with_a_key_has_used_it(
+    store: Store, organization: OrganizationId, follower: Follower
+) -> None:
+    """Also where nobody was there to be told: it is told later, once, however often it was used."""
+    key, text = await store.create_key(organization, [ADMIN])
+    row, secret = await store.create_tunnel(organization, "my-agent", TlsMode.EDGE)
+
+    async def last() -> datetime | None:
+        return store.uses.last(await store.keys.one(organization, key.id))
+
+    async with joined(follower) as pair:
+        await pair.feed.tell_all(store.directory, made_key=False)
+        await pair.link.whole
+        await follower.directory.admit("my-agent", secret, "", "")
+        assert await last() is None, "a connect secret is no key"
+    for _ in range(3):
+        await follower.directory.admit("my-agent", text, "", "")
+    assert list(follower._used) == [key.id] and await last() is None
+    async with joined(follower) as pair:
+        await pair.feed.tell_all(store.directory, made_key=False)
+        await pair.link.whole
+        await until(lambda: bool(store.uses._unwritten))
+        assert await last() is not None and not follower._used
 
 
 async def test_a_claim_of_anothers_tunnel_comes_into_the_claimers_audit(

@@ -29,6 +29,7 @@ from wellhead.wire.feed import (
     FromControl,
     FromEdge,
     Here,
+    KeysUsed,
     Mark,
     Presences,
     Seen,
@@ -55,6 +56,7 @@ OF_EDGE: list[FromEdge] = [
     Taken(7),
     Presences([Seen(TunnelId("t"), Presence(True, NOW, None, "192.0.2.7", "agent/1"))]),
     Trespass(KeyId("k"), TunnelId("t"), "192.0.2.7"),
+    KeysUsed([KeyId("k")]),
     Stop(),
     Ask(),
 ]

@@ -18,6 +18,7 @@ from wellhead.wire.feed import (
     Failed,
     FromEdge,
     Here,
+    KeysUsed,
     Mark,
     Presences,
     Stop,
@@ -122,6 +123,10 @@ class Feed(asyncio.Protocol):
                 if self._snapshot is not None:
                     for seen in message.seen:
                         self._snapshot.put_presence(seen.tunnel, seen.presence)
+            case KeysUsed():
+                if self._snapshot is not None:
+                    for key_id in message.keys:
+                        self._snapshot.used(key_id)
             case Trespass():
                 self._trespass(message)
             case Ask():

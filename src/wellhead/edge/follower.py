@@ -14,7 +14,7 @@ from typing import assert_never, cast
 from wellhead.errors import LinkError, LocalStateError, ProtocolError
 from wellhead.logs import Log
 from wellhead.model.changes import Change, KeyPut, TunnelPut
-from wellhead.model.records import ApiKey, TunnelId, TunnelView
+from wellhead.model.records import ApiKey, KeyId, TunnelId, TunnelView
 from wellhead.model.snapshot import Snapshot
 from wellhead.wire import feed as wire
 from wellhead.wire.feed import (
@@ -24,6 +24,7 @@ from wellhead.wire.feed import (
     FromControl,
     FromEdge,
     Here,
+    KeysUsed,
     Mark,
     Presences,
     Seen,
@@ -50,9 +51,11 @@ class Follower:
         self.directory = Snapshot(self._seen)
         self.directory.current = False
         self.directory.on_trespass(self._trespass)
+        self.directory.on_used(self._key_used)
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None  # the one that has told all records
         self._untold: dict[TunnelId, None] = {}  # a set that keeps its order
+        self._used: dict[KeyId, None] = {}  # the same, of keys
         self._trespasses: deque[Trespass] = deque(maxlen=TRESPASSES_WAITING)
         self._timer = self._loop.call_later(EXPIRE_SECONDS, self._expire)
 
@@ -84,11 +87,15 @@ class Follower:
     def flush(self) -> None:
         """Tell what is to be told, as far as the control plane takes it now."""
         link = self._link
-        while link is not None and not link.choked and (self._untold or self._trespasses):
+        while link is not None and not link.choked and self._has_news():
             if batch := list(islice(self._untold, wire.BATCH)):
                 for tunnel_id in batch:
                     del self._untold[tunnel_id]
                 link.send(Presences([Seen(each, self.directory.presence(each)) for each in batch]))
+            if used := list(islice(self._used, wire.BATCH)):
+                for key_id in used:
+                    del self._used[key_id]
+                link.send(KeysUsed(used))
             if self._trespasses:
                 link.send(self._trespasses.popleft())
 
@@ -100,9 +107,16 @@ class Follower:
         self._soon()
         self._trespasses.append(Trespass(key.id, tunnel.id, peer))
 
+    def _key_used(self, key_id: KeyId) -> None:
+        self._soon()
+        self._used[key_id] = None
+
+    def _has_news(self) -> bool:
+        return bool(self._untold or self._used or self._trespasses)
+
     def _soon(self) -> None:
         # What one turn of the loop brings goes out together.
-        if self._link is not None and not (self._untold or self._trespasses):
+        if self._link is not None and not self._has_news():
             self._loop.call_soon(self.flush)
 
     def _expire(self) -> None:

@@ -100,7 +100,7 @@ class KeyRecord:
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
-    last_used_at: datetime | None = None  # by a request to the API; a crash may lose the last minute of it
+    last_used_at: datetime | None = None  # by a request or an agent; a crash may lose its last minute
 
 
 @dataclass(frozen=True, slots=True)

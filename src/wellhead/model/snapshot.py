@@ -64,6 +64,7 @@ class Snapshot:
         self._on_removed: list[Callable[[TunnelId], None]] = []
         self._on_revoked: list[Callable[[KeyId], None]] = []
         self._on_trespass: list[Callable[[ApiKey, TunnelView, str], None]] = []
+        self._on_used: list[Callable[[KeyId], None]] = []
         self._routes: dict[str, TunnelView] = {}
         self._by_name: dict[str, _Tunnel] = {}
         self._by_id: dict[TunnelId, _Tunnel] = {}
@@ -105,7 +106,10 @@ class Snapshot:
             raise SecretRejected("no such tunnel, or the secret is not good for it")
         if entry.view.status in (TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED):
             raise TunnelRemoved(f"tunnel {entry.view.name} is {entry.view.status.value}")
-        return Admission(entry.view, key.id if by_key and key is not None else None)
+        if not by_key or key is None:
+            return Admission(entry.view, None)
+        self.used(key.id)
+        return Admission(entry.view, key.id)
 
     def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
         if (entry := self._by_id.get(tunnel_id)) is None:
@@ -163,6 +167,14 @@ class Snapshot:
     def on_trespass(self, call: Callable[[ApiKey, TunnelView, str], None]) -> None:
         """Have ``call(key, tunnel, peer)`` told of each live key that claims a tunnel it has no right to."""
         self._on_trespass.append(call)
+
+    def on_used(self, call: Callable[[KeyId], None]) -> None:
+        """Have ``call`` told of each key that lets an agent in."""
+        self._on_used.append(call)
+
+    def used(self, key_id: KeyId) -> None:
+        for call in self._on_used:
+            call(key_id)
 
     def trespassed(self, key: ApiKey, tunnel: TunnelView, peer: str) -> None:
         for call in self._on_trespass:

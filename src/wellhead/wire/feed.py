@@ -91,6 +91,14 @@ class Trespass:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysUsed:
+    """Agents were let in by these keys since it was last told."""
+
+    keys: list[KeyId]
+    do: Literal["keys_used"] = "keys_used"
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Write what is waiting, and end."""
 
@@ -110,7 +118,7 @@ class Here:
 
 
 FromControl = Changes | Whole | Mark | Failed | Here
-FromEdge = Taken | Presences | Trespass | Stop | Ask
+FromEdge = Taken | Presences | KeysUsed | Trespass | Stop | Ask
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex")
 _from_control: TypeAdapter[FromControl] = TypeAdapter(

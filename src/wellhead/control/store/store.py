@@ -85,6 +85,7 @@ class Store:
         self.keys = Keys(database, self.directory, clock)
         self.audit = Audit(database)
         self.uses = KeyUses(database, clock)
+        self.directory.on_used(self.uses.note)
         self.history = History(database, self.directory.drop_key, clock)
         self._trespasses = Trespasses(database, clock)
         self.directory.on_trespass(self._trespasses.note)
