@@ -111,13 +111,13 @@ GROUPS: dict[str, tuple[Limit, ...]] = {
     ),
     "The server itself": (Limit("loop_stall_seconds", "a log line `loop stands still` with the stack", ""),),
     "The REST API": (
-        Limit("max_api_body_bytes", "413", ""),
-        Limit("api_reply_seconds", "503", ""),
-        Limit("api_requests_per_key_per_minute", "429 with Retry-After", ""),
-        Limit("api_requests_per_address_per_minute", "429 with Retry-After", ""),
-        Limit("api_failures_per_address_per_minute", "429 with Retry-After", ""),
-        Limit("tunnels_per_organization", "429 with Retry-After", ""),
-        Limit("keys_per_organization", "429 with Retry-After", ""),
+        Limit("max_api_body_bytes", "413", "api-body"),
+        Limit("api_reply_seconds", "503", "api-unavailable"),
+        Limit("api_requests_per_key_per_minute", "429 with Retry-After", "api-rate"),
+        Limit("api_requests_per_address_per_minute", "429 with Retry-After", "api-rate"),
+        Limit("api_failures_per_address_per_minute", "429 with Retry-After", "api-rate"),
+        Limit("tunnels_per_organization", "429 with Retry-After", "api-rate"),
+        Limit("keys_per_organization", "429 with Retry-After", "api-rate"),
         Limit("history_days", "the record is pruned", ""),
     ),
 }
@@ -130,6 +130,7 @@ _FIXED = (
     "| HTTP/2 WINDOW_UPDATE frames | 5 + 2 × (streams there were + 10 × DATA frames sent)"
     " | GOAWAY ENHANCE_YOUR_CALM | `h2-window-update-flood` |",
     "| streams of one agent's session | 65,536 | 503 | `overloaded` |",
+    "| a request to the REST API without a live key | - | 401 | `api-key` |",
     "| a frame between edge and agent | 256 KiB | the session ends | - |",
     "| descriptors of visitors, of all | 85 %, 95 % of the open-file limit | TLS alert; accepting pauses"
     " | `descriptors` |",

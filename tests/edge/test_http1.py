@@ -356,6 +356,23 @@ async def test_draining_finishes_what_is_open_and_closes(house: House) -> None:
         await drained
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(401, "api-key"), (413, "api-body"), (429, "api-rate"), (503, "api-unavailable"), (404, ""), (422, "")],
+)
+async def test_what_the_control_plane_refuses_has_its_word(house: House, code: int, reason: str) -> None:
+    head = b"HTTP/1.1 %d No\r\nContent-Length: 2\r\n\r\n" % code
+    visit = house.visit()
+    visit.says(GET)
+    visit.stream.reply(head, b"hi")
+    assert status(visit.transport.take()) == code and house.lines[0].reason == reason
+    door = house.tunnel("my-agent")
+    other = house.visit()
+    other.says(GET.replace(b"localhost", b"my-agent.localhost"))
+    door.stream.reply(head, b"hi")
+    assert house.lines[1].reason == "", "what an application answers is its own affair"
+
+
 async def test_an_idle_visitor_that_takes_no_leave_is_cut_when_all_is_sent(house: House) -> None:
     """A pool's idle TLS connection answers nothing: each restart would wait for it."""
     visit = house.visit(secure=True, sni="localhost")

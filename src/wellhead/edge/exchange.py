@@ -31,6 +31,8 @@ _PAGES = {
     Reason.SESSION_LOST: pages.LOST,
     Reason.REMOVED: pages.UNKNOWN,
 }
+# What the control plane refuses for a limit or for who asks, by status; a mistake of a caller has no word.
+_API_REFUSALS = {401: "api-key", 413: "api-body", 429: "api-rate", 503: "api-unavailable"}
 _AWAY = {Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_FAILED}  # for the control plane: it just ended
 
 
@@ -286,6 +288,8 @@ class Exchange:
             self._left = left - size
         self.status = facts.status
         self.bytes_out = size
+        if facts.status >= 400 and self.place == "control":
+            self.reason = _API_REFUSALS.get(facts.status, "")
         self.visitor.send_reply(facts, data, end)
         self._took(size, end)
 
