@@ -122,6 +122,14 @@ def test_window_updates_are_allowed_in_proportion_to_streams_and_data() -> None:
     assert refused(guard.window_update) == "window-update-flood"
 
 
+def test_a_peer_may_be_allowed_to_credit_in_smaller_pieces() -> None:
+    guard = Guard(H2Terms(updates_per_data=64))
+    guard.data_sent = 3
+    for _ in range(5 + 2 * 64 * 3):
+        guard.window_update()
+    assert refused(guard.window_update) == "window-update-flood"
+
+
 def test_waiting_answers_are_bounded() -> None:
     guard = Guard(H2Terms(max_control_replies=1000))
     guard.replies(1000)

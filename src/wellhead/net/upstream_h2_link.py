@@ -17,7 +17,7 @@ from wellhead.net.upstream_h2_request import H2Request
 from wellhead.net.upstream_owner import Owner
 from wellhead.net.writing import write_joined
 from wellhead.wire.h2 import H2Connection, H2Role, H2Terms
-from wellhead.wire.h2_frames import ErrorCode
+from wellhead.wire.h2_frames import MAX_FRAME, ErrorCode
 from wellhead.wire.streams import Reason
 
 HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is taken
@@ -31,6 +31,7 @@ REFUSED_PAUSE_SECONDS = 0.05  # for which a connection whose upstream refused a 
 TERMS = H2Terms(
     max_block=64 * 1024, max_list=64 * 1024, max_list_decoded=128 * 1024, max_fields=1000,
     stall_seconds=float("inf"), preface_seconds=30, settings_seconds=120,
+    updates_per_data=MAX_FRAME // 256,  # some servers credit what they read, 512 bytes at a time
 )  # fmt: skip
 
 _log = Log("wellhead.agent")

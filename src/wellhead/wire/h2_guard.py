@@ -78,6 +78,8 @@ class H2Terms:
     max_empty_in_a_row: int = 10
     empty_per_second: float = 100
     """DATA and HEADERS without content and END_STREAM."""
+    updates_per_data: int = 10
+    """WINDOW_UPDATE frames, in twos, for each DATA frame that we sent."""
     max_glitches: float = 100
     """The score of small violations; it halves each second."""
 
@@ -228,7 +230,7 @@ class Guard:
     def window_update(self) -> None:
         """WINDOW_UPDATE came."""
         self._updates += 1
-        if self._updates > 5 + 2 * (self._opened + 10 * self.data_sent):
+        if self._updates > 5 + 2 * (self._opened + self._terms.updates_per_data * self.data_sent):
             raise calm("window-update-flood", f"{self._updates} for {self.data_sent} DATA frames")
 
 
