@@ -19,108 +19,109 @@ class Limit(NamedTuple):
     reason: str
 
 
-GROUPS: dict[str, tuple[Limit, ...]] = {
-    "A request's head": (
-        Limit("max_request_line_bytes", "414, the connection closes", "request-line-too-long"),
-        Limit("max_field_bytes", "431, the connection closes", "field-too-long"),
-        Limit("max_head_bytes", "431, the connection closes", "head-too-large"),
-        Limit("max_fields", "431, the connection closes", "too-many-fields"),
-        Limit("head_seconds", "408, the connection closes", "slow-request"),
-        Limit("max_pipelined", "no more is read until an answer is out", ""),
-        Limit("idle_seconds", "the connection closes, or says GOAWAY", ""),
-    ),
-    "A request's body": (
-        Limit("max_chunk_extension_bytes", "400, the connection closes", "chunk-extension"),
-        Limit("max_trailer_bytes", "400, the connection closes", "trailers-too-large"),
-        Limit("body_idle_seconds", "408, the connection closes", "slow-request"),
-        Limit("body_min_bytes_per_second", "408, the connection closes", "slow-request"),
-        Limit("body_grace_seconds", "the speed is judged", "slow-request"),
-        Limit("max_unread_bytes", "the connection closes behind the answer", ""),
-        Limit("unread_seconds", "the connection closes behind the answer", ""),
-    ),
-    "A reply": (
-        Limit("max_reply_head_bytes", "502", "reply-head-too-large"),
-        Limit("max_interim_heads", "502", "too-many-interim"),
-        Limit("reply_seconds", "504", "deadline"),
-        Limit("grpc_silent_seconds", "504; 408 where the call's own message is missing", "deadline"),
-        Limit("half_close_seconds", "the connection closes", "visitor-left"),
-        Limit("write_idle_seconds", "the connection is cut; a WebSocket gets close code 1013", "slow-reader"),
-        Limit("linger_seconds", "the connection is cut behind its last reply", ""),
-        Limit("drain_seconds", "what still runs at a restart is cut", "drained"),
-    ),
-    "How many, and how much": (
-        Limit("max_connections", "503", "max-connections"),
-        Limit("connections_per_address", "429", "address-connections"),
-        Limit("connections_per_tunnel", "503", "tunnel-connections"),
-        Limit("max_held_bytes", "503 for new requests, until a tenth is free again", "held-bytes"),
-        Limit(
-            "max_loop_lag_seconds", "503 for a part of new requests, which grows while it lasts", "loop-lag"
-        ),
-        Limit(
-            "session_held_bytes", "the stream that holds most is reset: 503, or a visible cut", "overloaded"
-        ),
-        Limit("stream_window_bytes", "the agent sends no more until the visitor took some", ""),
-    ),
-    "Connections before their first request": (
-        Limit("hello_seconds", "TLS alert; of an agent's hello: the connection closes", "hello-timeout"),
-        Limit("handshake_seconds", "the connection closes", "handshake-timeout"),
-        Limit("max_handshakes", "newcomers wait; who owes its hello longest makes room", "crowded"),
-        Limit("handshakes_per_address", "the connection closes", "address-handshakes"),
-        Limit("unknown_names_per_minute", "TLS alert unrecognized_name", "unknown-names"),
-        Limit("rejections_per_minute", "hellos are refused with a time to wait", "rate-limited"),
-    ),
-    "WebSockets": (
-        Limit("websocket_pings_per_second", "close code 1008", "ping-flood"),
-        Limit("websocket_ping_seconds", "cut after two pings without a sign of life", "visitor-silent"),
-        Limit("websocket_drain_seconds", "close code 1012 at a restart", "draining"),
-    ),
-    "HTTP/2": (
-        Limit("h2_max_streams", "REFUSED_STREAM", "h2-streams"),
-        Limit("h2_max_running", "REFUSED_STREAM", "h2-streams"),
-        Limit("h2_linger_seconds", "a request that was reset counts no longer", ""),
-        Limit("h2_resets", "GOAWAY ENHANCE_YOUR_CALM", "h2-rapid-reset"),
-        Limit("h2_resets_per_second", "GOAWAY ENHANCE_YOUR_CALM", "h2-rapid-reset"),
-        Limit("h2_early_reset_percent", "GOAWAY ENHANCE_YOUR_CALM", "h2-rapid-reset"),
-        Limit("h2_early_reset_seconds", "a reset is no early one", ""),
-        Limit("h2_early_reset_streams", "the part of early resets is judged", "h2-rapid-reset"),
-        Limit("h2_violations", "GOAWAY ENHANCE_YOUR_CALM", "h2-made-you-reset"),
-        Limit("h2_violations_per_second", "GOAWAY ENHANCE_YOUR_CALM", "h2-made-you-reset"),
-        Limit("h2_max_continuations", "GOAWAY ENHANCE_YOUR_CALM", "h2-continuation-flood"),
-        Limit("h2_max_block_bytes", "GOAWAY ENHANCE_YOUR_CALM", "h2-continuation-flood"),
-        Limit("h2_max_list_bytes", "431", "h2-header-list"),
-        Limit("h2_max_decoded_bytes", "GOAWAY ENHANCE_YOUR_CALM", "h2-hpack-bomb"),
-        Limit("h2_max_fields", "GOAWAY ENHANCE_YOUR_CALM", "h2-hpack-bomb"),
-        Limit("h2_settings_per_second", "GOAWAY ENHANCE_YOUR_CALM", "h2-settings-flood"),
-        Limit("h2_pings_per_second", "GOAWAY ENHANCE_YOUR_CALM", "h2-ping-flood"),
-        Limit("h2_max_control_replies", "GOAWAY ENHANCE_YOUR_CALM", "h2-control-replies"),
-        Limit("h2_max_empty_frames", "GOAWAY ENHANCE_YOUR_CALM", "h2-empty-frames"),
-        Limit("h2_empty_frames_per_second", "GOAWAY ENHANCE_YOUR_CALM", "h2-empty-frames"),
-        Limit("h2_max_glitches", "GOAWAY ENHANCE_YOUR_CALM", "h2-glitches"),
-        Limit("h2_window_bytes", "RST_STREAM FLOW_CONTROL_ERROR", "h2-made-you-reset"),
-        Limit("h2_connection_window_bytes", "GOAWAY FLOW_CONTROL_ERROR", "h2-window"),
-        Limit("h2_max_held_bytes", "RST_STREAM ENHANCE_YOUR_CALM of the fullest stream", "h2-held"),
-        Limit("h2_stall_bytes", "RST_STREAM CANCEL; GOAWAY where every stream stalls", "h2-stalled"),
-        Limit("h2_preface_seconds", "GOAWAY PROTOCOL_ERROR", "h2-preface"),
-        Limit("h2_settings_seconds", "GOAWAY SETTINGS_TIMEOUT", "h2-settings-timeout"),
-        Limit("h2_goaway_seconds", "the second GOAWAY, with the last stream that is served", ""),
-        Limit("h2_max_age_seconds", "GOAWAY NO_ERROR in two steps", ""),
-    ),
-    "Sessions of agents": (
-        Limit("ping_seconds", "the agent is asked whether it lives", ""),
-        Limit("ping_timeout_seconds", "the session ends, its requests get 503", "agent-lost"),
-    ),
-    "The server itself": (Limit("loop_stall_seconds", "a log line `loop stands still` with the stack", ""),),
-    "The REST API": (
-        Limit("max_api_body_bytes", "413", "api-body"),
-        Limit("api_reply_seconds", "503", "api-unavailable"),
-        Limit("api_requests_per_key_per_minute", "429 with Retry-After", "api-rate"),
-        Limit("api_requests_per_address_per_minute", "429 with Retry-After", "api-rate"),
-        Limit("api_failures_per_address_per_minute", "429 with Retry-After", "api-rate"),
-        Limit("tunnels_per_organization", "429 with Retry-After", "api-rate"),
-        Limit("keys_per_organization", "429 with Retry-After", "api-rate"),
-        Limit("history_days", "the record is pruned", ""),
-    ),
-}
+def _read(table: str) -> dict[str, list[Limit]]:
+    groups: dict[str, list[Limit]] = {}
+    limits: list[Limit] = []
+    for line in table.strip().splitlines():
+        if line.startswith(" "):
+            setting, beyond, reason = (part.strip() for part in line.split("|"))
+            limits.append(Limit(setting, beyond, reason))
+        else:
+            limits = groups.setdefault(line, [])
+    return groups
+
+
+GROUPS = _read("""
+A request's head
+  max_request_line_bytes | 414, the connection closes | request-line-too-long
+  max_field_bytes | 431, the connection closes | field-too-long
+  max_head_bytes | 431, the connection closes | head-too-large
+  max_fields | 431, the connection closes | too-many-fields
+  head_seconds | 408, the connection closes | slow-request
+  max_pipelined | no more is read until an answer is out |
+  idle_seconds | the connection closes, or says GOAWAY |
+A request's body
+  max_chunk_extension_bytes | 400, the connection closes | chunk-extension
+  max_trailer_bytes | 400, the connection closes | trailers-too-large
+  body_idle_seconds | 408, the connection closes | slow-request
+  body_min_bytes_per_second | 408, the connection closes | slow-request
+  body_grace_seconds | the speed is judged | slow-request
+  max_unread_bytes | the connection closes behind the answer |
+  unread_seconds | the connection closes behind the answer |
+A reply
+  max_reply_head_bytes | 502 | reply-head-too-large
+  max_interim_heads | 502 | too-many-interim
+  reply_seconds | 504 | deadline
+  grpc_silent_seconds | 504; 408 where the call's own message is missing | deadline
+  half_close_seconds | the connection closes | visitor-left
+  write_idle_seconds | the connection is cut; a WebSocket gets close code 1013 | slow-reader
+  linger_seconds | the connection is cut behind its last reply |
+  drain_seconds | what still runs at a restart is cut | drained
+How many, and how much
+  max_connections | 503 | max-connections
+  connections_per_address | 429 | address-connections
+  connections_per_tunnel | 503 | tunnel-connections
+  max_held_bytes | 503 for new requests, until a tenth is free again | held-bytes
+  max_loop_lag_seconds | 503 for a part of new requests, which grows while it lasts | loop-lag
+  session_held_bytes | the stream that holds most is reset: 503, or a visible cut | overloaded
+  stream_window_bytes | the agent sends no more until the visitor took some |
+Connections before their first request
+  hello_seconds | TLS alert; of an agent's hello: the connection closes | hello-timeout
+  handshake_seconds | the connection closes | handshake-timeout
+  max_handshakes | newcomers wait; who owes its hello longest makes room | crowded
+  handshakes_per_address | the connection closes | address-handshakes
+  unknown_names_per_minute | TLS alert unrecognized_name | unknown-names
+  rejections_per_minute | hellos are refused with a time to wait | rate-limited
+WebSockets
+  websocket_pings_per_second | close code 1008 | ping-flood
+  websocket_ping_seconds | cut after two pings without a sign of life | visitor-silent
+  websocket_drain_seconds | close code 1012 at a restart | draining
+HTTP/2
+  h2_max_streams | REFUSED_STREAM | h2-streams
+  h2_max_running | REFUSED_STREAM | h2-streams
+  h2_linger_seconds | a request that was reset counts no longer |
+  h2_resets | GOAWAY ENHANCE_YOUR_CALM | h2-rapid-reset
+  h2_resets_per_second | GOAWAY ENHANCE_YOUR_CALM | h2-rapid-reset
+  h2_early_reset_percent | GOAWAY ENHANCE_YOUR_CALM | h2-rapid-reset
+  h2_early_reset_seconds | a reset is no early one |
+  h2_early_reset_streams | the part of early resets is judged | h2-rapid-reset
+  h2_violations | GOAWAY ENHANCE_YOUR_CALM | h2-made-you-reset
+  h2_violations_per_second | GOAWAY ENHANCE_YOUR_CALM | h2-made-you-reset
+  h2_max_continuations | GOAWAY ENHANCE_YOUR_CALM | h2-continuation-flood
+  h2_max_block_bytes | GOAWAY ENHANCE_YOUR_CALM | h2-continuation-flood
+  h2_max_list_bytes | 431 | h2-header-list
+  h2_max_decoded_bytes | GOAWAY ENHANCE_YOUR_CALM | h2-hpack-bomb
+  h2_max_fields | GOAWAY ENHANCE_YOUR_CALM | h2-hpack-bomb
+  h2_settings_per_second | GOAWAY ENHANCE_YOUR_CALM | h2-settings-flood
+  h2_pings_per_second | GOAWAY ENHANCE_YOUR_CALM | h2-ping-flood
+  h2_max_control_replies | GOAWAY ENHANCE_YOUR_CALM | h2-control-replies
+  h2_max_empty_frames | GOAWAY ENHANCE_YOUR_CALM | h2-empty-frames
+  h2_empty_frames_per_second | GOAWAY ENHANCE_YOUR_CALM | h2-empty-frames
+  h2_max_glitches | GOAWAY ENHANCE_YOUR_CALM | h2-glitches
+  h2_window_bytes | RST_STREAM FLOW_CONTROL_ERROR | h2-made-you-reset
+  h2_connection_window_bytes | GOAWAY FLOW_CONTROL_ERROR | h2-window
+  h2_max_held_bytes | RST_STREAM ENHANCE_YOUR_CALM of the fullest stream | h2-held
+  h2_stall_bytes | RST_STREAM CANCEL; GOAWAY where every stream stalls | h2-stalled
+  h2_preface_seconds | GOAWAY PROTOCOL_ERROR | h2-preface
+  h2_settings_seconds | GOAWAY SETTINGS_TIMEOUT | h2-settings-timeout
+  h2_goaway_seconds | the second GOAWAY, with the last stream that is served |
+  h2_max_age_seconds | GOAWAY NO_ERROR in two steps |
+Sessions of agents
+  ping_seconds | the agent is asked whether it lives |
+  ping_timeout_seconds | the session ends, its requests get 503 | agent-lost
+The server itself
+  loop_stall_seconds | a log line `loop stands still` with the stack |
+The REST API
+  max_api_body_bytes | 413 | api-body
+  api_reply_seconds | 503 | api-unavailable
+  api_requests_per_key_per_minute | 429 with Retry-After | api-rate
+  api_requests_per_address_per_minute | 429 with Retry-After | api-rate
+  api_failures_per_address_per_minute | 429 with Retry-After | api-rate
+  tunnels_per_organization | 429 with Retry-After | api-rate
+  keys_per_organization | 429 with Retry-After | api-rate
+  history_days | the record is pruned |
+""")
+"""Title -> limits. Indented lines: setting | what happens beyond it | reason."""
 
 _FIXED = (
     "| what | bound | beyond | reason |",
