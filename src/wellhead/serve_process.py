@@ -108,7 +108,7 @@ class ControlProcess:
         assert self._child is not None
         child = self._child
         try:
-            told = await child.link.whole
+            told = await asyncio.shield(child.link.whole)  # who stops waiting for it does not undo it
         except LinkError as error:
             how = await child.ended(EXIT_SECONDS)
             raise LocalStateError(f"the control plane did not start: {how}") from error

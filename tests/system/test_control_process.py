@@ -182,11 +182,16 @@ async def test_a_control_plane_that_hangs_is_said_to_be_away_and_begun_again(tmp
         assert not control.is_running() and visitor.statuses == {200}
 
 
-def test_a_server_that_is_stopped_before_its_control_plane_is_there_ends_in_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_server_that_is_stopped_before_its_control_plane_is_there_ends_in_time(
+    tmp_path: Path, hung: bool
+) -> None:
     with Edge(tmp_path, wait=False) as edge:
         control = eventually(edge.control, 10)
         assert isinstance(control, psutil.Process)
-        control.suspend()
+        if hung:
+            control.suspend()
         edge.signal(signal.SIGTERM)
         assert edge.wait(20) == 0, edge.text
+        assert hung or "ended badly" not in edge.text, edge.text
         assert not control.is_running() and "Traceback" not in edge.text
