@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -11,6 +12,7 @@ def main() -> None:
 
     Ctrl-C while its modules are read ends it as it ends any program, without a traceback.
     """
+    _open_what_is_closed()
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -23,6 +25,19 @@ def main() -> None:
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     command_line()
+
+
+def _open_what_is_closed() -> None:
+    """Descriptors 0, 1 and 2, where whoever started us closed them: a socket must not take such a number.
+
+    libuv ends a program that closes a socket of so low a number, and others would print into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number: this one
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,12 @@ def test_a_closed_stdout_is_no_error(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_with_nothing_to_read_or_write_a_server_and_an_agent_work(tmp_path: Path) -> None:
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "wellhead", "demo", "--once"]
+    env = {**os.environ, "WELLHEAD_HOME": str(tmp_path)}
+    assert subprocess.run(command, env=env, timeout=60, check=False).returncode == 0
+
+
 INTERRUPTED_WHILE_IT_READS_ITS_MODULES = """
 import os, signal, sys
 class Finder:
