@@ -101,6 +101,7 @@ class Edge:
         self.metrics.watch(
             "wellhead_held_bytes", "Bytes held for visitors and agents.", lambda: self.ingress.pressure.held
         )
+        self.metrics.watch("wellhead_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
         self.metrics.watch(
             "wellhead_put_off_share", "Part of new requests put off now.", lambda: self.ingress.pressure.share
         )
