@@ -33,7 +33,7 @@ class LoadServer(Program):
 
 
 @contextlib.contextmanager
-def fleet(edge: Edge, server: LoadServer) -> Iterator[dict[str, str]]:
+def started(edge: Edge, server: LoadServer) -> Iterator[dict[str, str]]:
     """An agent for each of the server's names, all in one process: hostnames by name."""
     config = edge.home / "wellhead.toml"
     config.write_text(

@@ -19,7 +19,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.kit.load_server import IDENTITY
-from tests.kit.loads import LoadServer, fleet
+from tests.kit.loads import LoadServer, started
 from tests.kit.programs import Edge
 from tests.kit.steady import p99
 from tests.kit.visitors import Visitor, visiting
@@ -55,7 +55,7 @@ async def test_no_message_of_two_hundred_websockets_is_lost_late_or_changed(
     edge: Edge, seconds: float, agents: int
 ) -> None:
     names = [f"chat-{number}" for number in range(agents)]
-    with LoadServer(*names) as server, fleet(edge, server) as hostnames:
+    with LoadServer(*names) as server, started(edge, server) as hostnames:
         before = edge.memory()[0]
         over = asyncio.Event()
 
@@ -102,7 +102,7 @@ async def test_each_event_of_two_hundred_streams_is_there_alone_and_in_time(
     edge: Edge, seconds: float
 ) -> None:
     name = "events"
-    with LoadServer(name) as server, fleet(edge, server) as hostnames:
+    with LoadServer(name) as server, started(edge, server) as hostnames:
         late: dict[bool, list[float]] = {True: [], False: []}
         begun, over = asyncio.Semaphore(0), asyncio.Event()
 
