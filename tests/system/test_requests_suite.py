@@ -38,14 +38,15 @@ class Httpbin:
         written.unlink(missing_ok=True)
         env = {
             "PYTHONPATH": str(KIT),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "SUITE_OUTCOMES": str(written),
             "SUITE_HTTP": addresses[scheme],
             "SUITE_HTTPS": addresses["https"],
             "SUITE_CA": str(self.visitor.edge.ca),
         }
         self.visitor.run(
-            *(sys.executable, "-m", "pytest", "-q", "-p", "requests_plugin", "-p", "no:cacheprovider"),
-            *("-o", "addopts=", "-o", "filterwarnings=", "tests/test_requests.py"),
+            *(sys.executable, "-m", "pytest", "-q", "-p", "requests_plugin", "-p", "pytest_mock"),
+            *("-p", "no:cacheprovider", "-o", "addopts=", "-o", "filterwarnings=", "tests/test_requests.py"),
             cwd=self.tests, env=env, fine=False,
         )  # fmt: skip
         found: dict[str, str] = json.loads(written.read_text())
