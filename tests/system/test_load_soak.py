@@ -31,7 +31,9 @@ from wellhead.wire.streams import Buffer, HeadKind, StreamKind
 NAME = "steady"
 RATE = 200.0  # requests a second
 LIVES = 3  # at once
-PAUSE_SECONDS = 0.1  # between two of them
+PAUSE_SECONDS = (
+    1.0  # between two of them: one for a hundred requests, four times the day that this stands for
+)
 MAX_WAL = 8 << 20  # bytes; SQLite writes it back from 4 MiB on
 GROWTH = 0.05  # of the memory, in all
 ENOUGH = 100_000  # requests, by which a growth for each can be told from noise
