@@ -97,9 +97,10 @@ class Agent:
     def hear(self) -> None:
         self.mux.receive(self.transport.take())
 
-    async def hello(self, secret: str = "good", protocol: int = 1) -> None:
+    async def hello(self, secret: str = "good", protocol: int = 1, hint: str = "") -> None:
         """Say hello and hear what the edge makes of it at once."""
-        self.mux.control(Kind.HELLO, Hello("my-agent", secret, protocol=protocol).encode())
+        hello = Hello("my-agent", secret, protocol=protocol, session_hint=hint)
+        self.mux.control(Kind.HELLO, hello.encode())
         self.say()
         await turns()
         self.hear()
@@ -355,3 +356,35 @@ async def test_closing_ends_every_connection_whatever_it_waits_for(door: Door) -
     await deciding.hello()
     await door.gate.close()
     assert [agent.transport.closed for agent in (inside, deciding, silent)] == [True] * 3
+
+
+async def test_an_agent_that_dials_again_makes_its_older_session_doubtful(door: Door) -> None:
+    """It is asked at once and given up soon; that of another process is left in peace."""
+    older, stranger = door.agent(), door.agent()
+    await older.hello(hint="one")
+    await stranger.hello(hint="two")
+    written = [agent.transport.writes for agent in (older, stranger)]
+    again = door.agent()
+    await again.hello(hint="one")
+    assert [agent.transport.writes for agent in (older, stranger)] == [written[0] + 1, written[1]]
+    await asyncio.sleep(Liveness().probe_seconds + 0.1)
+    assert older.transport.aborted and not stranger.transport.closed and not again.transport.closed
+
+
+async def test_an_older_session_that_answers_stays(door: Door) -> None:
+    older, again = door.agent(), door.agent()
+    await older.hello(hint="one")
+    await again.hello(hint="one")
+    older.mux.start(older.welcome.window)
+    older.hear()
+    older.say()
+    await asyncio.sleep(Liveness().probe_seconds + 0.1)
+    assert not older.transport.closed
+
+
+async def test_agents_that_do_not_say_who_they_are_are_not_doubted(door: Door) -> None:
+    older, again = door.agent(), door.agent()
+    await older.hello()
+    await again.hello()
+    await asyncio.sleep(Liveness().probe_seconds + 0.1)
+    assert not older.transport.closed

@@ -25,6 +25,7 @@ from wellhead.errors import (
 from wellhead.net import sockets
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.backoff import Backoff
+from wellhead.net.changes import NetworkChanges
 from wellhead.net.session import Session, boot_time
 from wellhead.net.tls import ALPN_MUX
 from wellhead.net.uplink import EdgeAddress, Status, Uplink, UplinkTimes
@@ -139,8 +140,13 @@ class Watched:
             times=UplinkTimes(**{"close_seconds": 0.5, **times}),
             backoff=Backoff(lambda low, high: high / 50),
             clock=clock,
+            network_changes=self._hear_changes,
         )
         self.task = asyncio.get_running_loop().create_task(self.uplink.run())
+
+    def _hear_changes(self, call: Callable[[], None]) -> NetworkChanges:
+        self.network_changed = call
+        return NetworkChanges(call)
 
     def _open(self, stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
         stream.sink = Deaf()
@@ -414,3 +420,35 @@ async def test_a_connection_that_is_lost_while_it_is_dialled_leaves_nothing_behi
     gc.collect()
     await asyncio.sleep(0)
     assert not unheard
+
+
+async def test_a_change_of_the_network_makes_a_session_doubtful(
+    ca: LocalAuthority, watch: Callable[..., Watched]
+) -> None:
+    """It is asked at once; where our address of it is gone it is over."""
+    async with edge_of(ca, welcoming) as edge:
+        watched = watch(edge.context)
+        session = await edge.next()
+        await watched.until(Status.CONNECTED)
+        heard = session._heard
+        watched.network_changed()
+        async with asyncio.timeout(PATIENCE):
+            while session._heard == heard:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert watched.statuses == [Status.CONNECTED]
+
+        (ours,) = watched.uplink._live
+        ours.local = ("192.0.2.1", 50_000)
+        watched.network_changed()
+        await watched.until(Status.CONNECTED, 2)
+        assert "this machine's address 192.0.2.1 is gone" in str(watched.told[1][1])
+
+
+async def test_a_change_of_the_network_cuts_a_pause_short(
+    ca: LocalAuthority, watch: Callable[..., Watched]
+) -> None:
+    async with edge_of(ca, refusing("quota", final=False, retry_after_ms=60_000), welcoming) as edge:
+        watched = watch(edge.context)
+        await watched.until(Status.RECONNECTING)
+        watched.network_changed()
+        await watched.until(Status.CONNECTED)

@@ -72,6 +72,7 @@ class Gate:
         self._waiting: dict[Session, asyncio.TimerHandle] = {}  # no hello yet
         self._admissions: dict[Session, asyncio.Task[None]] = {}  # hello being checked
         self._admitted: dict[Session, Admission] = {}
+        self._hints: dict[Session, str] = {}  # of those admitted: which agent process each is of
         self._failures: dict[str, list[float]] = {}  # network -> times of rejected credentials, youngest last
         self._draining = False
         directory.on_removed(self.end_tunnel)
@@ -153,6 +154,7 @@ class Gate:
         if task is not None:
             task.cancel()
         admission = self._admitted.pop(session, None)
+        self._hints.pop(session, None)
         if admission is None:
             if isinstance(error, ProtocolError):
                 self._refused(session, error.code, error)
@@ -238,6 +240,8 @@ class Gate:
         )
         session.mux.control(Kind.WELCOME, welcome.encode())
         self._admitted[session] = admission
+        self._doubt(view, hello.session_hint)
+        self._hints[session] = hello.session_hint
         self._registry.add(view.id, session)
         self._metrics.sessions_opened += 1
         self._directory.session_opened(view.id, session.id, session.peer, hello.agent)
@@ -245,6 +249,13 @@ class Gate:
             "session opened", session=session.id, tunnel=view.name, carrier="mux",
             peer=session.peer, agent=hello.agent,
         )  # fmt: skip
+
+    def _doubt(self, view: TunnelView, hint: str) -> None:
+        """An agent's process dials again when it has lost its session, whatever we still believe of that."""
+        line = self._registry.lines.get(view.id)
+        for session in list(line.sessions) if line is not None and hint else ():
+            if self._hints.get(session) == hint and not session.draining:
+                session.probe()
 
     def _refuse(self, session: Session, error: RefusedError) -> None:
         self._refused(session, error.code, error)

@@ -75,6 +75,7 @@ class Session(asyncio.Protocol):
         self.usable = False  # new streams may be opened
         self.id = ""
         self.peer = ""
+        self.local: tuple[object, ...] = ()  # our own address, as the socket names it
         self.peer_draining = False  # the peer asked for no new streams
         self.draining = False  # we did
         self._liveness = liveness or Liveness()
@@ -155,6 +156,7 @@ class Session(asyncio.Protocol):
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
+        self.local = transport.get_extra_info("sockname") or ()
         self.usable = True
         self._heard = self._loop.time()
         self._booted = self._boot_clock()

@@ -30,6 +30,7 @@ from wellhead.errors import (
 from wellhead.logs import Log
 from wellhead.net import sockets
 from wellhead.net.backoff import Backoff
+from wellhead.net.changes import NetworkChanges, is_ours
 from wellhead.net.session import Liveness, OnOpen, Session, boot_time
 from wellhead.net.tls import ALPN_MUX
 from wellhead.wire.frames import Kind
@@ -42,6 +43,7 @@ _REFUSALS = {kind.code: kind for kind in RefusedError.__subclasses__()}
 _DRAIN_POLL_SECONDS = 0.05
 _OVERDUE_SECONDS = 5.0  # how much longer than it said a draining edge may take
 SOON_SECONDS = 0.25  # a drained session is replaced within it, or within what the edge said
+CHANGED_SECONDS = 1.0  # after a change of this machine's network the next dial comes within it
 _GLANCE_SECONDS = 1.0  # how often a pause looks whether the machine slept
 
 
@@ -94,6 +96,7 @@ class Uplink:
         times: UplinkTimes | None = None,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = boot_time,
+        network_changes: Callable[[Callable[[], None]], NetworkChanges] = NetworkChanges,
     ) -> None:
         self.status = Status.CONNECTING
         self._edge = edge
@@ -113,6 +116,8 @@ class Uplink:
         self._ask_again_after = 0.0  # seconds, as the draining edge said
         self._drain_seconds = 0.0  # how long the edge lets streams finish
         self._closing = False
+        self._network_changes = network_changes
+        self._rest_until = 0.0  # loop time; 0: no pause
 
     async def run(self) -> None:
         """Until ``aclose``, or until an error that trying again does not mend.
@@ -121,6 +126,7 @@ class Uplink:
             WellheadError: one whose ``retry`` is NEVER.
         """
         error: WellheadError | None = None
+        changes = self._network_changes(self._network_changed)
         try:
             while not self._closing:
                 try:
@@ -136,6 +142,7 @@ class Uplink:
                 error = failure
                 raise
         finally:
+            changes.close()
             for session in list(self._live):
                 session.abort()
             self._change(Status.CLOSED, error)
@@ -157,11 +164,6 @@ class Uplink:
         for session in list(self._live):
             session.abort()
         self._stirred.set()
-
-    def probe(self) -> None:
-        """Ask now whether the edge is still there: something outside suggests that it may not be."""
-        for session in self._live:
-            session.probe()
 
     # One session
 
@@ -242,8 +244,14 @@ class Uplink:
         self._change(Status.DRAINING if self._live else Status.RECONNECTING, error)
         _log.info("dialling again", edge=self._edge.host, seconds=round(seconds, 3), error=error or "-")
         self._stirred.clear()
-        until = self._loop.time() + seconds
-        while (left := until - self._loop.time()) > 0 and not self._closing:
+        self._rest_until = self._loop.time() + seconds
+        try:
+            await self._pause()
+        finally:
+            self._rest_until = 0.0
+
+    async def _pause(self) -> None:
+        while (left := self._rest_until - self._loop.time()) > 0 and not self._closing:
             looked = self._clock()
             glance = min(left, _GLANCE_SECONDS)
             try:
@@ -260,6 +268,18 @@ class Uplink:
             return
         self.status = status
         self._on_status(status, error)
+
+    def _network_changed(self) -> None:
+        """An address or a route came or went: what is connected may be cut off, what was not may be now."""
+        for session in list(self._live):
+            if session.local and not is_ours(session.local):
+                session.abort(SessionLost(f"this machine's address {session.local[0]} is gone"))
+            else:
+                session.probe()
+        if self._rest_until:
+            soon = self._loop.time() + self._backoff.spread(CHANGED_SECONDS)
+            self._rest_until = min(self._rest_until, soon)
+            self._stirred.set()
 
     # From the sessions
 
