@@ -183,9 +183,7 @@ class Operator:
                     await self.create() if not self.post.tunnel else await self.rotate()
                     continue
                 await asyncio.sleep(0.2)
-            for crew in self.post.crews:
-                if crew.agent is None or crew.agent.process.poll() is not None:
-                    crew.hire()
+            self.post.supervise()
 
     async def hire(self) -> None:
         """New agents in place of the old."""

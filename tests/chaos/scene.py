@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -30,7 +28,6 @@ SETTINGS = {
     "ping_seconds": 1, "ping_timeout_seconds": 0.5, "drain_seconds": 2, "websocket_drain_seconds": 0.5,
     "access_log": "off",
 }  # fmt: skip
-WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _SESSION = re.compile(r"^(\S+)Z \S+ wellhead.edge session (opened|closed) session=(\S+) tunnel=(\S+)")
 
 
@@ -97,32 +94,12 @@ class Crew:
             )  # fmt: skip
             marks = (f"X-Tunnel: {tunnel}", f"X-Generation: {generation}", f"X-Id: {number.decode()}")
             if websocket:
-                await _converse(peer, head, [mark.encode() for mark in marks])
+                await peer.converse(head, *(mark.encode() for mark in marks))
                 return
             found = re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n", head)
             body = await peer.body(int(found[1])) if found else b""
             await asyncio.sleep(self.scene.chance.choice((0, 0, 0, 0.02, 0.2)))
             await peer.reply(number + b"\n" + body, *(mark.encode() for mark in marks))
-
-
-async def _converse(peer: Peer, head: bytes, marks: Iterable[bytes]) -> None:
-    found = re.search(rb"(?i)\r\nsec-websocket-key: (\S+)\r\n", head)
-    assert found is not None
-    accept = base64.b64encode(hashlib.sha1(found[1] + WEBSOCKET_GUID).digest())
-    lines = (
-        b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade",
-        b"Sec-WebSocket-Accept: " + accept, *marks,
-    )  # fmt: skip
-    await peer.say(b"\r\n".join(lines) + b"\r\n\r\n")
-    while True:
-        kind, size = await peer.body(2)
-        assert size & 0x7F < 126, "the visitors' messages are short"
-        mask = await peer.body(4)
-        payload = bytes(byte ^ mask[at % 4] for at, byte in enumerate(await peer.body(size & 0x7F)))
-        opcode = kind & 0x0F
-        await peer.say(bytes((0x80 | (0x0A if opcode == 9 else opcode), len(payload))) + payload)
-        if opcode == 8:
-            return
 
 
 class Post:
@@ -136,6 +113,12 @@ class Post:
         self.retired: list[tuple[str, int, Secret]] = []  # tunnel, generation
         self.crews: list[Crew] = []
         self.busy = asyncio.Lock()  # held by whoever changes the record or the agents
+
+    def supervise(self) -> None:
+        """Agents in place of those that have left, as a supervisor does it."""
+        for crew in self.crews:
+            if crew.agent is None or crew.agent.process.poll() is not None:
+                crew.hire()
 
 
 class Scene:

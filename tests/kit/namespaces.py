@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,55 @@ def ip(*arguments: str) -> str:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
     return done.stdout
+
+
+@contextlib.contextmanager
+def inside(side: Side) -> Iterator[None]:
+    """This thread's new sockets belong to that end, until the block ends; those that there are stay."""
+    setns = ctypes.CDLL(None, use_errno=True).setns
+    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{side.name}") as there:
+        assert setns(there.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+        try:
+            yield
+        finally:
+            assert setns(home.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+
+
+def lose(ends: Sequence[Side], percent: int) -> None:
+    """From now on so many of the packets that reach either end are lost, by chance."""
+    for end in ends:
+        rules = (
+            "add table inet loss\ndelete table inet loss\nadd table inet loss\n"
+            "add chain inet loss input { type filter hook input priority 0; }\n"
+            f'add rule inet loss input iifname "{end.device}" numgen random mod 100 < {percent} drop'
+        )
+        _checked([*end.prefix, "nft", rules])
+
+
+def clamp(ends: Sequence[Side], rate: str) -> None:
+    """Let each end send at most ``rate`` (``1mbit``), with a queue of 50 ms before it."""
+    for end in ends:
+        shape = ["root", "tbf", "rate", rate, "burst", "4kb", "latency", "50ms"]
+        _checked(["tc", "-n", end.name, "qdisc", "replace", "dev", end.device, *shape])
+
+
+def lookups(side: Side, *servers: str) -> contextlib.AbstractContextManager[None]:
+    """Programs that are started at that end ask these name servers."""
+    return _resolv_conf(side, "".join(f"nameserver {server}\n" for server in servers))
+
+
+@contextlib.contextmanager
+def _resolv_conf(side: Side, text: str) -> Iterator[None]:
+    # `ip netns exec` puts this file in the place of /etc/resolv.conf. Source: ip-netns(8)
+    directory = Path("/etc/netns") / side.name
+    directory.mkdir(parents=True)
+    (directory / "resolv.conf").write_text(text + "options timeout:15 attempts:2\n")
+    try:
+        yield
+    finally:
+        shutil.rmtree(directory)
+
+
+def _checked(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"

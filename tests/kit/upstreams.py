@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import re
 import socket
 import ssl
 import struct
@@ -14,6 +17,8 @@ from wellhead.net.upstream import UpstreamPool
 from wellhead.wire.pair import PairStream, join
 from wellhead.wire.streams import Buffer, HeadKind, StreamKind
 
+WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+CLOSE, PING, PONG = 8, 9, 10
 PATIENCE = 5.0  # seconds a test waits for anything
 
 Handler = Callable[["Peer"], Awaitable[None]]
@@ -51,6 +56,26 @@ class Peer:
     async def reply(self, body: bytes = b"ok", *fields: bytes, status: bytes = b"200 OK") -> None:
         lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *fields]
         await self.say(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+
+    async def converse(self, head: bytes, *fields: bytes) -> None:
+        """Become a WebSocket by the visitor's ``head``, and send each message of up to 125 bytes back."""
+        found = re.search(rb"(?i)\r\nsec-websocket-key: (\S+)\r\n", head)
+        assert found is not None
+        accept = base64.b64encode(hashlib.sha1(found[1] + WEBSOCKET_GUID).digest())
+        lines = (
+            b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade",
+            b"Sec-WebSocket-Accept: " + accept, *fields,
+        )  # fmt: skip
+        await self.say(b"\r\n".join(lines) + b"\r\n\r\n")
+        while True:
+            kind, size = await self.body(2)
+            assert size & 0x7F < 126, "a longer message"
+            mask = await self.body(4)
+            message = bytes(byte ^ mask[at % 4] for at, byte in enumerate(await self.body(size & 0x7F)))
+            opcode = kind & 0x0F
+            await self.say(bytes((0x80 | (PONG if opcode == PING else opcode), len(message))) + message)
+            if opcode == CLOSE:
+                return
 
     async def closed(self) -> bytes:
         """Wait until the agent hangs up; what it said before that."""

@@ -106,6 +106,7 @@ async def healed(scene: Scene) -> None:
     until = time.monotonic() + HEAL_SECONDS
     for post in scene.posts:
         while True:
+            post.supervise()
             with contextlib.suppress(OSError, Truncated, TimeoutError):
                 reply = await ask(scene.edge, f"{post.name}.localhost", "/healed")
                 if (reply.status, reply.get("x-tunnel")) == (200, post.tunnel):
@@ -120,9 +121,11 @@ async def at_rest(scene: Scene) -> None:
     until = time.monotonic() + HEAL_SECONDS
     while True:
         gc.collect()
+        for post in scene.posts:
+            post.supervise()
         values = await scene.sample() or {}
         held = {name: values.get(f"wellhead_{name}[]") for name in ("sessions", "visitors")}
         if held == {"sessions": agents, "visitors": 1}:
             return
-        assert time.monotonic() < until, held
+        assert time.monotonic() < until, f"{held}\n{scene.edge.text[-3000:]}"
         await asyncio.sleep(0.2)

@@ -1,0 +1,255 @@
+"""Networks that are silent, lossy, narrow, renumbered, or without names: between an edge and an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.kit import bulk_server, name_server
+from tests.kit.bulk_server import blocks
+from tests.kit.namespaces import Side, cable, clamp, cut, inside, lookups, lose, mend
+from tests.kit.programs import Agent, Edge, Program, quiet_port
+from tests.kit.upstreams import Peer, serving
+from tests.kit.visitors import Reply, Truncated, request, visiting
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.needs("ip", "nft", "tc"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+
+PORT = 8443
+DOMAIN = "tunnels.test"
+ZONE = "edge.tunnels.test"
+BACK_SECONDS = 5.0
+SILENCE_SECONDS = 15.0  # until an idle end notices it
+LOOKUP_SECONDS = 2.0  # how long a name whose last address is known is waited for
+LOSS_SECONDS = float(os.environ.get("LOSS_SECONDS", 40))  # the whole form is 600
+ECHO_SECONDS = 0.3
+MANY_ECHOES = int(os.environ.get("ECHOES", 200))
+
+
+@dataclass(frozen=True)
+class Net:
+    """An edge at the near end, an agent at the far one with its upstream: a bulk server and an echo."""
+
+    near: Side
+    far: Side
+    edge: Edge
+    agent: Agent
+    names: Program | None  # the far end's name server; the near one never has any
+
+    @property
+    def host(self) -> str:
+        return f"{self.agent.hostname}:{PORT}"
+
+    async def status(self, target: str = "/bytes/100") -> int:
+        """Of one request on a connection of its own; 0 where no whole answer came."""
+        try:
+            async with visiting(self.edge, self.agent.hostname, address=self.near.address) as visitor:
+                return (await visitor.get(target, self.host)).status
+        except (OSError, Truncated):
+            return 0
+
+    async def back(self, seconds: float) -> float:
+        """How long it takes until three requests in a row are answered."""
+        began, good = time.monotonic(), 0
+        while good < 3:
+            assert time.monotonic() - began < seconds, f"not back\n{self.edge.text[-2000:]}"
+            good = good + 1 if await self.status() == 200 else 0
+            await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    def losses(self) -> list[str]:
+        """Sessions that either end gave up."""
+        return [
+            line
+            for program in (self.edge, self.agent)
+            for line in program.lines
+            if re.search(r"session closed|no connection", line)
+        ]
+
+
+def edge_at(near: Side, home: Path, zone: str, **settings: object) -> Edge:
+    return Edge(
+        home, "--domain", DOMAIN, "--zone", zone, prefix=near.prefix, settings=settings,
+        https=f"{near.address}:{PORT}", http="off",
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def network(
+    home: Path, *, zone: str | None = None, upstream: str = "127.0.0.1", port: int = 0, **settings: object
+) -> Iterator[Net]:
+    """The two ends; this thread's sockets are the near end's. With a ``port`` the upstream is the test's."""
+    with contextlib.ExitStack() as stack:
+        near, far = stack.enter_context(cable())
+        server = None
+        if zone is not None:
+            for end in (near, far):
+                stack.enter_context(lookups(end, "127.0.0.1"))
+            names = (f"{zone}={near.address}", f"{upstream}=127.0.0.1")
+            command = [*far.prefix, sys.executable, name_server.__file__, *names]
+            server = stack.enter_context(Program(command))
+            server.line("serving")
+        edge = stack.enter_context(edge_at(near, home / "edge", zone or near.address, **settings))
+        if not port:
+            bulk = stack.enter_context(Program([*far.prefix, sys.executable, bulk_server.__file__]))
+            port = int(bulk.line(r"^port (\d+)$")[1])
+        agent = stack.enter_context(
+            Agent(
+                home / "agent", f"{upstream}:{port}", "--url", f"https://{zone or near.address}:{PORT}",
+                "--ca-file", str(edge.ca), prefix=far.prefix, extra={"WELLHEAD_API_KEY": edge.key},
+            )
+        )  # fmt: skip
+        stack.enter_context(inside(near))
+        yield Net(near, far, edge, agent, server)
+
+
+async def test_an_agent_notices_an_edge_in_a_black_hole_and_comes_back(tmp_path: Path) -> None:
+    """X6: the agent alone sees it, within fifteen seconds; then it is back as after a crash."""
+    with network(tmp_path) as net:
+        assert await net.status() == 200
+        heard = net.agent.mark()
+        cut([net.near])  # what the edge sends is lost: the agent's own words arrive
+        began = time.monotonic()
+        await asyncio.to_thread(net.agent.line, "no connection", SILENCE_SECONDS + 2, after=heard)
+        assert time.monotonic() - began <= SILENCE_SECONDS + 0.5
+        mend([net.near])
+        assert await net.back(20) <= BACK_SECONDS
+
+
+async def test_an_agent_with_a_new_address_serves_within_five_seconds(tmp_path: Path) -> None:
+    """X9: the old address is gone with its routes, a new one comes."""
+    with network(tmp_path) as net:
+        for number in (3, 4, 2):
+            assert await net.status() == 200
+            old = net.far.run("-4", "-brief", "address", "show", "dev", net.far.device).split()[2]
+            net.far.run("address", "delete", old, "dev", net.far.device)
+            await asyncio.sleep(0.5)  # the fault itself: a moment without any
+            net.far.run("address", "add", f"10.213.0.{number}/24", "dev", net.far.device)
+            assert await net.back(20) <= BACK_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("percent", "seconds", "most", "sizes"),
+    [(5, LOSS_SECONDS, 0, (100, 10_000, 300_000)), (20, LOSS_SECONDS / 2, 1, (100, 10_000))],
+)
+async def test_lost_packets_cost_no_session_and_no_byte(
+    tmp_path: Path, percent: int, seconds: float, most: int, sizes: tuple[int, ...]
+) -> None:
+    """X10, with a short form in every run. A fifth lost may hold TCP up for longer than a visitor waits."""
+    with network(tmp_path) as net:
+        lose((net.near, net.far), percent)
+        chance, until, done = Random(percent), time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            sent = b"".join(blocks(chance.choice(sizes)))
+            with contextlib.suppress(*([TimeoutError] if percent > 5 else [])):
+                down, up = await _both_ways(net, sent)
+                assert (down.status, up.status) == (200, 200)
+                assert down.body == sent and up.body.decode() == hashlib.sha256(sent).hexdigest()
+                done += 1
+        print(f"{percent} % lost: {done} bodies each way, {len(net.losses())} sessions lost")
+        assert done >= 3 and len(net.losses()) <= most, net.losses()
+
+
+async def _both_ways(net: Net, sent: bytes) -> tuple[Reply, Reply]:
+    async with visiting(net.edge, net.agent.hostname, address=net.near.address) as visitor:
+        down = await visitor.get(f"/bytes/{len(sent)}", net.host)
+        await visitor.send(request("/hash", net.host, method="PUT", body=sent))
+        return down, await visitor.reply()
+
+
+async def test_a_narrow_link_full_of_bulk_lets_pings_and_keystrokes_through(tmp_path: Path) -> None:
+    """X11: downloads fill 1 Mbit/s; sessions live, a small echo stays quick."""
+
+    async def upstream(peer: Peer) -> None:
+        head = await peer.request()
+        if b"/echo" in head:
+            await peer.converse(head)
+        else:
+            await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n", *[bytes(100_000)] * 1000)
+
+    port = quiet_port()
+    with network(tmp_path, port=port, ping_seconds=2, ping_timeout_seconds=2) as net:
+        async with contextlib.AsyncExitStack() as stack:
+            with inside(net.far):
+                await stack.enter_async_context(serving(upstream, port=port))
+            clamp((net.near, net.far), "1mbit")
+            loads = [asyncio.create_task(_download(net)) for _ in range(2)]
+            await asyncio.sleep(3)  # the links fill
+            took = sorted(await _echoes(net))
+            assert not any(load.done() for load in loads), "the downloads outlast the echoes"
+            for load in loads:
+                load.cancel()
+            await asyncio.gather(*loads, return_exceptions=True)
+        p99 = took[int(0.99 * len(took))]
+        print(f"echo: median {statistics.median(took) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")
+        assert p99 <= ECHO_SECONDS
+        assert not net.losses()
+
+
+async def _download(net: Net) -> None:
+    async with visiting(net.edge, net.agent.hostname, address=net.near.address) as visitor:
+        await visitor.send(request("/bulk", net.host))
+        await visitor.head()
+        while await visitor.reader.read(65536):
+            pass
+
+
+async def _echoes(net: Net) -> list[float]:
+    """Seconds that each of many keystrokes took there and back."""
+    took = []
+    async with connect(
+        f"wss://{net.host}/echo", host=net.near.address, port=PORT, ssl=net.edge.trust(), proxy=None,
+        compression=None,
+    ) as client:  # fmt: skip
+        for number in range(MANY_ECHOES):
+            began = time.monotonic()
+            await client.send(str(number))
+            assert await asyncio.wait_for(client.recv(), 10) == str(number)
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(0.05)
+    return took
+
+
+async def test_without_a_name_server_agents_come_back_and_upstreams_are_dialled(tmp_path: Path) -> None:
+    """X28: it falls silent at both ends; the addresses that were good go on to be used."""
+    with network(tmp_path, zone=ZONE, upstream="app.test") as net, contextlib.ExitStack() as stack:
+        assert await net.status() == 200
+        assert net.names is not None
+        net.names.signal(signal.SIGUSR1)
+        net.names.line("silent", 5)
+        net.edge.signal(signal.SIGKILL)
+        await asyncio.to_thread(net.edge.wait)
+        edge = stack.enter_context(edge_at(net.near, tmp_path / "edge", ZONE))
+        assert await net.back(30) <= BACK_SECONDS + LOOKUP_SECONDS
+        waits = []
+        for _ in range(10):  # each on a new connection to the upstream: it is asked to close the last
+            began = time.monotonic()
+            reply = await _ask_once(net)
+            waits.append(time.monotonic() - began)
+            assert reply == 200
+        assert statistics.median(waits) <= 1.0, "one question at a time is waited for, and only once"
+        assert "Traceback" not in edge.text + net.agent.text
+
+
+async def _ask_once(net: Net) -> int:
+    async with visiting(net.edge, net.agent.hostname, address=net.near.address) as visitor:
+        return (await visitor.get("/bytes/100", net.host, "Connection: close")).status
