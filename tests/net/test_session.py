@@ -154,7 +154,61 @@ async def test_a_writer_of_a_full_transport_is_stopped_and_started(pair: Pair) -
     pair.session.pause_writing()
     assert not all(stream.send(b"x" * 32768) for _ in range(6))
     pair.session.resume_writing()
+    for _ in range(4):  # measure by measure
+        await asyncio.sleep(0)
     assert sink.writable == 1, "told"
+
+
+async def _drained(pair: Pair, size: int, seconds: float) -> None:
+    """The transport was full of so many bytes and got rid of them in so long."""
+    pair.transport.unsent = size
+    pair.session.pause_writing()
+    await asyncio.sleep(seconds)
+    pair.transport.unsent = 0
+    pair.session.resume_writing()
+
+
+async def test_no_more_waits_in_a_slow_transport_than_leaves_soon(pair: Pair) -> None:
+    """What waits there cannot be overtaken: at 128 KiB a second that is 2.5 KiB, not a quarter of a MiB."""
+    await _drained(pair, 64 * 1024, 0.5)
+    pair.open(data=b"x" * 200_000)
+    pair.transport.take()
+    pair.session.pause_writing()
+    pair.session.resume_writing()
+    assert 2000 < len(pair.transport.take()) < 6000
+    assert pair.transport._high == 2621
+
+
+async def test_a_transport_that_has_become_fast_is_filled_again(pair: Pair) -> None:
+    await _drained(pair, 64 * 1024, 0.5)
+    await _drained(pair, 64 * 1024, 0.001)
+    assert pair.transport._high == HIGH_WATER
+
+
+async def test_a_slow_connection_waits_for_the_kernel_too(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _drained(pair, 64 * 1024, 0.5)
+    waiting = [30_000]
+    monkeypatch.setattr("wellhead.net.session.unsent", lambda transport: waiting[0])
+    pair.open()
+    await asyncio.sleep(0.02)
+    assert pair.transport.written == b"", "thirty thousand bytes are before it"
+    waiting[0] = 0
+    await asyncio.sleep(0.02)
+    pair.carry()
+    assert len(pair.streams) == 1
+
+
+async def test_a_connection_that_ends_while_the_kernel_is_waited_for_stays_ended(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _drained(pair, 64 * 1024, 0.5)
+    monkeypatch.setattr("wellhead.net.session.unsent", lambda transport: 30_000)
+    pair.open()
+    pair.session.connection_lost(None)
+    await asyncio.sleep(0.1)
+    assert pair.transport.written == b""
 
 
 # Liveness

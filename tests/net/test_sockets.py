@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from wellhead.net.sockets import (
     reset_on_close,
     resolve,
     tune,
+    unsent,
 )
 
 BOTH_LOOPS = True
@@ -290,3 +292,19 @@ async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
         with pytest.raises(DialError, match=r"no TLS connection within 0\.2 s"):
             context = ssl.create_default_context()
             await dial_tls("a.localhost", port, context=context, protocol_factory=Talk, timeout_seconds=0.2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+async def test_what_the_kernel_has_not_sent_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+    with far:
+        assert unsent(transport) == 0
+        transport.write(bytes(32 << 20))
+        assert unsent(transport) > 0, "nobody reads"
+        transport.abort()
+    await asyncio.sleep(0.01)
+    assert unsent(transport) == 0

@@ -430,6 +430,7 @@ async def test_a_change_of_the_network_makes_a_session_doubtful(
         watched = watch(edge.context)
         session = await edge.next()
         await watched.until(Status.CONNECTED)
+        await asyncio.sleep(0.02)  # uvloop's clock counts milliseconds
         heard = session._heard
         watched.network_changed()
         async with asyncio.timeout(PATIENCE):

@@ -18,14 +18,18 @@ from dataclasses import dataclass
 from typing import cast
 
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
-from wellhead.net.sockets import why
+from wellhead.net.sockets import unsent, why
 from wellhead.net.writing import write_joined
 from wellhead.wire.mux import HELD_MAX, Mux, MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 from wellhead.wire.window import INITIAL_WINDOW
 
-HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is taken from the mux
-LOW_WATER = 64 * 1024
+HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is taken from the mux: at most
+HIGH_WATER_MIN = 2 * 1024
+HIGH_WATER_START = 64 * 1024  # before anything is known of the connection's speed
+SLOW_ROOM = 16 * 1024  # below it the kernel's own queue counts as well
+SLOW_POLL_SECONDS = 0.005
+QUEUE_SECONDS = 0.02  # what waits in the transport cannot be overtaken: no more than leaves in this time
 EAGER_STREAMS = 2  # with so few streams open a frame is written at once
 GLANCE_SECONDS = 5.0  # how often we look whether the machine slept
 
@@ -85,6 +89,8 @@ class Session(asyncio.Protocol):
         self.mux.on_goaway = self._goaway
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._room = HIGH_WATER_START  # bytes in the transport above which nothing more is taken now
+        self._full = (0.0, 0)  # when the transport was found full, and with how many bytes
         self._paused = False  # nothing may be written: the transport is full, or closing
         self._closing = False
         self._scheduled = False
@@ -153,7 +159,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's and aiofastnet's are no subclasses
         self._transport = transport
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        transport.set_write_buffer_limits(high=self._room, low=self._room // 4)
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
         self.local = transport.get_extra_info("sockname") or ()
@@ -182,11 +188,50 @@ class Session(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
+        if (transport := self._transport) is not None:
+            waiting = unsent(transport) if self._room < SLOW_ROOM else 0
+            self._full = (self._loop.time(), waiting + transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         if not self._closing:
             self._paused = False
+            self._measure()
             self._flush()
+
+    def _measure(self) -> None:
+        """Make the transport's room what this connection carries in ``QUEUE_SECONDS``."""
+        transport, (since, size) = self._transport, self._full
+        if transport is None or not size:
+            return
+        took = max(self._loop.time() - since, 0.0005)
+        left = transport.get_write_buffer_size() + (unsent(transport) if self._room < SLOW_ROOM else 0)
+        room = min(max(int((size - left) / took * QUEUE_SECONDS), HIGH_WATER_MIN), HIGH_WATER)
+        self._full = (0.0, 0)
+        if not 0.75 < room / self._room < 1.5:
+            self._room = room
+            transport.set_write_buffer_limits(high=room, low=room // 4)
+
+    def _is_behind(self, transport: asyncio.Transport) -> bool:
+        """Whether a slow connection has enough to send in the kernel, which takes more than it was told to.
+
+        TCP_NOTSENT_LOWAT does not stop it from filling the last segment that waits, which grows to half a
+        window: at 1 Mbit/s a quarter of a second.
+        """
+        waiting = unsent(transport)
+        if waiting < self._room:
+            return False
+        self._full = (self._loop.time(), waiting + transport.get_write_buffer_size())
+        self._paused = True
+        self._loop.call_later(SLOW_POLL_SECONDS, self._look_again, transport)
+        return True
+
+    def _look_again(self, transport: asyncio.Transport) -> None:
+        if self._transport is not transport or self._closing:
+            return
+        if unsent(transport) + transport.get_write_buffer_size() >= self._room:
+            self._loop.call_later(SLOW_POLL_SECONDS, self._look_again, transport)
+        else:
+            self.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -229,8 +274,10 @@ class Session(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._paused:
             return
+        if self._room < SLOW_ROOM and self._is_behind(transport):
+            return
         mux = self.mux
-        pieces = mux.take(HIGH_WATER)
+        pieces = mux.take(self._room)
         if pieces:
             write_joined(transport, pieces)
             if self._unsent:

@@ -14,6 +14,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar, cast
 
@@ -21,6 +22,9 @@ from wellhead.errors import DialError, InputError, SettingsError, TrustError
 from wellhead.net import resolver
 from wellhead.net.proxy import open_tunnel, proxy_for
 from wellhead.net.tls import connect_tls
+
+if sys.platform == "linux":
+    import fcntl
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -35,6 +39,7 @@ ATTEMPT_DELAY_SECONDS: Final = 0.25  # RFC 8305 section 5, "Connection Attempt D
 
 _TRIES_FOR_A_COMMON_PORT: Final = 32
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
+_SIOCOUTQNSD: Final = 0x894B
 _NO_SUCH_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 
 
@@ -202,6 +207,20 @@ def reset_on_close(transport: asyncio.BaseTransport) -> None:
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):  # the peer may be gone already
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+
+
+def unsent(transport: asyncio.BaseTransport) -> int:
+    """Bytes that the kernel has of a connection and has not sent yet; 0 where it does not tell.
+
+    Source: linux/sockios.h, SIOCOUTQNSD
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sys.platform != "linux":
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCOUTQNSD, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):  # closed
+        return 0
 
 
 async def dial(host: str, port: int, *, timeout_seconds: float) -> socket.socket:

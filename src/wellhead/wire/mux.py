@@ -330,8 +330,9 @@ class Mux:
 
         Control and ready frames come whole (of body bytes at most READY_MAX among them). Queued data
         follows until ``room`` bytes of it and of ready body bytes are taken; the last frame may pass
-        ``room`` by SHORT_QUANTUM. Pieces over SMALL are the very objects that were sent, or views of
-        them. Writers that waited hear ``on_writable`` before it returns; ask ``pending`` after it.
+        ``room`` by SHORT_QUANTUM, or by as much again where that is less. Pieces over SMALL are the very
+        objects that were sent, or views of them. Writers that waited hear ``on_writable`` before it
+        returns; ask ``pending`` after it.
         """
         out: list[Buffer] = self._ready
         self._ready = []

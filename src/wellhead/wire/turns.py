@@ -69,6 +69,7 @@ class Turns:
     def take(self, out: list[Buffer], room: int) -> list[MuxStream]:
         """Put about ``room`` body bytes in frames into ``out``; returns whose writers may go on."""
         writable: list[MuxStream] = []
+        least = min(room, SHORT_QUANTUM)
         while room > 0:
             turns = self._interactive or self._bulk
             if not turns:
@@ -81,7 +82,7 @@ class Turns:
                 quantum = SHORT_QUANTUM
             else:
                 quantum = QUANTUM if self._bulk else MAX_DATA
-            taken = _take_turn(stream, out, min(quantum, max(room, SHORT_QUANTUM), stream._credit))
+            taken = _take_turn(stream, out, min(quantum, max(room, least), stream._credit))
             room -= taken
             queued = stream._queued = stream._queued - taken
             stream._credit -= taken
