@@ -26,6 +26,7 @@ from typing import Final
 from wellhead.errors import ClientHelloError
 from wellhead.model.names import address_group
 from wellhead.net.acceptor import Acceptor
+from wellhead.net.farewell import Farewell
 from wellhead.net.loop import begin, file_limit
 from wellhead.net.pace import Pace
 from wellhead.net.sockets import CARRIER_LOWAT_BYTES, is_loopback, tune
@@ -42,8 +43,6 @@ from wellhead.wire.sni import (
 MAX_HELLO_BYTES: Final = 80 * 1024  # the longest hello and the headers of many small records
 MAX_LOOKED_BYTES: Final = 384 * 1024  # read in all looks at one hello: a drip of tiny records costs no more
 FEWEST_HANDSHAKES: Final = 16  # unfinished, however few descriptors there are
-LINGER_BYTES: Final = 256 * 1024
-LINGER_SECONDS: Final = 1.0
 MAX_LINGERING: Final = 256  # connections
 CROWD_SECONDS: Final = 1.0  # when room is short, a peer may take so long for its hello
 
@@ -109,7 +108,7 @@ class Portal:
         self._loop = asyncio.get_running_loop()
         self._arrivals: dict[_Arrival, None] = {}  # oldest first
         self._by_address: dict[str, int] = {}
-        self._lingering: set[_Farewell] = set()
+        self._lingering: set[Farewell] = set()
         self._crowd_timer: asyncio.TimerHandle | None = None
         self.visitors_descriptor = terms.visitors_descriptor or file_limit() * 85 // 100
         self._most = min(terms.max_handshakes, max(FEWEST_HANDSHAKES, file_limit() * 10 // 100))
@@ -191,7 +190,7 @@ class Portal:
             self._acceptor.release()
 
     def _farewell(self, sock: socket.socket, last_words: bytes) -> None:
-        farewell = _Farewell(self._loop, sock, self._lingering)
+        farewell = Farewell(self._loop, sock, self._lingering)
         farewell.say(last_words, linger=len(self._lingering) < MAX_LINGERING)
 
 
@@ -378,65 +377,6 @@ def _is_gone(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, gone)
     return bool(poll.poll(0))
-
-
-class _Farewell:
-    """Says a connection's last words so that they arrive.
-
-    Closing a socket with unread bytes sends a reset, and a reset overtakes what was written before it. So:
-    write, FIN, read what still comes until the peer's FIN, at most 256 KiB and one second, close.
-    """
-
-    __slots__ = ("_clock", "_left", "_loop", "_others", "_sock")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, others: set[_Farewell]) -> None:
-        self._loop = loop
-        self._sock = sock
-        self._others = others
-        self._left = LINGER_BYTES
-        self._clock: asyncio.TimerHandle | None = None
-
-    def say(self, last_words: bytes, *, linger: bool) -> None:
-        try:
-            if last_words:
-                self._sock.send(last_words)  # a few bytes on a connection that has sent none: they fit
-            self._sock.shutdown(socket.SHUT_WR)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        except OSError:
-            self._sock.close()
-            return
-        if self._read() and linger:
-            self._others.add(self)
-            self._clock = self._loop.call_later(LINGER_SECONDS, self.close)
-            self._loop.add_reader(self._sock.fileno(), self._readable)
-        else:
-            self._sock.close()
-
-    def _readable(self) -> None:
-        if not self._read():
-            self.close()
-
-    def _read(self) -> bool:
-        """Throw away what is there; tells whether more may come."""
-        try:
-            while self._left > 0:
-                count = len(self._sock.recv(min(self._left, 64 * 1024)))
-                if not count:
-                    return False
-                self._left -= count
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
-    def close(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
-            self._loop.remove_reader(self._sock.fileno())
-        self._others.discard(self)
-        self._sock.close()
 
 
 def _what_openssl_says(context: ssl.SSLContext, hello: bytes) -> bytes:
