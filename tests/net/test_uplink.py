@@ -392,6 +392,18 @@ class _Boot:
         return asyncio.get_running_loop().time() + self._ahead
 
 
+class Mortal(FakeTransport):
+    """Its protocol hears of its end."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(tls=True)
+        self._session = session
+
+    def abort(self) -> None:
+        super().abort()
+        asyncio.get_running_loop().call_soon(self._session.connection_lost, None)
+
+
 async def test_a_connection_that_is_lost_while_it_is_dialled_leaves_nothing_behind(
     ca: LocalAuthority, watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +414,7 @@ async def test_a_connection_that_is_lost_while_it_is_dialled_leaves_nothing_behi
 
     async def dialled(*_: object, protocol_factory: Callable[[], Session], **__: object) -> None:
         session = protocol_factory()
-        transports.append(FakeTransport(tls=True))
+        transports.append(Mortal(session))
         session.connection_made(transports[-1])
         if len(transports) == 1:
             session.connection_lost(ConnectionResetError(104, "reset"))

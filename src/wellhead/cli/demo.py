@@ -32,7 +32,7 @@ from wellhead.serve import Ready, serve
 from wellhead.settings import ServerSettings
 
 ECHO_BYTES = 1 << 20
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 VISIT_SECONDS = 30.0
 
 
@@ -106,8 +106,11 @@ async def _server(home: Path) -> AsyncIterator[Ready]:
     task = asyncio.create_task(serve(settings, ready=ready, stop=stop), name="server")
     task.add_done_callback(lambda _: accepts.set())  # with or without success
     try:
-        async with asyncio.timeout(START_SECONDS):
-            await accepts.wait()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await accepts.wait()
+        except TimeoutError:
+            raise StateError(f"the server was not ready within {START_SECONDS:g} s") from None
         if not told:
             await task  # raises what went wrong
             raise StateError("the server ended before it was ready")

@@ -116,7 +116,8 @@ def describe(error: BaseException) -> tuple[list[str], list[str]]:
         return [_printable(line) for line in str(error).splitlines()] or [error.code], hints
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
-        return [_printable(f"{(error.strerror or str(error)).lower()}{where}")], hints
+        text = error.strerror or str(error) or type(error).__name__
+        return [_printable(f"{text.lower()}{where}")], hints
     hints.append(f"this is a fault of wellhead; {DEBUG_VARIABLE}=1 shows where it happened")
     return [_printable(f"{type(error).__name__}: {error}")], hints
 
