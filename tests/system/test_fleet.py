@@ -67,7 +67,8 @@ async def test_a_thousand_agents_are_back_soon_and_not_all_at_once_after_their_e
         )
         print(figures)
         assert late[int(0.99 * AGENTS)] <= BACK_SECONDS + waited, figures
-        assert len(early) <= FIRST_SECOND * sum(map(len, dials)), figures
+        # On a slow machine some dialled before the edge listened: the share is the crowd's.
+        assert len(early) <= FIRST_SECOND * max(AGENTS, sum(map(len, dials))), figures
         assert max(map(len, dials)) <= DIALS, figures
         assert peak <= MEMORY * before, figures
         assert not isinstance(answers, AssertionError), answers
