@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ssl
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -55,11 +56,12 @@ def in_records(hello: bytes, size: int) -> bytes:
     return b"".join(hello[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
 
 
-def self_signed(name: str) -> tuple[bytes, bytes]:
-    """A key and a certificate for one name, PEM; the certificate is its own authority."""
+def self_signed(name: str, *addresses: str) -> tuple[bytes, bytes]:
+    """A key and a certificate for a name and addresses, PEM; the certificate is its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
+    names = [x509.DNSName(name), *(x509.IPAddress(ip_address(address)) for address in addresses)]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -68,7 +70,7 @@ def self_signed(name: str) -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -6,19 +6,14 @@ but loopback, and a hosts file. What installs the package is done by ``test_whee
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.kit.programs import Program, environment
+from tests.kit.machine import NEEDED, Machine, namespaces
 
 PAGES = Path(__file__).parents[2] / "docs" / "start"
 INSTALLS = [
@@ -33,19 +28,7 @@ STAY = {  # what does not end by itself, and the line after which the reader goe
 }
 
 
-def _may_unshare() -> bool:
-    command = ["unshare", "-n", "-m", "ip", "link", "set", "lo", "up"]
-    return shutil.which("unshare") is not None and not subprocess.run(command, capture_output=True).returncode
-
-
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.needs("ip", "curl", "unshare"),
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not _may_unshare(), reason="needs root in a network namespace of its own"
-    ),
-]
+pytestmark = NEEDED
 
 
 def _steps(page: str) -> Iterator[tuple[str, str]]:
@@ -63,31 +46,10 @@ def _steps(page: str) -> Iterator[tuple[str, str]]:
             yield heading, line.strip()
 
 
-@dataclass
-class Machine:
-    """A user's machine: a home, a directory to be in, and what was exported."""
-
-    directory: Path
-    holder: int  # the process whose namespaces it lives in
-    variables: dict[str, str] = field(default_factory=dict)
-
-    def command(self, line: str) -> tuple[list[str], dict[str, str]]:
-        programs = str(Path(sys.executable).parent)
-        env = environment(self.directory / ".wellhead", HOME=str(self.directory), **self.variables)
-        env["PATH"] = f"{programs}:{env['PATH']}"
-        inside = ["nsenter", "-t", str(self.holder), "-n", "-m", f"--wd={self.directory}"]
-        return [*inside, "bash", "-ec", f"exec {line}"], env
-
-
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[int]:
-    """A process in namespaces of its own, with loopback up and our names in its hosts file."""
-    hosts = tmp_path / "hosts"
-    hosts.write_text("127.0.0.1 localhost tunnels.example.com my-app.tunnels.example.com\n")
-    script = f"ip link set lo up; mount --bind {hosts} /etc/hosts; echo up; exec sleep 300"
-    with Program(["unshare", "-n", "-m", "sh", "-ec", script]) as program:
-        program.line("^up$", 20)
-        yield program.pid
+    with namespaces(tmp_path) as holder:
+        yield holder
 
 
 def _follow(page: str, machines: dict[str, Machine], default: Machine) -> list[str]:
@@ -106,14 +68,11 @@ def _follow(page: str, machines: dict[str, Machine], default: Machine) -> list[s
                 name, _, text = step.removeprefix("export ").partition("=")
                 machine.variables[name] = secret if text == "whs_…" else text
                 continue
-            command, env = machine.command(step)
             ready = next((line for pattern, line in STAY.items() if re.match(pattern, step)), None)
             if ready is not None:
-                running.enter_context(Program(command, env)).line(ready)
+                running.enter_context(machine.start(step)).line(ready)
                 continue
-            done = subprocess.run(
-                command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=40
-            )
+            done = machine.run(step)
             assert done.returncode == 0, f"{step}\n{done.stdout}{done.stderr}"
             told.append(done.stdout)
             if found := re.search(r"\bwhs_\w+", done.stdout + done.stderr):
