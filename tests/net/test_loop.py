@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -125,3 +127,30 @@ async def test_a_task_cancelled_before_its_second_step_ends_its_coroutine() -> N
         await task
     await asyncio.sleep(0)
     assert order == ["first", "end"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "files", "limit"),
+    [
+        ("0::/system.slice/wellhead.service", {"system.slice/wellhead.service/memory.max": "1000"}, 1000),
+        ("0::/system.slice/wellhead.service", {"system.slice/memory.max": "2000"}, 2000),
+        ("0::/a/b", {"a/memory.max": "max", "a/b/memory.max": "3000", "memory.max": "4000"}, 3000),
+        ("9:cpu:/x\n3:memory:/tight", {"memory/tight/memory.limit_in_bytes": "5000"}, 5000),
+        ("0::/unseen/in/here", {"memory.max": "6000"}, 6000),
+        ("", {"memory/memory.limit_in_bytes": "7000"}, 7000),
+    ],
+)
+def test_the_memory_of_the_group_that_we_are_in_is_ours(
+    tmp_path: Path, ours: str, files: dict[str, str], limit: int
+) -> None:
+    for name, text in {
+        "proc/self/cgroup": ours,
+        **{f"sys/fs/cgroup/{n}": t for n, t in files.items()},
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert net_loop.memory_limit(tmp_path) == limit
+
+
+def test_without_groups_the_machine_is_the_limit(tmp_path: Path) -> None:
+    assert net_loop.memory_limit(tmp_path) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

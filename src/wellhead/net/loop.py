@@ -115,16 +115,34 @@ def file_limit() -> int:
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
 
 
-def memory_limit() -> int:
-    """Bytes of memory that this process may use: those of the machine, or of its control group if fewer."""
+def memory_limit(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may use: those of the machine, or of its control groups if fewer."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_group_limits()])
+    return min([machine, *_group_limits(root)])
 
 
-def _group_limits() -> Iterator[int]:
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # absent, or "max"
-            yield int(Path(path).read_text())
+def _group_limits(root: Path) -> Iterator[int]:
+    """The limits of the group this process is in and of those above it. Source: cgroups(7), /proc/pid/cgroup.
+
+    A container may see its own group as the topmost one, under whatever name /proc has for it.
+    """
+    for number, mount, name in _memory_groups(root):
+        place = Path(name.lstrip("/"))
+        for group in {place, *place.parents, Path()}:
+            with contextlib.suppress(OSError, ValueError):  # absent, or "max"
+                yield int((mount / group / number).read_text())
+
+
+def _memory_groups(root: Path) -> Iterator[tuple[str, Path, str]]:
+    """The limit's file, the hierarchy's directory and our group's name, of both versions."""
+    mounts = root / "sys/fs/cgroup"
+    names = {"": "/", "memory": "/"}  # controller ("" for version 2) -> name
+    with contextlib.suppress(OSError, ValueError):  # absent, or not as we know it
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            names |= dict.fromkeys(controllers.split(","), name)
+    yield "memory.max", mounts, names[""]
+    yield "memory.limit_in_bytes", mounts / "memory", names["memory"]
 
 
 def freeze() -> None:
