@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.programs import Agent, Edge, Program, eventually, quiet_port
+from tests.kit.programs import Agent, Edge, Program, eventually, kept_waiting, quiet_port
 from tests.kit.relay import relaying
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, Visitor, ask, request, visiting
@@ -24,8 +24,9 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(180)]
 MIB = 1024 * 1024
 LOGIN_SECONDS = 15.0
 STANDS_SECONDS = 2.0
-HELD_BYTES = MIB  # of a reply whose visitor stopped reading: a window, which grew while it read
-KILL_SECONDS = 2.0  # write_idle_seconds of the test; 60 by default
+HELD_BYTES = 4 * MIB  # of a reply whose visitor stopped reading: the largest window of a stream
+KILL_SECONDS = 6.0  # write_idle_seconds of the test; 60 by default
+TURNS = 5  # requests of each visitor in a round
 UPLOADS = 2000
 BODY = 400_000  # bytes of each, of which one never comes
 MEMORY = 512 * MIB
@@ -128,22 +129,36 @@ async def test_a_visitor_who_does_not_read_costs_a_window_and_no_neighbour(tmp_p
         host = f"{agent.hostname}:{edge.https}"
         async with serving(upstream, port=port), contextlib.AsyncExitStack() as stack:
             others = [await stack.enter_async_context(visiting(edge, agent.hostname)) for _ in range(99)]
-            before = await _round(others, host)
+            before = [await _round(others, host) for _ in range(3)]
             slow = await stack.enter_async_context(visiting(edge, agent.hostname, limit=1024))
             await slow.send(request("/bulk", host))
             await slow.head()
             began = time.monotonic()
-            beside, held = await asyncio.gather(_round(others, host), _most_held(edge, KILL_SECONDS / 2))
+            held = await _most_held(edge, KILL_SECONDS / 4)  # until every buffer on the way is full
+            waited = _waited(edge)
+            beside = [await _round(others, host) for _ in range(3)]
+            waited = (_waited(edge) - waited) / TURNS  # of a turn, had it come all in one round
             assert held <= HELD_BYTES, held
-            p99s = [sorted(each)[int(0.99 * len(each))] for each in (before, beside)]
-            print(f"held {held / 1024:.0f} KiB; p99 {p99s[0] * 1000:.1f} ms, beside {p99s[1] * 1000:.1f} ms")
-            assert p99s[1] <= 1.5 * p99s[0] + 0.05
+            # The best of three: other programs on the machine are no neighbours of ours.
+            p99s = [min(map(_p99, rounds)) for rounds in (before, beside)]
+            shown = ", ".join(f"{seconds * 1000:.1f} ms" for seconds in (*p99s, waited))
+            print(f"held {held / 1024:.0f} KiB; p99 before, beside, without a processor: {shown}")
+            assert p99s[1] <= 1.5 * p99s[0] + waited
             await asyncio.to_thread(edge.line, '"?GET [^ ]*/bulk', 20)
             took = time.monotonic() - began
             print(f"cut after {took:.1f} s")
             assert KILL_SECONDS - 0.5 <= took <= KILL_SECONDS + 3.0
             await asyncio.sleep(1)  # it is counted twice a second
             assert await metric(edge, "wellhead_held_bytes") == 0
+
+
+def _waited(edge: Edge) -> float:
+    """Seconds that the edge and the visitors were ready to run while other programs ran."""
+    return edge.kept_waiting() + kept_waiting()
+
+
+def _p99(took: list[float]) -> float:
+    return sorted(took)[int(0.99 * len(took))]
 
 
 async def _most_held(edge: Edge, seconds: float) -> float:
@@ -155,7 +170,7 @@ async def _most_held(edge: Edge, seconds: float) -> float:
     return most
 
 
-async def _round(visitors: list[Visitor], host: str, turns: int = 10) -> list[float]:
+async def _round(visitors: list[Visitor], host: str, turns: int = TURNS) -> list[float]:
     """Seconds that each request took, all visitors at once, again and again."""
 
     async def one(visitor: Visitor) -> list[float]:
@@ -209,7 +224,7 @@ def killed_for_memory(group: Path) -> int:
     raise AssertionError("the group tells nothing")
 
 
-async def test_two_thousand_slow_uploads_in_half_a_gibibyte_wait_or_are_shed_and_kill_nobody(
+async def test_two_thousand_slow_uploads_in_half_a_gibibyte_kill_nobody(
     tmp_path: Path,
 ) -> None:
     """X23: an upstream that takes nothing; what the edge holds has a bound, beyond it 503."""
@@ -226,21 +241,19 @@ async def test_two_thousand_slow_uploads_in_half_a_gibibyte_wait_or_are_shed_and
     with memory_group(MEMORY) as group:
         settings = {"connections_per_tunnel": 2 * UPLOADS, "access_log": "off", "body_grace_seconds": 60}
         with Edge(tmp_path, prefix=[*join, str(group)], settings=settings) as edge, edge.agent(port) as agent:
-            async with serving(stuck, port=port), contextlib.AsyncExitStack() as stack:
-                turns = asyncio.Semaphore(50)
-                statuses = await asyncio.gather(
-                    *(_begin_upload(stack, edge, agent, turns) for _ in range(UPLOADS))
-                )
-                shed = [status for status in statuses if status is not None]
-                peak, held = edge.memory()[1], await metric(edge, "wellhead_held_bytes")
-                print(f"held {held / MIB:.0f} MiB, {len(shed)} shed, peak {peak / MIB:.0f} MiB")
-                assert set(shed) <= {503} and len(shed) < UPLOADS
-                assert killed_for_memory(group) == 0 and edge.process.poll() is None
-                assert peak <= MEMORY
+            async with serving(stuck, port=port):
+                async with contextlib.AsyncExitStack() as stack:
+                    turns = asyncio.Semaphore(50)
+                    uploads = (_begin_upload(stack, edge, agent, turns) for _ in range(UPLOADS))
+                    shed = [status for status in await asyncio.gather(*uploads) if status is not None]
+                    peak, held = edge.memory()[1], await metric(edge, "wellhead_held_bytes")
+                    print(f"held {held / MIB:.0f} MiB, {len(shed)} shed, peak {peak / MIB:.0f} MiB")
+                    assert set(shed) <= {503} and len(shed) < UPLOADS
+                    assert peak <= MEMORY
                 taking.set()
-            await asyncio.to_thread(eventually, lambda: edge.memory()[0] < MEMORY, 20)
-            assert (await _again(edge, agent)) == 200
-            assert killed_for_memory(group) == 0 and "Traceback" not in edge.text
+                assert await _again(edge, agent) == 200
+            assert killed_for_memory(group) == 0 and edge.process.poll() is None
+            assert "Traceback" not in edge.text
 
 
 async def _begin_upload(
