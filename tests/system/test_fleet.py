@@ -23,7 +23,7 @@ AGENTS = 1000
 BACK_SECONDS = 5.0  # p99, counted from when the edge listens again
 FIRST_SECOND = 0.30  # the most of all dials that may come within it
 DIALS = 3  # the most of one agent, once the edge listens
-HANG_SECONDS = 1.0
+HANG_SECONDS = 5.0  # a visitor's handshake waits its turn behind those of the crowd, oldest first
 MEMORY = 1.5  # times the resident memory that it had with the same agents
 
 
