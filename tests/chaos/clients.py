@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from random import Random
 from typing import Any, TypeVar
 
@@ -164,6 +164,7 @@ class Operator:
         self.post = post
         self.client = client
         self.chance = scene.dice(f"operator {post.name}")
+        self.adopted = False  # the tunnel was found, not made: it may be a squatter's, who takes it away
 
     async def run(self) -> None:
         """For ever, one thing after the other."""
@@ -171,7 +172,7 @@ class Operator:
             await asyncio.sleep(self.chance.uniform(3, 12))
             async with self.post.busy:
                 work = self.chance.choice((self.rotate, self.rotate, self.delete, self.replace, self.hire))
-                with contextlib.suppress(Unknown):
+                with contextlib.suppress(Unknown), self._unless_taken_away():
                     await work()
             await self.settle()
 
@@ -179,11 +180,21 @@ class Operator:
         """Until the tunnel is there and its secret known; agents that have left are replaced."""
         async with self.post.busy:
             while not self.post.tunnel or not self.post.secret:
-                with contextlib.suppress(Unknown):
+                with contextlib.suppress(Unknown), self._unless_taken_away():
                     await self.create() if not self.post.tunnel else await self.rotate()
                     continue
                 await asyncio.sleep(0.2)
             self.post.supervise()
+
+    @contextlib.contextmanager
+    def _unless_taken_away(self) -> Iterator[None]:
+        """A tunnel that was made here must be there until it is deleted here."""
+        try:
+            yield
+        except (NotFound, Conflict):
+            if not self.adopted:
+                raise
+            self.post.tunnel, self.post.secret, self.adopted = "", Secret(""), False
 
     async def hire(self) -> None:
         """New agents in place of the old."""
@@ -199,9 +210,10 @@ class Operator:
             if found is None:
                 raise Unknown from None
             post.tunnel, post.secret, post.generation = str(found.id), Secret(""), 1
+            self.adopted = True
         else:
             post.tunnel, post.secret = str(created.tunnel.id), created.connect_secret
-            post.generation = 1
+            post.generation, self.adopted = 1, False
         self._add(Created, began, name=post.name)
 
     async def rotate(self) -> None:
