@@ -46,6 +46,18 @@ async def test_jobs_are_done_in_order_and_never_two_in_a_turn() -> None:
     assert seen == ["a", "ab", "abc", "abc", "abc", "abc"]
 
 
+async def test_a_crowd_in_one_line_does_not_make_another_line_wait_for_all_of_it() -> None:
+    work = Work()
+    for _ in range(6):
+        work.pace.put(work.job("a"), "agents")
+    await work.turns(2)
+    for name in "vw":
+        work.pace.put(work.job(name), "visitors")
+    assert len(work.pace) == 6
+    await work.turns(8)
+    assert work.order == "aaavawaa"
+
+
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 async def test_beside_other_work_jobs_get_their_share_and_no_more(share: float) -> None:
     work = Work(share)

@@ -115,7 +115,7 @@ class Held(Pace):
         self._held: list[Job] | None = []
         self._more = asyncio.Event()
 
-    def put(self, job: Job) -> None:
+    def put(self, job: Job, line: str = "") -> None:
         if self._held is None:
             super().put(job)
         else:

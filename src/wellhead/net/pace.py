@@ -2,7 +2,8 @@
 
 A TLS handshake costs as much as dozens of requests. A thousand agents that come back at once would have the
 loop for a second if each were served as it comes; here they take turns with the traffic: one in a turn, more
-where a turn was so long that others had far more than their due.
+where a turn was so long that others had far more than their due. Jobs of several lines, agents' and visitors',
+are done from each line in turn: no crowd in one makes the other wait for the whole of it.
 
 ::
 
@@ -28,7 +29,7 @@ Job = Callable[[], None]
 
 
 class Pace:
-    """Runs jobs in order; after each, other work gets its time.
+    """Runs jobs, each line's in order and the lines' alternately; after each, other work gets its time.
 
     ``clock`` gives the seconds that this thread has computed.
     """
@@ -37,7 +38,7 @@ class Pace:
         self._loop = asyncio.get_running_loop()
         self._clock = clock
         self._due = (1 - share) / share  # seconds of others for a second of jobs
-        self._jobs: deque[Job] = deque()
+        self._lines: dict[str, deque[Job]] = {}  # those that wait, whose turn it is first
         self._running = False
         self._took = 0.0  # seconds of the last job
         self._owed = 0.0  # seconds that others get before the next job
@@ -45,11 +46,11 @@ class Pace:
 
     def __len__(self) -> int:
         """Jobs that wait."""
-        return len(self._jobs)
+        return sum(map(len, self._lines.values()))
 
-    def put(self, job: Job) -> None:
-        """Have a job done when its turn comes."""
-        self._jobs.append(job)
+    def put(self, job: Job, line: str = "") -> None:
+        """Have a job done when its turn comes, after those before it in its line."""
+        self._lines.setdefault(line, deque()).append(job)
         if not self._running:
             self._running = True
             self._since = self._clock()  # what was before it held up nobody
@@ -63,17 +64,22 @@ class Pace:
             if self._owed <= 0 or others < self._took * IDLE:
                 saved = min(-self._owed - LONG_SECONDS, MOST_SAVED_SECONDS)
                 self._do(now)
-                while self._jobs and (saved := saved - self._took * self._due) >= 0:
+                while self._lines and (saved := saved - self._took * self._due) >= 0:
                     self._do(self._clock())
         finally:
             self._since = self._clock()
-            self._running = bool(self._jobs)
+            self._running = bool(self._lines)
             if self._running:
                 self._loop.call_soon(self._turn)
 
     def _do(self, now: float) -> None:
+        line = next(iter(self._lines))
+        jobs = self._lines.pop(line)
+        job = jobs.popleft()
+        if jobs:
+            self._lines[line] = jobs  # behind the others
         try:
-            self._jobs.popleft()()
+            job()
         finally:
             self._took = self._clock() - now
             self._owed = min(self._took * self._due, MOST_OWED_SECONDS)

@@ -90,7 +90,8 @@ class Portal:
     A peer that merely goes away before its hello is ``hello-closed``.
 
     Unfinished handshakes take a tenth of RLIMIT_NOFILE at most: where descriptors are scarce, silent peers
-    make room for agents. Handshakes take turns, oldest first, and by ``pace`` with the loop's other work.
+    make room for agents. Handshakes take turns by ``pace`` with the loop's other work, agents' and visitors'
+    alternately, the oldest of each first.
     """
 
     def __init__(
@@ -281,7 +282,8 @@ class _Arrival:
         self._leave_loop()
         self.owes_hello = False
         asked = self._portal._loop.time()
-        self._portal._pace.put(lambda: self._enter(way, hello, asked))
+        line = "agents" if way.privileged else "visitors"
+        self._portal._pace.put(lambda: self._enter(way, hello, asked), line)
 
     def _enter(self, way: Way, hello: bytes, asked: float) -> None:
         """Begin the handshake, unless there is none to do any more."""
