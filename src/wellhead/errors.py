@@ -16,6 +16,7 @@ and the bound.
     │   └── FrameError · FlowError · HelloError · HttpError · H2Error · WebSocketError · ClientHelloError
     ├── LinkError          the network or the other program went away          LATER
     │   └── DialError · TrustError (NEVER) · SessionLost · StreamReset · UpstreamError
+    ├── IssuerError        a certificate's issuer refuses, or is away          LATER
     ├── RefusedError       the edge knows us and says no                       as it says
     │   └── SecretRejected · Superseded · TunnelRemoved · VersionRefused · QuotaExceeded · Draining
     │       RecordsAway
@@ -162,6 +163,18 @@ class StreamReset(LinkError):
 
 class UpstreamError(LinkError):
     code = "upstream"
+
+
+class IssuerError(WellheadError):
+    """No certificate for now. ``reason`` is a constant word for logs and metrics, such as "away"."""
+
+    retry = Retry.LATER
+    code = "issuer"
+
+    def __init__(self, message: str, *, reason: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
 
 
 class RefusedError(WellheadError):
