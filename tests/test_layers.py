@@ -22,7 +22,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-NOUNS = {"errors", "limits", "model", "settings", "lines", "logs", "private", "profile", "version"}
+NOUNS = {"errors", "issued", "limits", "model", "settings", "lines", "logs", "private", "profile", "version"}
 PROGRAMS = {"edge", "control", "agent", "host"}
 COMPOSITION = {"serve", "serve_control", "serve_process", "cli", "__main__"}
 
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"errors", "model"},
     "limits": {"settings"},
     "private": {"errors"},
+    "issued": {"errors", "private"},
     "profile": {"errors", "model", "settings", "private"},
     "lines": set(),
     "logs": {"errors", "lines", "model"},
