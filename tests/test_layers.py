@@ -5,6 +5,7 @@
     composition   serve, serve_*, cli             may know everything
     faces         sdk                             over client and agent
     programs      edge, control, agent, host      never know one another
+    visitors      visitors                        under edge and agent, over net
     I/O           net  under edge, agent, host    client  under agent, host, cli
     contracts     wire  under net and its users
     nouns         model, settings, errors, ...    under all
@@ -41,9 +42,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"errors", "model"},
     "net": NOUNS | {"wire"},
     "client": NOUNS | {"net"},
-    "edge": NOUNS | {"wire", "net"},
+    "visitors": NOUNS | {"wire", "net"},
+    "edge": NOUNS | {"wire", "net", "visitors"},
     "control": NOUNS | {"wire"},
-    "agent": NOUNS | {"wire", "net", "client"},
+    "agent": NOUNS | {"wire", "net", "visitors", "client"},
     "host": NOUNS | {"wire", "net", "client"},
     "sdk": NOUNS | {"client", "agent"},
     "": {"version", "errors", "model", "agent", "client", "sdk"},  # wellhead/__init__.py: the public names

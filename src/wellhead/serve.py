@@ -23,8 +23,7 @@ from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.follower import Follower
 from wellhead.edge.gate import GateTerms
-from wellhead.edge.http2 import HEADS_AT_ONCE
-from wellhead.edge.ingress import CountTerms, VisitorTerms
+from wellhead.edge.ingress import CountTerms
 from wellhead.edge.metrics import Metrics
 from wellhead.errors import SettingsError
 from wellhead.logs import Log
@@ -39,6 +38,8 @@ from wellhead.net.upstream import UpstreamLimits, UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
 from wellhead.serve_process import ControlProcess, Terms
 from wellhead.settings import ServerSettings
+from wellhead.visitors.house import VisitorTerms
+from wellhead.visitors.http2 import HEADS_AT_ONCE
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.h2 import H2Terms
 

@@ -5,9 +5,10 @@ import threading
 import pytest
 from prometheus_client import generate_latest
 
-from wellhead.edge.accesslog import AccessLog, Line, Query
+from wellhead.edge.accesslog import AccessLog, Query
 from wellhead.edge.metrics import Metrics
 from wellhead.lines import MAX_WAITING
+from wellhead.visitors.access import Line
 
 
 def line(**changes: object) -> Line:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tests.kit.house import COUNTS, House, status
-from wellhead.edge import pages
 from wellhead.edge.ingress import SWEEP_SECONDS, Ingress
-from wellhead.edge.router import Place
+from wellhead.visitors import pages
+from wellhead.visitors.house import Place
 from wellhead.wire.streams import Reason
 
 JUMPING_CLOCK = True

@@ -3,10 +3,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from wellhead.edge.registry import MEMO_MAX, Line, Registry
+from wellhead.edge.registry import Line, Registry
 from wellhead.model.records import TunnelId
 from wellhead.net.session import Session
-from wellhead.wire.headers import read_reply
 
 
 @dataclass(eq=False)
@@ -55,11 +54,3 @@ def test_a_tunnel_without_sessions_takes_no_place() -> None:
     assert len(registry) == 1
     registry.remove(tunnel, other)
     assert not registry.lines
-
-
-def test_long_reply_heads_are_not_remembered() -> None:
-    line, head = Line(), b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n"
-    short, long = head % b"x", head % (b"x" * MEMO_MAX)
-    for given in (short, long):
-        line.remember(given, b"GET", read_reply(given, b"GET"))
-    assert line.reply_head == short

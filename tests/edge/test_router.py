@@ -1,6 +1,7 @@
 import pytest
 
-from wellhead.edge.router import CONTROL, NOWHERE, Destination, Place, Router
+from wellhead.edge.router import CONTROL, NOWHERE, Router
+from wellhead.visitors.house import Destination, Place
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from typing import cast
 
 from tests.kit.doors import FakeDoor, FakeStream
 from tests.kit.transport import FakeTransport
-from wellhead.edge.accesslog import AccessLog, Line
-from wellhead.edge.http1 import Http1Visitor
-from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
+from wellhead.edge.accesslog import AccessLog
+from wellhead.edge.ingress import CountTerms, Ingress
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import Router
@@ -25,6 +24,9 @@ from wellhead.model.records import (
     TunnelView,
 )
 from wellhead.net.session import Session
+from wellhead.visitors.access import Line
+from wellhead.visitors.house import VisitorTerms
+from wellhead.visitors.http1 import Http1Visitor
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.h2 import H2Terms
 

@@ -22,7 +22,7 @@ from h2.events import (
 from tests.kit.doors import FakeStream
 from tests.kit.house import House
 from tests.kit.transport import FakeTransport
-from wellhead.edge.http2 import Http2Visitor
+from wellhead.visitors.http2 import Http2Visitor
 
 Fields = list[tuple[bytes, bytes]]
 

@@ -11,12 +11,13 @@ import asyncio
 import re
 import time
 from collections import Counter
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal
 
 from wellhead.edge.metrics import Metrics
 from wellhead.lines import LineWriter
 from wellhead.logs import escape
 from wellhead.model.text import mask_query
+from wellhead.visitors.access import Fields
 
 Query = Literal["masked", "whole", "off"]  # what a line shows of the query in a target
 
@@ -29,29 +30,6 @@ _LINE = (
     b"%b.%03dZ access %b=%b peer=%b method=%b target=%b status=%d in=%d out=%d first_ms=%.1f ms=%.1f"
     b" id=%b%b%b\n"
 )
-
-
-class Line(NamedTuple):
-    """What one exchange was. Times are loop seconds; bytes are body bytes."""
-
-    place: str  # "tunnel", "control" or "none"
-    name: str  # the tunnel's name
-    peer: str
-    method: bytes
-    target: bytes
-    status: int  # what the visitor was told, 0 if nothing
-    whole: bool  # False: the reply was cut off
-    bytes_in: int
-    bytes_out: int
-    began: float
-    first_byte: float  # 0 if none
-    ended: float
-    request_id: bytes
-    reason: str  # why it failed, a constant word, else empty
-
-
-Fields = tuple[str, str, str, bytes, bytes, int, bool, int, int, float, float, float, bytes, str]
-"""A line before it has names: the exchange appends a plain tuple, which costs half."""
 
 
 class AccessLog:

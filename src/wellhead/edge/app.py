@@ -12,20 +12,15 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wellhead.edge import pages
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.directory import Directory
-from wellhead.edge.exchange import Door
 from wellhead.edge.gate import Gate, GateTerms
-from wellhead.edge.http1 import Http1Visitor
-from wellhead.edge.http2 import Http2Visitor
-from wellhead.edge.ingress import CountTerms, Ingress, VisitorTerms
+from wellhead.edge.ingress import CountTerms, Ingress
 from wellhead.edge.local import LocalDoor, Scrapes
 from wellhead.edge.metrics import Metrics
-from wellhead.edge.pages import Page
 from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
-from wellhead.edge.router import LOOPBACK_NAMES, Place, Router
+from wellhead.edge.router import LOOPBACK_NAMES, Router
 from wellhead.edge.unknown import UnknownNames
 from wellhead.errors import ClientHelloError
 from wellhead.net.authority import LocalAuthority
@@ -36,6 +31,12 @@ from wellhead.net.sockets import is_loopback, tune
 from wellhead.net.tls import ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.watchdog import Watchdog
+from wellhead.visitors import pages
+from wellhead.visitors.exchange import Door
+from wellhead.visitors.house import Place, VisitorTerms
+from wellhead.visitors.http1 import Http1Visitor
+from wellhead.visitors.http2 import Http2Visitor
+from wellhead.visitors.pages import Page
 from wellhead.wire.sni import ClientHello
 
 UNRECOGNIZED_NAME = 112  # TLS alerts, RFC 8446 section 6

@@ -13,57 +13,26 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from wellhead.edge import pages
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.directory import Directory
-from wellhead.edge.exchange import Door
 from wellhead.edge.metrics import Metrics
-from wellhead.edge.pages import Page
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Registry
-from wellhead.edge.router import Destination, Place, Router
+from wellhead.edge.router import Router
 from wellhead.logs import Log
 from wellhead.model.names import address_group
 from wellhead.net.sockets import is_loopback
-from wellhead.wire.h1 import HeadLimits
-from wellhead.wire.h2 import H2Terms
+from wellhead.visitors import pages
+from wellhead.visitors.exchange import Door
+from wellhead.visitors.house import Destination, Place, Swept, VisitorTerms
+from wellhead.visitors.pages import Page
 
 SWEEP_SECONDS = 0.25
 DRAIN_STEP_SECONDS = 0.05  # between two WebSockets that are asked to come again, where there is time for it
 CLOSE_SECONDS = 1.0  # for cut connections to be gone
 _log = Log("wellhead.edge")
 _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
-
-
-@dataclass(frozen=True, slots=True)
-class VisitorTerms:
-    """The limits of one visitor's connection. Seconds, bytes and counts, each named as its setting."""
-
-    head: HeadLimits
-    max_trailer_bytes: int
-    max_chunk_extension_bytes: int
-    max_reply_head_bytes: int
-    max_interim_heads: int
-    max_pipelined: int
-    head_seconds: float
-    body_idle_seconds: float
-    body_min_bytes_per_second: float
-    body_grace_seconds: float
-    write_idle_seconds: float
-    idle_seconds: float
-    reply_seconds: float
-    grpc_silent_seconds: float
-    half_close_seconds: float
-    linger_seconds: float
-    max_unread_bytes: int
-    unread_seconds: float
-    websocket_ping_seconds: float
-    websocket_pings_per_second: float
-    websocket_drain_seconds: float
-    h2: H2Terms
-    h2_max_age_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +45,6 @@ class CountTerms:
     max_held_bytes: int
     max_loop_lag_seconds: float
     loopback_exempt: bool
-
-
-class Swept(Protocol):
-    """A visitor's connection, as the ingress sees it."""
-
-    peer: str
-
-    @property
-    def held(self) -> int: ...
-    def tick(self, now: float) -> None: ...
-    def drain(self) -> None: ...
-    def abort(self, reason: str) -> None: ...
 
 
 class Ingress:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from prometheus_client import exposition
 
 from wellhead.edge.directory import Directory
-from wellhead.edge.exchange import Door
 from wellhead.edge.metrics import Metrics
 from wellhead.logs import Log
 from wellhead.model.access import Secret
+from wellhead.visitors.exchange import Door
 from wellhead.wire.pair import join
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from wellhead.edge import pages
-from wellhead.edge.pages import Page
+from wellhead.visitors import pages
+from wellhead.visitors.pages import Page
 
 EASE = 0.9  # of the bound: what is shed below it is taken again
 MORE, LESS = 0.2, 0.05  # by which the part that is put off grows and shrinks, at each look at the loop

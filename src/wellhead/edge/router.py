@@ -9,24 +9,9 @@ The routes of this house, in order of the decision:
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
+from wellhead.visitors.house import Destination, Place
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-
-
-class Place(enum.Enum):
-    CONTROL = "control"
-    TUNNEL = "tunnel"
-    NOWHERE = "nowhere"
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """The decision; ``name`` is the tunnel's name where ``place`` is TUNNEL, else empty."""
-
-    place: Place
-    name: str = ""
 
 
 CONTROL = Destination(Place.CONTROL)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from wellhead.edge import pages
+from wellhead.visitors import pages
 
 PAGES = [page for page in vars(pages).values() if isinstance(page, pages.Page)]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.kit.doors import FakeStream
 from tests.kit.house import House, Visit, status
-from wellhead.edge.conversation import CLOSE_SECONDS
+from wellhead.visitors.conversation import CLOSE_SECONDS
 from wellhead.wire.streams import HeadKind, Reason, StreamKind
 from wellhead.wire.ws import accept_key, close_frame, ping_frame
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.edge.test_conversation import ASK, SWITCH, client_text, server_text
 from tests.kit.doors import FakeStream
 from tests.kit.house import COUNTS, TERMS, House, Visit
+from tests.visitors.test_conversation import ASK, SWITCH, client_text, server_text
 from wellhead.wire.streams import HeadKind, Reason
 from wellhead.wire.ws import close_frame
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import enum
 
-from wellhead.edge.exchange import Exchange
-from wellhead.edge.http1_body import RequestBody
-from wellhead.edge.ingress import Ingress
-from wellhead.edge.pace import Outflow
 from wellhead.net.sockets import reset_on_close
+from wellhead.visitors.exchange import Exchange
+from wellhead.visitors.house import House
+from wellhead.visitors.http1_body import RequestBody
+from wellhead.visitors.pace import Outflow
 
 
 class State(enum.Enum):
@@ -33,14 +33,14 @@ class Connection:
     """State and flow. ``choked``: the visitor does not read."""
 
     __slots__ = (
-        "_body", "_buffer", "_clock", "_deadline", "_eof", "_exchange", "_ingress", "_keep", "_outflow",
+        "_body", "_buffer", "_clock", "_deadline", "_eof", "_exchange", "_house", "_keep", "_outflow",
         "_reading", "_state", "_terms", "_transport", "choked", "peer",
     )  # fmt: skip
 
-    def __init__(self, ingress: Ingress) -> None:
-        self._ingress = ingress
-        self._terms = ingress.terms
-        self._clock = ingress.clock
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._terms = house.terms
+        self._clock = house.clock
         self._transport: asyncio.Transport | None = None
         self.peer = ""
         self._state = State.IDLE

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pytest
 
 from tests.kit.doors import FakeDoor, FakeStream
-from wellhead.edge import accesslog, pages
-from wellhead.edge.exchange import Door, Exchange
-from wellhead.edge.pages import Page
-from wellhead.edge.registry import Line
+from wellhead.visitors import access, pages
+from wellhead.visitors.exchange import Door, Exchange
+from wellhead.visitors.memo import Memo
+from wellhead.visitors.pages import Page
 from wellhead.wire.headers import ReplyFacts
 from wellhead.wire.streams import Buffer, HeadKind, Reason, StreamKind
 
@@ -69,11 +69,9 @@ class House:
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = lambda: 1.0
-        self.note: Callable[[accesslog.Fields], None] = lambda fields: self.lines.append(
-            accesslog.Line(*fields)
-        )
+        self.note: Callable[[access.Fields], None] = lambda fields: self.lines.append(access.Line(*fields))
         self.terms = Limits()
-        self.lines: list[accesslog.Line] = []
+        self.lines: list[access.Line] = []
         self.other: FakeDoor | None = None
 
     def another(self, name: str, refused: Door | None) -> Door | None:
@@ -83,9 +81,9 @@ class House:
 class Case:
     """One exchange; ``line`` counts it."""
 
-    def __init__(self, method: bytes = b"GET", name: str = "my-agent", line: Line | None = None) -> None:
+    def __init__(self, method: bytes = b"GET", name: str = "my-agent", line: Memo | None = None) -> None:
         self.visitor, self.house, self.door = Visitor(), House(), FakeDoor()
-        self.line = line or Line()
+        self.line = line or Memo()
         self.exchange = Exchange(self.visitor, method, b"/", b"r1", "tunnel", name, self.house)
 
     def whole(self) -> Case:
@@ -115,7 +113,7 @@ class Case:
 
 
 def test_a_reply_that_repeats_is_read_once() -> None:
-    line = Line()
+    line = Memo()
     first, second = Case(line=line), Case(line=line)
     for case in (first, second):
         case.whole().stream.reply(OK, b"body")
@@ -124,7 +122,7 @@ def test_a_reply_that_repeats_is_read_once() -> None:
 
 
 def test_a_reply_to_head_is_not_remembered_for_get() -> None:
-    line = Line()
+    line = Memo()
     head, get = Case(b"HEAD", line=line).whole(), Case(line=line).whole()
     head.stream.reply(OK)
     get.stream.reply(OK, b"body")

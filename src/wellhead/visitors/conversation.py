@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from wellhead.edge import pages
-from wellhead.edge.exchange import Exchange
 from wellhead.errors import WebSocketError
+from wellhead.visitors import pages
+from wellhead.visitors.exchange import Exchange
 from wellhead.wire.streams import Buffer, HeadKind, Reason
 from wellhead.wire.ws import FrameFollower, close_frame, ping_frame
 

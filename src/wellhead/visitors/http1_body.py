@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from wellhead.edge import pace
-from wellhead.edge.pace import BodyPace
+from wellhead.visitors import pace
+from wellhead.visitors.pace import BodyPace
 from wellhead.wire.body import Body, ChunkedBody, Fed, LengthBody
 from wellhead.wire.headers import RequestFields
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from wellhead.edge import accesslog, pages
-from wellhead.edge.pages import Page
-from wellhead.edge.registry import Line
 from wellhead.errors import HttpError
+from wellhead.visitors import pages
+from wellhead.visitors.access import Fields
+from wellhead.visitors.memo import Memo
+from wellhead.visitors.pages import Page
 from wellhead.wire.headers import ReplyFacts, read_interim, read_reply, read_trailers
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 from wellhead.wire.ws import check_accept
@@ -85,11 +86,11 @@ class Terms(Protocol):
     def max_reply_head_bytes(self) -> int: ...
 
 
-class House(Protocol):
-    """What all exchanges of an edge share."""
+class Keeper(Protocol):
+    """What all exchanges of a program share."""
 
     clock: Callable[[], float]  # loop seconds
-    note: Callable[[accesslog.Fields], None]  # takes the access line
+    note: Callable[[Fields], None]  # takes the access line
 
     @property
     def terms(self) -> Terms: ...
@@ -109,7 +110,7 @@ class Exchange:
     uploaded = False  # the request is complete
     over = False
     reason = ""
-    _line: Line | None = None
+    _line: Memo | None = None
     _door: Door | None = None
     _envelope = b""  # of a request without a body, which may be sent again if it was refused unheard
     _left = -1  # body bytes still to come by Content-Length, -1 if not told
@@ -125,7 +126,7 @@ class Exchange:
         request_id: bytes,
         place: str,
         name: str,
-        house: House,
+        house: Keeper,
     ) -> None:
         self.visitor = visitor
         self.method = method
@@ -136,7 +137,7 @@ class Exchange:
         self._house = house
         self.began = self.progress = house.clock()
 
-    def open_whole(self, door: Door, line: Line | None, envelope: bytes) -> None:
+    def open_whole(self, door: Door, line: Memo | None, envelope: bytes) -> None:
         """Send a request without a body on its way: if it is refused unheard, another session may get it."""
         if line is not None:
             line.exchanges += 1
@@ -145,14 +146,14 @@ class Exchange:
         self._door, self._envelope = door, envelope
         self.stream = door.open(_HTTP, envelope, self, b"", True)
 
-    def open(self, door: Door, line: Line | None, kind: StreamKind, envelope: bytes) -> None:
+    def open(self, door: Door, line: Memo | None, kind: StreamKind, envelope: bytes) -> None:
         """Send a request on its way whose body follows."""
         if line is not None:
             line.exchanges += 1
             self._line = line
         self.stream = door.open(kind, envelope, self, interactive=kind is StreamKind.WEBSOCKET)
 
-    def open_websocket(self, door: Door, line: Line | None, envelope: bytes, key: bytes) -> None:
+    def open_websocket(self, door: Door, line: Memo | None, envelope: bytes, key: bytes) -> None:
         """Ask for a WebSocket; ``key`` is the visitor's Sec-WebSocket-Key."""
         self._websocket_key = key
         self.open(door, line, StreamKind.WEBSOCKET, envelope)

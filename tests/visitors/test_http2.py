@@ -9,7 +9,7 @@ import pytest
 
 from tests.kit.house import COUNTS, TERMS, House
 from tests.kit.http2 import Http2Visit
-from wellhead.edge.http2_stream import REST_SECONDS, Http2Request
+from wellhead.visitors.http2_stream import REST_SECONDS, Http2Request
 from wellhead.wire import h2_frames
 from wellhead.wire.h2 import H2Terms
 from wellhead.wire.h2_frames import ErrorCode

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from wellhead.edge import pages
-from wellhead.edge.conversation import Conversation
-from wellhead.edge.exchange import Exchange
-from wellhead.edge.ingress import Ingress
-from wellhead.edge.pace import BodyPace
-from wellhead.edge.pages import Page
-from wellhead.edge.router import Destination
 from wellhead.errors import HttpError
+from wellhead.visitors import pages
+from wellhead.visitors.conversation import Conversation
+from wellhead.visitors.exchange import Exchange
+from wellhead.visitors.house import Destination, House
+from wellhead.visitors.pace import BodyPace
+from wellhead.visitors.pages import Page
 from wellhead.wire import h2_fields, headers
 from wellhead.wire.fields import is_grpc
 from wellhead.wire.h1 import is_method
@@ -43,7 +42,7 @@ _LEAVING = frozenset((ErrorCode.NO_ERROR, ErrorCode.CANCEL, ErrorCode.LOST))
 class Link(Protocol):
     """The connection that the requests share."""
 
-    ingress: Ingress
+    house: House
     peer: str
 
     def reply_fields(self, facts: ReplyFacts) -> Fields: ...
@@ -84,15 +83,15 @@ class Http2Request:
     def start(self, request: H2Request, destination: Destination | Page, edge_fields: bytes) -> None:
         """Open the exchange of a request whose head is good."""
         method, target, fields = request.method, request.target, request.fields
-        ingress = self._link.ingress
-        place, name, door, line = ingress.way(destination, target, self.peer)
-        request_id = ingress.request_id()
-        self._exchange = exchange = Exchange(self, method, target, request_id, place, name, ingress)
+        house = self._link.house
+        place, name, door, line = house.way(destination, target, self.peer)
+        request_id = house.request_id()
+        self._exchange = exchange = Exchange(self, method, target, request_id, place, name, house)
         self._block = fields.forward
         if isinstance(door, Page):
             exchange.refuse(door)
             return
-        self._deadline = exchange.began + ingress.terms.reply_seconds
+        self._deadline = exchange.began + house.terms.reply_seconds
         envelope = headers.request_envelope(method, target, fields, edge_fields, request_id)
         if fields.websocket:
             exchange.open_websocket(door, line, envelope, fields.websocket_key)
@@ -105,11 +104,11 @@ class Http2Request:
 
     def reject(self, fields: Fields, page: Page) -> None:
         """Answer a request that is not served as it stands."""
-        ingress = self._link.ingress
+        house = self._link.house
         self._block = b"".join([b"%b: %b\r\n" % field for field in fields if field[0] == b"accept"])
         method = next((text for name, text in fields if name == b":method"), b"")
         self._exchange = Exchange(
-            self, method if is_method(method) else b"-", b"-", ingress.request_id(), "none", "", ingress
+            self, method if is_method(method) else b"-", b"-", house.request_id(), "none", "", house
         )
         self._exchange.refuse(page)
 
@@ -122,7 +121,7 @@ class Http2Request:
             self.on_data(b"", end)
             return
         try:
-            block = h2_fields.trailer_block(fields, max_bytes=self._link.ingress.terms.max_trailer_bytes)
+            block = h2_fields.trailer_block(fields, max_bytes=self._link.house.terms.max_trailer_bytes)
         except HttpError as error:
             self._malformed(error.reason)
             return
@@ -141,7 +140,7 @@ class Http2Request:
             self._converse(data, end)
         else:
             self._expecting = False  # it did not wait any longer
-            pace.took(len(data), self._link.ingress.clock())
+            pace.took(len(data), self._link.house.clock())
             if end:
                 self._received()
             if not exchange.upload(data, end):
@@ -168,9 +167,9 @@ class Http2Request:
 
     def _received(self) -> None:
         """The request is complete."""
-        ingress = self._link.ingress
+        house = self._link.house
         self._receiving = False
-        self._deadline = ingress.clock() + ingress.terms.reply_seconds
+        self._deadline = house.clock() + house.terms.reply_seconds
 
     def _credit(self) -> None:
         owed, self._owed = self._owed, 0
@@ -194,7 +193,7 @@ class Http2Request:
         if self._expecting and head.startswith(b"HTTP/1.1 100 "):
             self._expecting = False
             assert self._pace is not None
-            self._pace.restart(self._link.ingress.clock())
+            self._pace.restart(self._link.house.clock())
         self._stream.headers(h2_fields.interim_fields(head))
 
     def send_reply(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
@@ -232,20 +231,20 @@ class Http2Request:
         self._stream.reset(ErrorCode.INTERNAL_ERROR)
 
     def upgrade(self, facts: ReplyFacts, data: Buffer, end: bool) -> None:
-        ingress, exchange = self._link.ingress, self._exchange
+        house, exchange = self._link.house, self._exchange
         assert exchange is not None
         self._stream.headers(h2_fields.reply_fields(facts))
         early, self._early = bytes(self._early or b""), None
         self._conversation = conversation = Conversation(
-            self, exchange, self, ingress.terms, ingress.clock, extensions=facts.extensions
+            self, exchange, self, house.terms, house.clock, extensions=facts.extensions
         )
         conversation.start(data, end, early)
         if self._flowing:
             self._credit()
         if not self._receiving:
             conversation.visitor_ended()
-        if ingress.draining:
-            conversation.drain(ingress.drain_delay())
+        if house.draining:
+            conversation.drain(house.drain_delay())
 
     def pause_upload(self) -> None:
         """The agent takes no more for now."""
@@ -254,7 +253,7 @@ class Http2Request:
     def resume_upload(self) -> None:
         self._flowing = True
         if self._pace is not None:
-            self._pace.restart(self._link.ingress.clock())
+            self._pace.restart(self._link.house.clock())
         self._credit()
 
     def finished(self, now: float) -> None:
@@ -264,7 +263,7 @@ class Http2Request:
         if self._conversation is not None:
             self._conversation = None
             self._stream.data(b"", True)
-            self._deadline = now + self._link.ingress.terms.linger_seconds
+            self._deadline = now + self._link.house.terms.linger_seconds
         if not self._receiving:
             self._over()
 
@@ -310,7 +309,7 @@ class Http2Request:
     # Swept with its connection
 
     def tick(self, now: float) -> None:
-        exchange, terms = self._exchange, self._link.ingress.terms
+        exchange, terms = self._exchange, self._link.house.terms
         if self._conversation is not None:
             self._conversation.tick(now)
         elif exchange is None:  # over on our side
@@ -326,7 +325,7 @@ class Http2Request:
 
     def _overdue(self, exchange: Exchange, now: float) -> Page | None:
         """What an ordinary request whose reply has not begun is answered with by now."""
-        pace, terms = self._pace, self._link.ingress.terms
+        pace, terms = self._pace, self._link.house.terms
         if pace is None or not self._receiving:
             return pages.TIMEOUT if now >= self._deadline else None
         if self._expecting or not self._flowing:  # it is the agent that we wait for
@@ -336,7 +335,7 @@ class Http2Request:
     def drain(self) -> None:
         """The edge restarts: a WebSocket is asked to come again, everything else may finish."""
         if self._conversation is not None:
-            self._conversation.drain(self._link.ingress.drain_delay())
+            self._conversation.drain(self._link.house.drain_delay())
 
     def blame(self, reason: str) -> None:
         """Say in the access line why the connection ends under the request."""

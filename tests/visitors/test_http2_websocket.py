@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from tests.edge.test_conversation import client_text, server_text
 from tests.kit.house import TERMS, House
 from tests.kit.http2 import Http2Visit
-from wellhead.edge.conversation import CLOSE_SECONDS
+from tests.visitors.test_conversation import client_text, server_text
+from wellhead.visitors.conversation import CLOSE_SECONDS
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.streams import Reason, StreamKind
 from wellhead.wire.ws import accept_key, close_frame, ping_frame

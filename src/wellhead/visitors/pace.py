@@ -1,6 +1,6 @@
 """How fast things go between the edge and a visitor: a body that comes, and bytes that leave.
 
-Both are judged at the ingress's sweeps, whatever version of HTTP is spoken.
+Both are judged at the house's sweeps, whatever version of HTTP is spoken.
 """
 
 from __future__ import annotations

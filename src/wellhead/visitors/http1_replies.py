@@ -6,10 +6,10 @@ again.
 
 from __future__ import annotations
 
-from wellhead.edge import pages
-from wellhead.edge.http1_connection import Connection
-from wellhead.edge.ingress import Ingress
-from wellhead.edge.pages import Page
+from wellhead.visitors import pages
+from wellhead.visitors.house import House
+from wellhead.visitors.http1_connection import Connection
+from wellhead.visitors.pages import Page
 from wellhead.wire import headers
 from wellhead.wire.body import chunk, last_chunk
 from wellhead.wire.headers import ReplyFacts, VisitorHead
@@ -25,8 +25,8 @@ class Replies(Connection):
 
     __slots__ = ("_block", "_chunked_out", "_http11", "_method", "_reply_facts", "_reply_out")
 
-    def __init__(self, ingress: Ingress) -> None:
-        super().__init__(ingress)
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
         # of the running request
         self._method = b""
         self._block = b""  # its field lines
@@ -51,7 +51,7 @@ class Replies(Connection):
             return
         if end and facts.content_length is None and not facts.bodyless:
             facts = facts._replace(content_length=len(data))
-        if self._body is not None or self._eof or self._ingress.draining:
+        if self._body is not None or self._eof or self._house.draining:
             self._keep = self._keep and self._may_keep()
         if facts is self._reply_facts and self._keep and self._http11:
             out = self._reply_out  # fast path: servers repeat their heads
@@ -72,7 +72,7 @@ class Replies(Connection):
 
     def _may_keep(self) -> bool:
         """Whether the connection may serve again as far as we and the body are concerned."""
-        if self._ingress.draining or (self._eof and not self._buffer):
+        if self._house.draining or (self._eof and not self._buffer):
             return False
         # Without 100 Continue the body will be sent or not: nobody can tell what the next byte is.
         return self._body is None or not self._body.expecting

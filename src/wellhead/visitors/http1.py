@@ -9,7 +9,7 @@
 
 Bytes that come while an exchange is open wait in the buffer, bounded by the longest head; above it
 the socket is no longer read. A visitor that does not read its replies gets no further ones: BUSY then
-lasts until it has. Clocks are plain numbers that the ingress sweeps.
+lasts until it has. Clocks are plain numbers that the house sweeps.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from wellhead.edge import pages
-from wellhead.edge.conversation import Conversation
-from wellhead.edge.exchange import Exchange
-from wellhead.edge.http1_body import RequestBody
-from wellhead.edge.http1_connection import State
-from wellhead.edge.http1_replies import Replies
-from wellhead.edge.ingress import Ingress
-from wellhead.edge.pages import Page
-from wellhead.edge.router import Destination
 from wellhead.errors import HttpError
 from wellhead.net.sockets import reset_on_close
+from wellhead.visitors import pages
+from wellhead.visitors.conversation import Conversation
+from wellhead.visitors.exchange import Exchange
+from wellhead.visitors.house import Destination, House
+from wellhead.visitors.http1_body import RequestBody
+from wellhead.visitors.http1_connection import State
+from wellhead.visitors.http1_replies import Replies
+from wellhead.visitors.pages import Page
 from wellhead.wire import h1, headers
 from wellhead.wire.h1 import Head
 from wellhead.wire.headers import ReplyFacts, RequestFields
@@ -51,8 +50,8 @@ class Http1Visitor(Replies, asyncio.Protocol):
         "_scheme", "_sni",
     )  # fmt: skip
 
-    def __init__(self, ingress: Ingress, *, secure: bool, local: bool, sni: str | None = None) -> None:
-        super().__init__(ingress)
+    def __init__(self, house: House, *, secure: bool, local: bool, sni: str | None = None) -> None:
+        super().__init__(house)
         self._scheme = "https" if secure else "http"
         self._local = local
         self._sni = sni
@@ -76,7 +75,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
         self._deadline = self._clock() + self._terms.head_seconds
-        self._refusal = self._ingress.admit(self)
+        self._refusal = self._house.admit(self)
 
     def data_received(self, data: bytes) -> None:
         state = self._state
@@ -117,7 +116,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.abandon("visitor-left")
             self._exchange = None
-        self._ingress.release(self)
+        self._house.release(self)
 
     def pause_writing(self) -> None:
         self.choked = True
@@ -181,7 +180,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         self._keep = fields.keep_alive
         self._body = RequestBody.of(fields, self._terms, self._clock())
         self._edge_fields = headers.edge_fields(self.peer, self._scheme, fields.host)
-        self._destination = self._refusal or self._ingress.destination(
+        self._destination = self._refusal or self._house.destination(
             fields.hostname, self._sni, secure=self._scheme == "https", local=self._local
         )
         if line.http11 and self._body is None and self._may_repeat(head.block, fields):
@@ -200,10 +199,10 @@ class Http1Visitor(Replies, asyncio.Protocol):
 
     def _start(self, target: bytes, rest: bytes) -> None:
         """Open the exchange of a request; ``rest`` are first bytes of its body."""
-        ingress, fields = self._ingress, self._fields
-        place, name, door, line = ingress.way(self._destination, target, self.peer)
-        request_id = ingress.request_id()
-        self._exchange = exchange = Exchange(self, self._method, target, request_id, place, name, ingress)
+        house, fields = self._house, self._fields
+        place, name, door, line = house.way(self._destination, target, self.peer)
+        request_id = house.request_id()
+        self._exchange = exchange = Exchange(self, self._method, target, request_id, place, name, house)
         if isinstance(door, Page):
             self._turn_away(door, rest)
             return
@@ -274,8 +273,8 @@ class Http1Visitor(Replies, asyncio.Protocol):
         conversation.start(data, end, early)
         if self._eof:
             conversation.visitor_ended()
-        if self._ingress.draining:
-            conversation.drain(self._ingress.drain_delay())
+        if self._house.draining:
+            conversation.drain(self._house.drain_delay())
 
     def resume_upload(self) -> None:
         if self._conversation is not None or self._state is _BODY:
@@ -328,14 +327,14 @@ class Http1Visitor(Replies, asyncio.Protocol):
             self._deadline = 0.0
             return
         self._state = _IDLE
-        if not self._buffer and (self._eof or self._ingress.draining):
+        if not self._buffer and (self._eof or self._house.draining):
             self._close()
             return
         self._deadline = now + self._terms.idle_seconds
         if not self._reading:
             self._resume()
         if self._buffer:  # pipelined: not from here, replies of ours would nest
-            self._ingress.loop.call_soon(self._next)
+            self._house.loop.call_soon(self._next)
 
     def _read_enough_ahead(self) -> bool:
         """Whether what waits behind the running request is enough: its bytes, or the heads among them."""
@@ -354,13 +353,13 @@ class Http1Visitor(Replies, asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             exchange = self._exchange = Exchange(
-                self, self._method or b"-", b"-", self._ingress.request_id(), "none", "", self._ingress
+                self, self._method or b"-", b"-", self._house.request_id(), "none", "", self._house
             )  # fmt: skip
         if last:
             self._keep = False
         exchange.refuse(page)
 
-    # Swept by the ingress
+    # Swept by the house
 
     @property
     def held(self) -> int:
@@ -424,6 +423,6 @@ class Http1Visitor(Replies, asyncio.Protocol):
     def drain(self) -> None:
         """Close when the running exchange is done; at once where there is none."""
         if self._conversation is not None:
-            self._conversation.drain(self._ingress.drain_delay())
+            self._conversation.drain(self._house.drain_delay())
         elif self._state is _IDLE and not self._buffer:
             self._close()

@@ -6,7 +6,7 @@
       \\-----------------^                      CLOSING: everything is said, the transport closes
 
 The wire's state machine says what to write, this says when: once in a loop turn. No request has a
-task or a timer; clocks are plain numbers that the ingress sweeps. The connection is read all the
+task or a timer; clocks are plain numbers that the house sweeps. The connection is read all the
 time: what a slow stream may send is bounded by its window, so that it holds up no other.
 """
 
@@ -18,15 +18,14 @@ import random
 import secrets
 from typing import cast
 
-from wellhead.edge import pages
-from wellhead.edge.http2_stream import Http2Request
-from wellhead.edge.ingress import Ingress
-from wellhead.edge.pace import Outflow
-from wellhead.edge.pages import Page
-from wellhead.edge.router import Destination
 from wellhead.errors import H2Error, HttpError
 from wellhead.net.sockets import reset_on_close
 from wellhead.net.writing import write_joined
+from wellhead.visitors import pages
+from wellhead.visitors.house import Destination, House
+from wellhead.visitors.http2_stream import Http2Request
+from wellhead.visitors.pace import Outflow
+from wellhead.visitors.pages import Page
 from wellhead.wire import h2_fields, headers
 from wellhead.wire.h2 import H2Connection, H2Role, H2Stream
 from wellhead.wire.headers import ReplyFacts
@@ -43,21 +42,21 @@ JITTER = 0.1  # part of the longest age by which connections differ, so that the
 class Http2Visitor(asyncio.Protocol):
     """One connection. ``sni`` is the name its TLS was made for."""
 
-    def __init__(self, ingress: Ingress, *, local: bool, sni: str | None = None) -> None:
-        self.ingress = ingress
+    def __init__(self, house: House, *, local: bool, sni: str | None = None) -> None:
+        self.house = house
         self.peer = ""
-        self._clock = ingress.clock
+        self._clock = house.clock
         self._local = local
         self._sni = sni
         self._refusal: Page | None = None  # over a limit: what requests are answered with
         self._transport: asyncio.Transport | None = None
         self._h2 = H2Connection(
             H2Role.SERVER,
-            terms=ingress.terms.h2,
+            terms=house.terms.h2,
             on_stream=self._opened,
             on_goaway=self._goaway,
             wake=self._wake,
-            clock=ingress.clock,
+            clock=house.clock,
             note=self._note,
         )
         self._requests: dict[Http2Request, None] = {}  # those that are not over
@@ -75,7 +74,7 @@ class Http2Visitor(asyncio.Protocol):
         self._retire_at = 0.0
         self._idle_since = 0.0
         # of the last request and the last reply: their like comes again
-        self._reader = h2_fields.RequestReader(ingress.terms.head, _websocket_key)
+        self._reader = h2_fields.RequestReader(house.terms.head, _websocket_key)
         self._host = b""
         self._destination: Destination | Page = pages.UNKNOWN
         self._edge_fields = b""
@@ -91,11 +90,11 @@ class Http2Visitor(asyncio.Protocol):
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
         now = self._idle_since = self._clock()
-        age = self.ingress.terms.h2_max_age_seconds
+        age = self.house.terms.h2_max_age_seconds
         self._retire_at = now + age * (1 + JITTER * random.random())
-        self._refusal = self.ingress.admit(self)
+        self._refusal = self.house.admit(self)
         self._h2.start()
-        if self.ingress.draining:
+        if self.house.draining:
             self.drain()
 
     def data_received(self, data: bytes) -> None:
@@ -121,7 +120,7 @@ class Http2Visitor(asyncio.Protocol):
         self._behind = self._h2.behind
         if self._behind:
             transport.pause_reading()
-            self.ingress.loop.call_soon(self._go_on)
+            self.house.loop.call_soon(self._go_on)
         else:
             transport.resume_reading()
 
@@ -129,7 +128,7 @@ class Http2Visitor(asyncio.Protocol):
         if self._behind and self._transport is not None:
             self.data_received(b"")
             if self._behind:
-                self.ingress.loop.call_soon(self._go_on)
+                self.house.loop.call_soon(self._go_on)
 
     def eof_received(self) -> bool:
         return False  # TLS has no half-close: the transport closes
@@ -139,7 +138,7 @@ class Http2Visitor(asyncio.Protocol):
         try:
             self._h2.lost()
         finally:  # whatever a request makes of it
-            self.ingress.release(self)
+            self.house.release(self)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -153,7 +152,7 @@ class Http2Visitor(asyncio.Protocol):
     def _wake(self) -> None:
         self._woken = True
         if not self._receiving:
-            self.ingress.loop.call_soon(self._flush_woken)
+            self.house.loop.call_soon(self._flush_woken)
 
     def _flush_woken(self) -> None:
         if self._woken:
@@ -197,7 +196,7 @@ class Http2Visitor(asyncio.Protocol):
         if host != self._host:
             self._host = host
             self._edge_fields = headers.edge_fields(self.peer, "https", host)
-            self._destination = self._refusal or self.ingress.destination(
+            self._destination = self._refusal or self.house.destination(
                 head.fields.hostname, self._sni, secure=True, local=self._local
             )
         request.start(head, self._destination, self._edge_fields)
@@ -224,7 +223,7 @@ class Http2Visitor(asyncio.Protocol):
         if self._behind:
             self._catch_up()  # it is read to the end: TLS waits for its answer
         reason = f"h2-{error.reason}"
-        self.ingress.refused(reason, self.peer)
+        self.house.refused(reason, self.peer)
         self._blame(reason)
         if self._transport is not None:
             self._transport.write(b"".join(self._h2.take(HIGH_WATER)))
@@ -235,7 +234,7 @@ class Http2Visitor(asyncio.Protocol):
 
     def _note(self, reason: str) -> None:
         """A limit ended one stream."""
-        self.ingress.refused(f"h2-{reason}", self.peer)
+        self.house.refused(f"h2-{reason}", self.peer)
 
     def _leave(self) -> None:
         """Take no more requests; those that are under way by now are served. Idempotent."""
@@ -246,14 +245,14 @@ class Http2Visitor(asyncio.Protocol):
         """Close when everything is written. The visitor is read until then: TLS waits for its answer."""
         if self._transport is not None and not self._closing:
             self._closing = True
-            self._cut_at = self._clock() + self.ingress.terms.linger_seconds
+            self._cut_at = self._clock() + self.house.terms.linger_seconds
             self._transport.close()
 
     def _blame(self, reason: str) -> None:
         for request in self._requests:
             request.blame(reason)
 
-    # Swept by the ingress
+    # Swept by the house
 
     @property
     def held(self) -> int:
@@ -261,7 +260,7 @@ class Http2Visitor(asyncio.Protocol):
         return self._outflow.unsent
 
     def tick(self, now: float) -> None:
-        transport, terms = self._transport, self.ingress.terms
+        transport, terms = self._transport, self.house.terms
         if transport is None:
             return
         if self._outflow.is_stalled(transport, now, terms.write_idle_seconds):
