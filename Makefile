@@ -32,7 +32,7 @@ run: $(VENV)/run.stamp
 	@$(BIN)/wellhead demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
 test: $(VENV)/test.stamp programs
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
 check: $(VENV)/test.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }

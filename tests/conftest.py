@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -44,3 +46,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI", "").lower() in ("", "0", "false"):
             pytest.skip(sentence)
         pytest.fail(sentence, pytrace=False)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays for good: the collector need not look through it again.
+
+    A pass over it takes long enough to starve whatever a test runs in its own loop.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A report travels as UTF-8, whatever a test printed or logged."""
+    return _encodable((yield))
+
+
+def _encodable(data: Any) -> Any:
+    match data:
+        case str():
+            return data.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_encodable(key): _encodable(value) for key, value in data.items()}
+        case list() | tuple():
+            return type(data)(_encodable(each) for each in data)
+    return data

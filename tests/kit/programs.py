@@ -298,8 +298,12 @@ def _port(addresses: str) -> int:
 
 
 def quiet_port() -> int:
-    """A port that nobody listens on, outside the range that outgoing connections are given theirs from."""
-    for port in random.sample(range(20_000, 32_000), 200):
+    """A port that nobody listens on, outside the range that outgoing connections are given theirs from.
+
+    Each of two workers has its own, even and odd.
+    """
+    first = 20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
+    for port in random.sample(range(first, 32_000, 2), 200):
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))

@@ -16,6 +16,7 @@ from tests.kit.programs import Agent, Edge, Program
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.timeout(120),
     pytest.mark.needs("ip", "curl"),

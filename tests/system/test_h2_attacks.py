@@ -30,7 +30,7 @@ from wellhead.wire.h2_frames import ErrorCode
 NAME, ACCESS = "beside", "access.log"
 FULL = float(os.environ.get("ATTACK_SECONDS", "3"))  # of each attack
 ROUNDS = 3
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60 + FULL * 8)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.timeout(60 + FULL * 8)]
 
 MEMORY = 32 << 20
 SLACK = 8 << 20  # bytes that an allocator may keep

@@ -16,7 +16,7 @@ from tests.kit.steady import moved, p99, steady
 QUIET, NOISY = "quiet", "noisy"
 EVERY_SECONDS = 0.1
 TIMES = 100
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def test_a_noisy_neighbour_moves_the_p99_of_another_at_most_twofold(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.kit.steady import steady
 NAME, OTHER = "crowded", "beside"
 WORK_MS = 40
 CAPACITY = WORKERS * 1000 / WORK_MS  # requests a second
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def reasons(edge: Edge) -> Counter[str]:

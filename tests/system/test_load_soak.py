@@ -39,7 +39,12 @@ GROWTH = 0.05  # of the memory, in all
 ENOUGH = 100_000  # requests, by which a growth for each can be told from noise
 GROWTH_BYTES = 1 << 20  # for so many requests
 EXPLAINED = {"visitor-left"}  # refusals that this load brings about by itself
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(2400)]  # the longest form's
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.alone,
+    pytest.mark.slow,
+    pytest.mark.timeout(2400),
+]  # the longest form's
 
 
 @dataclass

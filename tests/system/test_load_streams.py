@@ -24,7 +24,7 @@ from tests.kit.programs import Edge
 from tests.kit.steady import p99
 from tests.kit.visitors import Visitor, visiting
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(180)]
 
 COUNT, DIRECT = 200, 20
 MESSAGE = 1024  # bytes

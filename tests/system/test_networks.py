@@ -28,6 +28,7 @@ from tests.kit.visitors import Reply, Truncated, request, visiting
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.timeout(180),
     pytest.mark.needs("ip", "nft", "tc"),

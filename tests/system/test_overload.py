@@ -19,7 +19,7 @@ from tests.kit.relay import relaying
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, Visitor, ask, request, visiting
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(180)]
 
 MIB = 1024 * 1024
 LOGIN_SECONDS = 15.0

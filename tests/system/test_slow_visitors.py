@@ -18,6 +18,7 @@ from tests.kit.visitors import visiting
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.timeout(60),
     pytest.mark.needs("slowhttptest", "unshare"),
