@@ -2,8 +2,8 @@
 
 A TLS handshake costs as much as dozens of requests. A thousand agents that come back at once would have the
 loop for a second if each were served as it comes; here they take turns with the traffic: one in a turn, more
-where a turn was so long that others had far more than their due. Jobs of several lines, agents' and visitors',
-are done from each line in turn: no crowd in one makes the other wait for the whole of it.
+where a turn was so long that others had far more than their due. Jobs of several lines, agents' and
+visitors', are done from each line in turn: no crowd in one makes the other wait for the whole of it.
 
 ::
 
