@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
-import ssl
 import statistics
 import time
 from functools import partial
@@ -14,17 +14,18 @@ from pathlib import Path
 import pytest
 
 from tests.kit.fleet import everybody, fleet
+from tests.kit.impatient import Impatient
 from tests.kit.programs import Edge, kept_waiting, quiet_port
-from tests.kit.visitors import Truncated, Visitor, ask
+from tests.kit.visitors import ask
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(240)]
 
 AGENTS = 1000
 BACK_SECONDS = 5.0  # p99, counted from when the edge listens again
-FIRST_SECOND = 0.30  # the most of all dials that may come within it
+FIRST_SECOND = 0.30  # the most of all dials that may come within it, but for what chance adds to so many
 RESTART_SECONDS = 2.0  # from the end of an edge to the start of the next, as `wellhead service` has it done
 DIALS = 3  # the most of one agent, once the edge listens
-HANG_SECONDS = 1.0  # a visitor, who waits for visitors only
+HANG_SECONDS = 1.0  # a visitor, once the edge is there
 MEMORY = 1.5  # times the resident memory that it had with the same agents
 
 
@@ -40,20 +41,19 @@ async def test_a_thousand_agents_are_back_soon_and_not_all_at_once_after_their_e
     with start() as edge, contextlib.ExitStack() as stack:
         edge.ready()
         async with fleet(edge, AGENTS) as members:
-            trust = edge.trust()
             before = edge.memory()[0]
             edge.signal(signal.SIGKILL)
             await asyncio.to_thread(edge.wait)
             await asyncio.sleep(RESTART_SECONDS)
             again = stack.enter_context(start())
-            visitors = asyncio.create_task(visit_all_the_time(again, https, trust, members[0].name))
+            visitor = stack.enter_context(Impatient(again, https, members[0].name))
             await listens(https)
             since, waited = time.monotonic(), busy(again)
             await asyncio.to_thread(again.ready)
-            await everybody(members, since=since, seconds=30)
+            start_seconds = time.monotonic() - since  # who connects within it waits for its end
+            await everybody(members, since=since, seconds=60)
             waited = busy(again) - waited
-            visitors.cancel()
-            answers = (await asyncio.gather(visitors, return_exceptions=True))[0]
+            visited = await asyncio.to_thread(visitor.told)
             peak = again.memory()[1]
             reply = await ask(again, f"{members[-1].name}.localhost")
             assert (reply.status, reply.body) == (200, members[-1].name.encode())
@@ -65,21 +65,26 @@ async def test_a_thousand_agents_are_back_soon_and_not_all_at_once_after_their_e
             f"last {late[-1]:.2f} s; {len(early) / sum(map(len, dials)):.0%} of {sum(map(len, dials))} dials "
             f"in the first second, at most {max(map(len, dials))} of one agent; "
             f"memory {before / 2**20:.0f} MiB, peak {peak / 2**20:.0f} MiB; "
-            f"{waited:.2f} s without a processor"
+            f"{waited:.2f} s without the edge; ready after {start_seconds:.2f} s; {visited}"
         )
         print(figures)
         assert late[int(0.99 * AGENTS)] <= BACK_SECONDS + waited, figures
         # On a slow machine some dialled before the edge listened: the share is the crowd's.
-        assert len(early) <= FIRST_SECOND * max(AGENTS, sum(map(len, dials))), figures
+        crowd = max(AGENTS, sum(map(len, dials)))
+        assert len(early) <= FIRST_SECOND * crowd + 3 * math.sqrt(0.25 * crowd), figures
         assert max(map(len, dials)) <= DIALS, figures
         assert peak <= MEMORY * before, figures
-        assert not isinstance(answers, AssertionError), answers
+        assert visited.answered and visited.worst <= HANG_SECONDS + start_seconds, figures
         assert "Traceback" not in again.text
 
 
 def busy(edge: Edge) -> float:
-    """Seconds that the edge, and then the agents, were ready to run and had no processor, so far."""
-    return edge.kept_waiting() + kept_waiting()
+    """Seconds, so far, that were not the edge's.
+
+    It or the agents were ready to run and had no processor, or the agents ran: a thousand share one thread
+    here, and none elsewhere.
+    """
+    return edge.kept_waiting() + kept_waiting() + time.process_time()
 
 
 async def listens(port: int) -> None:
@@ -91,31 +96,3 @@ async def listens(port: int) -> None:
                 writer.transport.abort()
                 return
             await asyncio.sleep(0.01)
-
-
-async def visit_all_the_time(edge: Edge, port: int, trust: ssl.SSLContext, name: str) -> None:
-    """Ask ten times a second for ever.
-
-    Raises:
-        AssertionError: an answer that is neither 200 nor a 503 with Retry-After, or none within a second.
-    """
-    hostname = f"{name}.localhost"
-    while True:
-        began, waited = time.monotonic(), busy(edge)
-        try:
-            async with asyncio.timeout(20):
-                reader, writer = await asyncio.open_connection(
-                    "127.0.0.1", port, ssl=trust, server_hostname=hostname
-                )
-                visitor = Visitor(reader, writer)
-                try:
-                    reply = await visitor.get("/", f"{hostname}:{port}")
-                finally:
-                    writer.transport.abort()
-        except (ConnectionError, Truncated):
-            reply = None
-        took = time.monotonic() - began
-        assert took <= HANG_SECONDS + busy(edge) - waited, f"{took:.1f} s for {reply}"
-        if reply is not None and reply.status != 200:
-            assert (reply.status, reply.get("retry-after") is not None) == (503, True), reply
-        await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
