@@ -136,13 +136,14 @@ def rush_http2(door: Door, connections: int, streams: int, seconds: int) -> Rush
     if not took:
         raise Unavailable("h2load had no reply")
     done, failed = (int(_h2load_count(text, word)) for word in ("done", "failed"))
+    refused = sum(status not in ("200", "-1") for _, status, _ in rows)
     return Rush(
         requests=done,
         seconds=seconds,
         p50=took[len(took) // 2],
         p99=took[len(took) * 99 // 100],
-        failed=failed,
-        refused=sum(status not in ("200", "-1") for _, status, _ in rows),
+        failed=failed - refused,  # h2load counts a 503 as a failure
+        refused=refused,
         client_cpu_seconds=used,
     )
 

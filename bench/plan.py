@@ -200,7 +200,8 @@ def _rush_figures(done: Rush, spent: _Spent) -> Figures:
         "p99": done.p99,
         "edge_cpu": spent.edge * 1e6 / done.requests,
         "agent_cpu": spent.agent * 1e6 / done.requests,
-        "failed": done.failed + done.refused,
+        "failed": done.failed,
+        "refused": done.refused,
         "foreign": spent.foreign,
     }
 

@@ -14,7 +14,7 @@ from bench.load import HOSTNAME, Door, answers
 from bench.processes import Child
 
 TUNNEL = HOSTNAME.partition(".")[0]
-LIMITS = "8,000 exchanges at once (1,000), access log off"
+LIMITS = "8,000 exchanges at once (1,000), not the agent's 4,096 upstream connections; access log off"
 _CONFIG = 'access_log = "off"\nconnections_per_tunnel = 8000\n'
 _READY = re.compile(r"^ready https=(?P<https>\S+) http=(?P<http>\S+) api=")
 

@@ -174,15 +174,19 @@ def _against(run: Run, route: Route, cell: str, others: tuple[str, ...] = (CHAIN
     return [_middle(run.ratios(route.name, other, cell, "rate"), 2) for other in others]
 
 
+_REQUEST_HEAD = (
+    "target (visitor, carrier) | requests/s | p50 µs | p99 µs | edge CPU µs/request | agent CPU"
+    " | failed | refused"
+)
+
+
 def _request_sections(run: Run) -> list[tuple[str, str]]:
-    head = (
-        "target (visitor, carrier) | requests/s | p50 µs | p99 µs | edge CPU µs/request | agent CPU | failed"
-    )
     return [
         (
             f"Requests, keep-alive, {cell}",
             _table(
-                f"{head} | x {CHAIN} | x {NODE}", _rows(run, f"requests {cell}", _request_columns(run, cell))
+                f"{_REQUEST_HEAD} | x {CHAIN} | x {NODE}",
+                _rows(run, f"requests {cell}", _request_columns(run, cell)),
             ),
         )
         for cell in run.cells("requests")
@@ -190,14 +194,11 @@ def _request_sections(run: Run) -> list[tuple[str, str]]:
 
 
 def _http2_sections(run: Run) -> list[tuple[str, str]]:
-    head = (
-        "target (visitor, carrier) | requests/s | p50 µs | p99 µs | edge CPU µs/request | agent CPU | failed"
-    )
     return [
         (
             f"HTTP/2 over TLS, {cell} each",
             _table(
-                f"{head} | x {CHAIN_HTTP2}",
+                f"{_REQUEST_HEAD} | x {CHAIN_HTTP2}",
                 _rows(run, f"http2 {cell}", _request_columns(run, cell, "http2", (CHAIN_HTTP2,))),
             ),
         )
@@ -221,6 +222,7 @@ def _request_columns(
             _middle(values("edge_cpu"), 1),
             _middle(values("agent_cpu"), 1),
             f"{sum(values('failed')):.0f}",
+            f"{sum(values('refused')):.0f}",
             *_against(run, route, place, others),
         ]
 
@@ -246,7 +248,10 @@ def _latency(run: Run) -> str:
 
 
 def _connections(run: Run) -> str:
-    head = "target (visitor, carrier) | connections/s | p50 µs | p99 µs | edge CPU µs | agent CPU µs | failed"
+    head = (
+        "target (visitor, carrier) | connections/s | p50 µs | p99 µs | edge CPU µs | agent CPU µs"
+        " | failed | refused"
+    )
     rows = _rows(run, "connections c=64", _request_columns(run, "c=64", "connections"))
     return _table(f"{head} | x {CHAIN} | x {NODE}", rows)
 

@@ -131,6 +131,7 @@ _FIXED = (
     "| HTTP/2 WINDOW_UPDATE frames | 5 + 2 × (streams there were + 10 × DATA frames sent)"
     " | GOAWAY ENHANCE_YOUR_CALM | `h2-window-update-flood` |",
     "| streams of one agent's session | 65,536 | 503 | `overloaded` |",
+    "| connections of one agent to its upstream | 4,096 | 503 | `overloaded` |",
     "| a request to the REST API without a live key | - | 401 | `api-key` |",
     "| a frame between edge and agent | 256 KiB | the session ends | - |",
     "| descriptors of visitors, of all | 85 %, 95 % of the open-file limit | TLS alert; accepting pauses"
