@@ -24,10 +24,28 @@ def test_a_reader_that_stands_still_costs_lines_and_no_time() -> None:
             return len(text)
 
     writer = LineWriter(Stuck())
-    taken = [writer.put("line\n") for _ in range(MAX_WAITING + 10)]
+    taken = [
+        writer.put("line\n") for _ in range(2 * MAX_WAITING + 10)
+    ]  # as many again are in the writer's hands
     assert taken.count(False) >= 9
     gate.set()
     writer.close()
+
+
+def test_lines_that_come_together_are_written_together() -> None:
+    writes: list[str] = []
+
+    class Counting(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    writer = LineWriter(Counting())
+    for number in range(100):
+        writer.put(f"{number}\n")
+    writer.close()
+    assert "".join(writes).split() == [str(number) for number in range(100)]
+    assert len(writes) < 20  # one, unless this machine stood still
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:

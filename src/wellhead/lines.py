@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from typing import IO, AnyStr, Generic
 
 MAX_WAITING = 256  # batches
+JOIN_SECONDS = 0.01  # what comes within this time is written together
 
 
 class LineWriter(Generic[AnyStr]):
@@ -41,9 +43,20 @@ class LineWriter(Generic[AnyStr]):
 
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
-            text, lines = batch
-            try:
-                self._stream.write(text)
-                self._stream.flush()
-            except (OSError, ValueError):  # the reader went away, the disk is full: nobody waits for a line
-                self.lost += lines
+            # Woken for each line, this thread would take the interpreter from the loop each time.
+            time.sleep(JOIN_SECONDS)
+            batches = [batch]
+            with contextlib.suppress(queue.Empty):
+                while (batch := self._queue.get_nowait()) is not None:
+                    batches.append(batch)
+            self._write(batches)
+            if batch is None:
+                return
+
+    def _write(self, batches: list[tuple[AnyStr, int]]) -> None:
+        texts = [text for text, _ in batches]
+        try:
+            self._stream.write(texts[0][:0].join(texts))  # one write: a terminal's stream flushes at each
+            self._stream.flush()
+        except (OSError, ValueError):  # the reader went away, the disk is full: nobody waits for a line
+            self.lost += sum(lines for _, lines in batches)

@@ -10,7 +10,9 @@ is at most ``LINE_MAX`` bytes, a ``Secret`` shows as ``Secret(***)`` and a bare 
 
 from __future__ import annotations
 
+import functools
 import logging
+import re
 import sys
 import time
 import traceback
@@ -27,6 +29,7 @@ TRACEBACK_MAX = 100  # lines kept of one traceback: its last ones
 
 _CUT = "…"
 _SAFE = frozenset("!#$%&()*+,-./:;<>?@[]^_`{|}~")  # what may stand bare in a value beside letters and digits
+_is_plain = re.compile(r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]+").fullmatch  # of ASCII: most values are
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -50,6 +53,8 @@ def value(item: object) -> str:
             text = str(item)
     if "wh" in text:
         text = mask(text)
+    if _is_plain(text):
+        return text
     if text and all(c.isalnum() or c in _SAFE for c in text) and text.isprintable():
         return text
     return '"' + escape(text).replace('"', '\\"') + '"'
@@ -108,9 +113,14 @@ class LineFormatter(logging.Formatter):
         message = record.getMessage()
         if not getattr(record, "composed", False):
             message = escape(message)  # a library's text; ours is escaped value by value
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        head = f"{when}.{int(record.msecs):03d}Z {record.levelname} {record.name} {message}"
+        when = f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+        head = f"{when} {record.levelname} {record.name} {message}"
         return "\n".join(map(clip, [head, *_traceback_lines(record)]))
+
+
+@functools.lru_cache(maxsize=4)
+def _second(number: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(number))
 
 
 def _traceback_lines(record: logging.LogRecord) -> list[str]:

@@ -22,7 +22,7 @@ from wellhead.edge import follower as edge_follower
 from wellhead.edge.follower import Follower, Link
 from wellhead.errors import LinkError, LocalStateError, ProtocolError, SecretRejected
 from wellhead.model.access import ADMIN, Secret
-from wellhead.model.records import OrganizationId, TlsMode, TunnelId
+from wellhead.model.records import OrganizationId, TlsMode, TunnelId, TunnelStatus, TunnelView
 from wellhead.settings import ServerSettings
 
 MANY = 350  # more than three batches
@@ -52,7 +52,7 @@ async def joined(follower: Follower) -> AsyncIterator[Joined]:
 
 @pytest.fixture
 async def follower() -> AsyncIterator[Follower]:
-    made = Follower()
+    made = Follower(tell_seconds=0)
     yield made
     made.close()
 
@@ -64,6 +64,43 @@ async def until(check: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0)
     raise AssertionError("it never came true")
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.wrote = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+        self.wrote.set()
+
+
+def _view(number: int) -> TunnelView:
+    name, organization = f"name-{number}", OrganizationId("o")
+    return TunnelView(TunnelId(f"t-{name}"), name, organization, TunnelStatus.ACTIVE, TlsMode.EDGE)
+
+
+async def test_a_crowd_of_agents_is_told_in_one_line_and_not_in_one_each() -> None:
+    follower, wire = Follower(tell_seconds=0.05), Wire()
+    link = follower.link()
+    link.connection_made(wire)
+    views = [_view(n) for n in range(50)]
+    for view in views:
+        follower.directory.put_tunnel(view, b"")
+    follower.on_whole(link, {view.id for view in views}, set())
+    for view in views:
+        follower.directory.session_opened(view.id, "s_1", "192.0.2.7", "agent/1")
+        await asyncio.sleep(0)  # each in a turn of its own
+    async with asyncio.timeout(5):
+        await wire.wrote.wait()
+    told = [line for line in wire.written if b'"presences"' in line]
+    assert len(told) == 1 and all(view.id.encode() in told[0] for view in views)
+    follower.close()
+    link.connection_lost(None)
 
 
 async def test_the_copy_is_the_records_and_follows_every_change(

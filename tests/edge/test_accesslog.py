@@ -84,7 +84,7 @@ async def test_a_log_that_nobody_reads_does_not_stop_the_loop() -> None:
 
     metrics = Metrics()
     log = AccessLog(metrics, Stuck(), asyncio.get_running_loop())
-    for _ in range(MAX_WAITING + 2):
+    for _ in range(2 * MAX_WAITING + 2):
         log.add(line())
         log.flush()
     assert metrics.lines_dropped

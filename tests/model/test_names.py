@@ -144,12 +144,18 @@ def test_any_text_is_an_authority_or_an_input_error(text: str) -> None:
         assert hostname.isascii() and hostname == hostname.lower()
 
 
-@pytest.mark.parametrize("hostname", ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "::1"])
+@pytest.mark.parametrize(
+    "hostname",
+    ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"],
+)
 def test_names_of_this_machine_are_known_without_a_resolver(hostname: str) -> None:
     assert names.is_loopback(hostname)
 
 
-@pytest.mark.parametrize("hostname", ["localhost.example.org", "notlocalhost", "10.0.0.1", "::2", ""])
+@pytest.mark.parametrize(
+    "hostname",
+    ["localhost.example.org", "notlocalhost", "10.0.0.1", "::2", "::", "0.0.0.0", "", "127.0.0.1.x"],
+)
 def test_other_names_are_not_of_this_machine(hostname: str) -> None:
     assert not names.is_loopback(hostname)
 

@@ -18,7 +18,6 @@ from wellhead.net.sockets import (
     connect_first,
     dial,
     dial_tls,
-    is_loopback,
     listen,
     parse_address,
     reset_on_close,
@@ -57,20 +56,6 @@ def test_what_is_no_address_is_refused_with_its_text(text: str) -> None:
 def test_addresses_are_written_as_they_are_read() -> None:
     assert str(Address("::1", 80)) == "[::1]:80"
     assert str(Address("a", 80)) == "a:80"
-
-
-@pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
-)
-def test_loopback_is_recognised_by_name_and_by_address(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize(
-    "host", ["localhost.example", "example", "10.0.0.1", "::", "0.0.0.0", "", "127.0.0.1.x"]
-)
-def test_what_only_looks_like_loopback_is_not(host: str) -> None:
-    assert not is_loopback(host)
 
 
 @contextlib.contextmanager

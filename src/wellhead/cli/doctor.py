@@ -18,9 +18,8 @@ from wellhead.cli.output import tell, wants_colour
 from wellhead.cli.progress import progress
 from wellhead.errors import LocalStateError, SettingsError
 from wellhead.model.access import Secret
-from wellhead.model.names import base_url
+from wellhead.model.names import base_url, is_loopback
 from wellhead.net import loop
-from wellhead.net.sockets import is_loopback
 from wellhead.profile import Profile
 from wellhead.settings import home
 

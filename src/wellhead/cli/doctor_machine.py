@@ -14,8 +14,9 @@ from pathlib import Path
 from wellhead import private
 from wellhead.cli.doctor_finding import Finding, failed, ok, warning
 from wellhead.errors import LocalStateError, SettingsError
+from wellhead.model.names import is_loopback
 from wellhead.net.proxy import VARIABLES, proxy_for
-from wellhead.net.sockets import Address, authority, is_loopback, listen, parse_address
+from wellhead.net.sockets import Address, authority, listen, parse_address
 from wellhead.profile import Profile
 from wellhead.settings import ServerSettings
 

@@ -24,9 +24,10 @@ from cryptography import x509
 from wellhead.cli.doctor_finding import Finding, failed, ok, skipped, warning
 from wellhead.errors import DialError, LinkError, SettingsError, TrustError, WellheadError
 from wellhead.model.access import Secret
+from wellhead.model.names import is_loopback
 from wellhead.model.text import escape
 from wellhead.net.proxy import Proxy, open_tunnel, proxy_for
-from wellhead.net.sockets import authority, dial, dial_tls, is_loopback, resolve, why
+from wellhead.net.sockets import authority, dial, dial_tls, resolve, why
 from wellhead.net.tls import ALPN_HTTP, ALPN_MUX, client_context
 from wellhead.version import VERSION
 

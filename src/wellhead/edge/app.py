@@ -23,11 +23,12 @@ from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Router
 from wellhead.edge.unknown import UnknownNames
 from wellhead.errors import ClientHelloError
+from wellhead.model.names import is_loopback
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.plain import PlainPort
 from wellhead.net.portal import Portal, PortalTerms
 from wellhead.net.portal import Way as TlsWay
-from wellhead.net.sockets import is_loopback, tune
+from wellhead.net.sockets import tune
 from wellhead.net.tls import ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.watchdog import Watchdog

@@ -34,6 +34,7 @@ from wellhead.wire.feed import (
     Whole,
 )
 
+TELL_SECONDS = 0.1  # agents come in crowds, and the records have a second to be true
 EXPIRE_SECONDS = 1.0  # how late an expired key may be seen to be one
 BEAT_SECONDS = 1.0  # between two looks whether the control plane answers
 SILENT_BEATS = 5  # unanswered, and nobody is led to it any more
@@ -45,9 +46,13 @@ _log = Log("wellhead.edge")
 
 
 class Follower:
-    """``directory`` is the copy. ``link`` makes the protocol of each connection with a control plane."""
+    """``directory`` is the copy. ``link`` makes the protocol of each connection with a control plane.
 
-    def __init__(self) -> None:
+    ``tell_seconds``: what the edge has to tell within this time, it tells together.
+    """
+
+    def __init__(self, tell_seconds: float = TELL_SECONDS) -> None:
+        self._tell_seconds = tell_seconds
         self.directory = Snapshot(self._seen)
         self.directory.current = False
         self.directory.on_trespass(self._trespass)
@@ -57,6 +62,7 @@ class Follower:
         self._untold: dict[TunnelId, None] = {}  # a set that keeps its order
         self._used: dict[KeyId, None] = {}  # the same, of keys
         self._trespasses: deque[Trespass] = deque(maxlen=TRESPASSES_WAITING)
+        self._telling: asyncio.TimerHandle | None = None
         self._timer = self._loop.call_later(EXPIRE_SECONDS, self._expire)
 
     def link(self) -> Link:
@@ -64,6 +70,8 @@ class Follower:
 
     def close(self) -> None:
         self._timer.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
 
     def on_whole(self, link: Link, tunnels: set[TunnelId], handles: set[str]) -> None:
         """A control plane has told all records: these."""
@@ -86,6 +94,9 @@ class Follower:
 
     def flush(self) -> None:
         """Tell what is to be told, as far as the control plane takes it now."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         link = self._link
         while link is not None and not link.choked and self._has_news():
             if batch := list(islice(self._untold, wire.BATCH)):
@@ -115,9 +126,9 @@ class Follower:
         return bool(self._untold or self._used or self._trespasses)
 
     def _soon(self) -> None:
-        # What one turn of the loop brings goes out together.
-        if self._link is not None and not self._has_news():
-            self._loop.call_soon(self.flush)
+        # Each time that it hears something the control plane wants a CPU, perhaps the one that traffic needs.
+        if self._link is not None and self._telling is None:
+            self._telling = self._loop.call_later(self._tell_seconds, self.flush)
 
     def _expire(self) -> None:
         self.directory.expire()

@@ -30,10 +30,9 @@ from wellhead.errors import (
 )
 from wellhead.logs import Log
 from wellhead.model.access import Secret
-from wellhead.model.names import address_group
+from wellhead.model.names import address_group, is_loopback
 from wellhead.model.records import KeyId, TunnelId, TunnelView
 from wellhead.net.session import Liveness, Session
-from wellhead.net.sockets import is_loopback
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
 from wellhead.wire.mux import HELD_MAX, MuxStream, Role

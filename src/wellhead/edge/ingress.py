@@ -21,8 +21,7 @@ from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Router
 from wellhead.logs import Log
-from wellhead.model.names import address_group
-from wellhead.net.sockets import is_loopback
+from wellhead.model.names import address_group, is_loopback
 from wellhead.visitors import pages
 from wellhead.visitors.exchange import Door
 from wellhead.visitors.house import Destination, Place, Swept, VisitorTerms

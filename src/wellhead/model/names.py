@@ -147,14 +147,21 @@ def _port(text: str, whole: str) -> int:
     return int(text)
 
 
-def is_loopback(hostname: str) -> bool:
-    """Whether this hostname names this machine without asking DNS (``localhost``: RFC 6761 section 6.3)."""
-    if hostname == "localhost" or hostname.endswith(".localhost"):
+def is_loopback(host: str) -> bool:
+    """Whether a name or IP address means this machine: ``localhost``, ``*.localhost``, 127/8, ::1.
+
+    Source: RFC 6761 section 6.3 for the names.
+    """
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(hostname).is_loopback
+        ip = ipaddress.ip_address(host)
     except ValueError:
         return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # how a socket for both families shows an IPv4 peer
+    return ip.is_loopback
 
 
 def address_group(ip: str) -> str:

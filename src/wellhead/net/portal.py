@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -24,12 +25,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from wellhead.errors import ClientHelloError
-from wellhead.model.names import address_group
+from wellhead.model.names import address_group, is_loopback
 from wellhead.net.acceptor import Acceptor
 from wellhead.net.farewell import Farewell
 from wellhead.net.loop import begin, file_limit
 from wellhead.net.pace import Pace
-from wellhead.net.sockets import CARRIER_LOWAT_BYTES, is_loopback, tune
+from wellhead.net.sockets import CARRIER_LOWAT_BYTES, tune
 from wellhead.net.tls import accept_tls
 from wellhead.wire.sni import (
     DECODE_ERROR,
@@ -316,9 +317,9 @@ class _Arrival:
             portal._farewell(sock, alert(INTERNAL_ERROR))
             raise
         # A failed handshake leaves nothing to write its alert on, so the connection is held twice.
-        second = None
+        second = -1  # a bare descriptor: a socket object costs more, and most handshakes succeed
         with contextlib.suppress(OSError):
-            second = sock.dup()
+            second = os.dup(sock.fileno())
         try:
             await accept_tls(
                 sock,
@@ -330,12 +331,12 @@ class _Arrival:
         except OSError as error:
             late = isinstance(error, ConnectionAbortedError | TimeoutError)
             portal._on_refused("handshake-timeout" if late else "handshake", self.ip)
-            if second is not None and isinstance(error, ssl.SSLError):
-                last_words, kept, second = _what_openssl_says(context, hello), second, None
-                portal._farewell(kept, last_words)
+            if second >= 0 and isinstance(error, ssl.SSLError):
+                last_words, kept, second = _what_openssl_says(context, hello), second, -1
+                portal._farewell(socket.socket(fileno=kept), last_words)
         finally:
-            if second is not None:
-                second.close()
+            if second >= 0:
+                os.close(second)
 
     def _shaken(self, task: asyncio.Task[None]) -> None:
         self._portal._forget(self)

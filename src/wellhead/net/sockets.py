@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar, cast
 
 from wellhead.errors import DialError, InputError, SettingsError, TrustError
+from wellhead.model.names import is_loopback
 from wellhead.net import resolver
 from wellhead.net.proxy import open_tunnel, proxy_for
 from wellhead.net.tls import connect_tls
@@ -81,23 +82,6 @@ def why(error: OSError) -> str:
     if isinstance(error, socket.gaierror) or error.errno is None:
         return (error.strerror or str(error) or "connection lost").lower()
     return os.strerror(error.errno).lower()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or IP address means this machine: ``localhost``, ``*.localhost``, 127/8, ::1.
-
-    Source: RFC 6761 section 6.3 for the names.
-    """
-    name = host.lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return ip.is_loopback
 
 
 def listen(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from wellhead.errors import FrameError, HelloError
 from wellhead.wire.frames import MAX_ANSWER, MAX_HELLO, MAX_TEXT
@@ -43,7 +43,7 @@ class Hello:
         Raises:
             HelloError: longer than a HELLO may be.
         """
-        return _encode(asdict(self), MAX_HELLO)
+        return _encode(self, MAX_HELLO)
 
     @classmethod
     def decode(cls, payload: bytes) -> Hello:
@@ -76,7 +76,7 @@ class Welcome:
 
     def encode(self) -> bytes:
         """The payload of WELCOME."""
-        return _encode(asdict(self), MAX_ANSWER)
+        return _encode(self, MAX_ANSWER)
 
     @classmethod
     def decode(cls, payload: bytes) -> Welcome:
@@ -106,7 +106,7 @@ class Refused:
     def encode(self) -> bytes:
         """The payload of REFUSED; of the message, what the peer may not read is left out."""
         message = "".join(c for c in self.message if c.isprintable())[:_MAX_MESSAGE]
-        return _encode(asdict(replace(self, message=message)), MAX_ANSWER)
+        return _encode(replace(self, message=message), MAX_ANSWER)
 
     @classmethod
     def decode(cls, payload: bytes) -> Refused:
@@ -146,7 +146,9 @@ class GoAway:
         return cls(reason, retry_after_ms, payload[_GOAWAY.size :].decode("utf-8", "replace"))
 
 
-def _encode(members: dict[str, object], limit: int) -> bytes:
+def _encode(message: Hello | Welcome | Refused, limit: int) -> bytes:
+    # Not ``asdict``, which copies every list and looks into every text.
+    members = {member.name: getattr(message, member.name) for member in fields(message)}
     payload = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
     if len(payload) > limit:
         raise HelloError(f"message of {len(payload)} bytes, at most {limit} allowed")

@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import cast
 
+from sqlalchemy import Table, bindparam, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from wellhead.control.store.tables import TunnelRow
 from wellhead.errors import Unavailable
 from wellhead.logs import Log
 from wellhead.model.records import TunnelId
+from wellhead.model.snapshot import Presence
 
 JOIN_SECONDS = 0.2  # changes within this time are one transaction
 RETRY_SECONDS = 1.0
 
 _log = Log("wellhead.control")
+
+_TUNNELS = cast(Table, TunnelRow.__table__)
+_UPDATE = (
+    update(_TUNNELS)
+    .where(_TUNNELS.c.id == bindparam("tunnel"))
+    .values(
+        currently_connected=bindparam("connected"),
+        last_connected_at=bindparam("came_at"),
+        last_disconnected_at=bindparam("went_at"),
+        last_connected_ip_addr=bindparam("ip"),
+        agent_version=bindparam("agent"),
+    )
+)
+
+
+async def write_presences(session: AsyncSession, presences: Mapping[TunnelId, Presence]) -> None:
+    """Write them, one at least, into their tunnels' rows; rows that ``session`` holds are not told.
+
+    One statement with many parameters: a statement for each is 0.7 ms for each, most of it on the way to
+    the database's thread and back.
+    """
+    rows = [
+        {
+            "tunnel": tunnel_id,
+            "connected": presence.connected,
+            "came_at": presence.last_connected_at,
+            "went_at": presence.last_disconnected_at,
+            "ip": presence.last_ip,
+            "agent": presence.agent,
+        }
+        for tunnel_id, presence in presences.items()
+    ]
+    await (await session.connection()).execute(_UPDATE, rows)
 
 
 class PresenceWriter:

@@ -22,7 +22,7 @@ from wellhead.control.store.database import Database
 from wellhead.control.store.duty import Duty, Sightings
 from wellhead.control.store.history import History
 from wellhead.control.store.keys import Keys
-from wellhead.control.store.presence import PresenceWriter
+from wellhead.control.store.presence import PresenceWriter, write_presences
 from wellhead.control.store.rows import Filter, ListedRow, Once
 from wellhead.control.store.tables import TunnelRow
 from wellhead.control.store.uses import KeyUses
@@ -397,19 +397,7 @@ class Store:
 
     async def _write_presence(self, changed: Collection[TunnelId]) -> None:
         async with self._database.writing() as session:
-            for tunnel_id in changed:
-                presence = self.directory.presence(tunnel_id)
-                await session.execute(
-                    update(TunnelRow)
-                    .where(TunnelRow.id == tunnel_id)
-                    .values(
-                        currently_connected=presence.connected,
-                        last_connected_at=presence.last_connected_at,
-                        last_disconnected_at=presence.last_disconnected_at,
-                        last_connected_ip_addr=presence.last_ip,
-                        agent_version=presence.agent,
-                    )
-                )
+            await write_presences(session, {each: self.directory.presence(each) for each in changed})
 
     def _tell(self, row: TunnelRow) -> None:
         if row.status is TunnelStatus.DELETED:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import update
+from sqlalchemy import Table, bindparam, update
 
 from wellhead.control.store.database import Database
 from wellhead.control.store.tables import ApiKeyRow
 from wellhead.model.records import KeyId
+
+_KEYS = cast(Table, ApiKeyRow.__table__)
+_UPDATE = update(_KEYS).where(_KEYS.c.id == bindparam("key")).values(last_used_at=bindparam("at"))
 
 
 class KeyUses:
@@ -36,8 +40,8 @@ class KeyUses:
         if not (noted := dict(self._unwritten)):
             return
         async with self._database.writing() as session:
-            for key_id, at in noted.items():
-                await session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=at))
+            rows = [{"key": key_id, "at": at} for key_id, at in noted.items()]
+            await (await session.connection()).execute(_UPDATE, rows)
         for key_id, at in noted.items():
             if self._unwritten[key_id] == at:  # not used again meanwhile
                 del self._unwritten[key_id]
