@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tests.kit.house import COUNTS, House, status
-from wellhead.edge.ingress import SWEEP_SECONDS, Ingress
+from wellhead.edge.ingress import Ingress
 from wellhead.visitors import pages
+from wellhead.visitors.crowd import SWEEP_SECONDS
 from wellhead.visitors.house import Place
 from wellhead.wire.streams import Reason
 

@@ -1,17 +1,12 @@
 """The visitors' door: what all visitors' connections share.
 
-Decides where a request goes, counts connections against their limits, and sweeps the connections'
-clocks four times a second, so that no request pays for a timer of its own.
+Decides where a request goes, and counts connections against their limits.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import random
-import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from wellhead.edge.accesslog import AccessLog
@@ -20,17 +15,13 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Router
-from wellhead.logs import Log
 from wellhead.model.names import address_group, is_loopback
 from wellhead.visitors import pages
+from wellhead.visitors.crowd import Crowd
 from wellhead.visitors.exchange import Door
 from wellhead.visitors.house import Destination, Place, Swept, VisitorTerms
 from wellhead.visitors.pages import Page
 
-SWEEP_SECONDS = 0.25
-DRAIN_STEP_SECONDS = 0.05  # between two WebSockets that are asked to come again, where there is time for it
-CLOSE_SECONDS = 1.0  # for cut connections to be gone
-_log = Log("wellhead.edge")
 _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
 
 
@@ -46,7 +37,7 @@ class CountTerms:
     loopback_exempt: bool
 
 
-class Ingress:
+class Ingress(Crowd):
     """Shared by the visitors' connections of one edge."""
 
     def __init__(
@@ -61,14 +52,10 @@ class Ingress:
         counts: CountTerms,
         refused: Callable[[str, str], None],
     ) -> None:
-        self.terms = terms
+        super().__init__(terms)
         self.metrics = metrics
         self.note = log.add
         self.refused = refused  # takes a constant word and the visitor's address
-        self.draining = False
-        self._drain_spread = 0.0  # seconds over which WebSockets are asked to come again
-        self.loop = asyncio.get_running_loop()
-        self.clock = self.loop.time
         self._router = router
         self._tunnel = directory.tunnel
         self._is_current = directory.is_current
@@ -77,26 +64,9 @@ class Ingress:
         self._counts = counts
         self.pressure = Pressure(counts.max_held_bytes, counts.max_loop_lag_seconds)
         self._sessions = registry.sessions
-        self._connections: set[Swept] = set()
         self._by_address: Counter[str] = Counter()  # see ``address_group``
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._ids = secrets.token_hex(6).encode()
-        self._next_id = 0
-        self._timer = self.loop.call_later(SWEEP_SECONDS, self._sweep)
-
-    def __len__(self) -> int:
-        return len(self._connections)
-
-    def __iter__(self) -> Iterator[Swept]:
-        return iter(self._connections)
 
     # Requests
-
-    def request_id(self) -> bytes:
-        """Unique for this process and not guessable across restarts."""
-        self._next_id += 1
-        return b"%b%08x" % (self._ids, self._next_id)
 
     def destination(self, hostname: str, sni: str | None, *, secure: bool, local: bool) -> Destination | Page:
         """Where requests for ``hostname`` lead, or the page that says why they may not.
@@ -158,8 +128,7 @@ class Ingress:
     def admit(self, connection: Swept) -> Page | None:
         """Count a new connection; the page is what it is refused with."""
         counts, peer = self._counts, connection.peer
-        self._connections.add(connection)
-        self._idle.clear()
+        self.add(connection)
         group = address_group(peer)
         self._by_address[group] += 1
         if len(self._connections) > counts.max_connections:
@@ -169,54 +138,13 @@ class Ingress:
                 return pages.TOO_MANY
         return None
 
-    def release(self, connection: Swept) -> None:
-        """The connection is over."""
-        if connection in self._connections:
-            self._connections.remove(connection)
-            group = address_group(connection.peer)
-            left = self._by_address[group] - 1
-            if left:
-                self._by_address[group] = left
-            else:
-                del self._by_address[group]
-            if not self._connections:
-                self._idle.set()
+    def left(self, connection: Swept) -> None:
+        group = address_group(connection.peer)
+        left = self._by_address[group] - 1
+        if left:
+            self._by_address[group] = left
+        else:
+            del self._by_address[group]
 
-    async def drain(self, seconds: float) -> None:
-        """Let open exchanges finish, at most this long, then cut what is left."""
-        self.draining = True
-        self._drain_spread = min(
-            self.terms.websocket_drain_seconds, seconds / 2, (len(self._connections) - 1) * DRAIN_STEP_SECONDS
-        )
-        for connection in list(self._connections):
-            connection.drain()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            for connection in list(self._connections):
-                connection.abort("drained")
-
-    def drain_delay(self) -> float:
-        """How long a WebSocket waits before it is asked to come again, in seconds: each its own time."""
-        return random.random() * self._drain_spread
-
-    async def close(self) -> None:
-        """Cut every connection, and see them end: each running exchange still has its line to write."""
-        self._timer.cancel()
-        for connection in list(self._connections):
-            connection.abort("closed")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._idle.wait()
-
-    def _sweep(self) -> None:
-        self._timer = self.loop.call_later(SWEEP_SECONDS, self._sweep)
-        now = self.loop.time()
-        for connection in list(self._connections):
-            try:
-                connection.tick(now)
-            except Exception as error:  # the clocks of all others go on
-                _log.error("visitor's connection failed", error=error)
-                connection.abort("internal")
-        self.pressure.count(self._connections, self._sessions())
+    def swept(self) -> None:
+        self.pressure.count(self, self._sessions())
