@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import wellhead.errors
-from wellhead.errors import HelloError, WellheadError
+from wellhead.errors import FrameError, HelloError, WellheadError
+from wellhead.wire.facts import Facts
 from wellhead.wire.frames import Frame, Kind, read_frames
 from wellhead.wire.messages import Hello, Refused, Welcome
 from wellhead.wire.mux import Mux, MuxStream, Role
@@ -58,6 +59,19 @@ def test_a_message_means_what_the_vector_says(case: Case) -> None:
 def test_a_malformed_message_is_refused(case: Case) -> None:
     with pytest.raises(HelloError):
         MESSAGES[case["message"]].decode(case["payload"].encode())
+
+
+@pytest.mark.parametrize("case", cases("facts.json"))
+def test_an_envelope_of_a_tcp_stream_means_what_the_vector_says(case: Case) -> None:
+    facts = Facts.decode(case["envelope"].encode())
+    assert facts._asdict() == case["facts"]
+    assert Facts.decode(facts.encode()) == facts
+
+
+@pytest.mark.parametrize("case", cases("facts.json", "refused_cases"))
+def test_a_malformed_envelope_of_a_tcp_stream_is_refused(case: Case) -> None:
+    with pytest.raises(FrameError):
+        Facts.decode(case["envelope"].encode())
 
 
 class Player:

@@ -48,7 +48,7 @@ class Hello:
     @classmethod
     def decode(cls, payload: bytes) -> Hello:
         """Raises HelloError: not such an object. The protocol number is for the caller to judge."""
-        members = _Members(payload, MAX_HELLO)
+        members = Members(payload, MAX_HELLO)
         return cls(
             protocol=members.integer("protocol", 1, 2**31 - 1),
             tunnel=members.text("tunnel"),
@@ -81,7 +81,7 @@ class Welcome:
     @classmethod
     def decode(cls, payload: bytes) -> Welcome:
         """Raises HelloError: not such an object."""
-        members = _Members(payload, MAX_ANSWER)
+        members = Members(payload, MAX_ANSWER)
         return cls(
             session=members.text("session"),
             tunnel_id=members.text("tunnel_id"),
@@ -111,7 +111,7 @@ class Refused:
     @classmethod
     def decode(cls, payload: bytes) -> Refused:
         """Raises HelloError: not such an object."""
-        members = _Members(payload, MAX_ANSWER)
+        members = Members(payload, MAX_ANSWER)
         return cls(
             code=members.text("code"),
             message=members.text("message", _MAX_MESSAGE, default=""),
@@ -148,15 +148,27 @@ class GoAway:
 
 def _encode(message: Hello | Welcome | Refused, limit: int) -> bytes:
     # Not ``asdict``, which copies every list and looks into every text.
-    members = {member.name: getattr(message, member.name) for member in fields(message)}
+    return encode_members({member.name: getattr(message, member.name) for member in fields(message)}, limit)
+
+
+def encode_members(members: dict[str, object], limit: int) -> bytes:
+    """A JSON object without blanks.
+
+    Raises:
+        HelloError: longer than ``limit`` bytes.
+    """
     payload = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
     if len(payload) > limit:
         raise HelloError(f"message of {len(payload)} bytes, at most {limit} allowed")
     return payload
 
 
-class _Members:
-    """A JSON object whose members are read with their type and range checked."""
+class Members:
+    """A JSON object whose members are read with their type and range checked.
+
+    Raises:
+        HelloError: not such an object, or longer than ``limit`` bytes; of each method, a member out of range.
+    """
 
     __slots__ = ("_members",)
 
