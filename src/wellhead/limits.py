@@ -57,6 +57,10 @@ A reply
   write_idle_seconds | the connection is cut; a WebSocket gets close code 1013 | slow-reader
   linger_seconds | the connection is cut behind its last reply |
   drain_seconds | what still runs at a restart is cut | drained
+A connection of a passthrough tunnel
+  passthrough_idle_seconds | the connection closes | idle
+  passthrough_half_close_seconds | the connection closes | half-close
+  passthrough_linger_seconds | the connection closes; with unread bytes it is reset |
 How many, and how much
   max_connections | 503 | max-connections
   connections_per_address | 429 | address-connections
@@ -150,6 +154,8 @@ def reference_page() -> str:
         'What meets a limit is counted by `wellhead_refused_total{reason="…"}` at `/metrics`, and told in'
         " the access line of the request, or, where there is no request, in a log line `connection refused`"
         " (one a second for each reason).",
+        "A visitor of a passthrough tunnel gets a TLS alert in place of a status: `internal_error` where"
+        " trying again may help.",
         "Limits per address spare this machine's own addresses while `loopback_exempt` is on.",
     ]
     for title, limits in GROUPS.items():

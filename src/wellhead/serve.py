@@ -25,6 +25,7 @@ from wellhead.edge.follower import Follower
 from wellhead.edge.gate import GateTerms
 from wellhead.edge.ingress import CountTerms
 from wellhead.edge.metrics import Metrics
+from wellhead.edge.passthrough import RawTerms
 from wellhead.errors import SettingsError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
@@ -138,6 +139,12 @@ def _edge(
         domain=settings.domain,
         zone=settings.agent_zone,
         visitor=_visitor_terms(settings),
+        passthrough=RawTerms(
+            idle_seconds=settings.passthrough_idle_seconds,
+            half_close_seconds=settings.passthrough_half_close_seconds,
+            linger_seconds=settings.passthrough_linger_seconds,
+            write_idle_seconds=settings.write_idle_seconds,
+        ),
         counts=CountTerms(
             connections_per_address=settings.connections_per_address,
             connections_per_tunnel=settings.connections_per_tunnel,

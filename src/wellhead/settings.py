@@ -214,6 +214,20 @@ class ServerSettings(BaseSettings):
     linger_seconds: NonNegativeFloat = Field(
         1.0, description="How long a connection that we close is read on, so that the last reply arrives."
     )
+    passthrough_idle_seconds: PositiveFloat = Field(
+        3600.0,
+        description="Longest silence of a passthrough tunnel's connection, both ways; then it is closed.",
+    )
+    passthrough_half_close_seconds: NonNegativeFloat = Field(
+        5.0,
+        description="Longest silence of a passthrough tunnel's connection of which one half has ended and"
+        " nothing waits; then it is closed.",
+    )
+    passthrough_linger_seconds: NonNegativeFloat = Field(
+        1.0,
+        description="How long a passthrough tunnel's connection that we close is read on, so that what was"
+        " said last arrives.",
+    )
     drain_seconds: NonNegativeFloat = Field(30.0, description="For open exchanges to finish after SIGTERM.")
 
     max_connections: NonNegativeInt = Field(

@@ -22,6 +22,7 @@ from tests.kit.house import COUNTS, TERMS
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.gate import GateTerms
+from wellhead.edge.passthrough import RawTerms
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret
 from wellhead.model.records import (
@@ -53,6 +54,9 @@ class Records:
 
     def tunnel(self, name: str) -> TunnelView | None:
         return VIEW if name == VIEW.name else None
+
+    def named(self, name: str) -> TunnelView | None:
+        return self.tunnel(name)
 
     def is_current(self) -> bool:
         return self.current
@@ -141,6 +145,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     ca, log = authority(tmp_path), io.BytesIO()
     terms = EdgeTerms(
         domain="localhost", zone="localhost", visitor=TERMS, counts=COUNTS, portal=PortalTerms(),
+        passthrough=RawTerms(),
         gate=GateTerms(
             hello_seconds=5, drain_seconds=30, liveness=Liveness(), loopback_exempt=True,
             public_urls=lambda name: [],

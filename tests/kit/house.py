@@ -54,6 +54,10 @@ class NoTunnels:
         self.current = True
 
     def tunnel(self, name: str) -> TunnelView | None:
+        view = self.views.get(name)
+        return view if view is not None and view.status is TunnelStatus.ACTIVE else None
+
+    def named(self, name: str) -> TunnelView | None:
         return self.views.get(name)
 
     def is_current(self) -> bool:
@@ -101,12 +105,18 @@ class House:
     def clock(self) -> float:
         return asyncio.get_running_loop().time() + self.ahead
 
-    def tunnel(self, name: str) -> FakeDoor:
+    def record(
+        self, name: str, mode: TlsMode = TlsMode.EDGE, status: TunnelStatus = TunnelStatus.ACTIVE
+    ) -> TunnelView:
+        """Make a tunnel, or make it another."""
+        view = self.directory.views[name] = TunnelView(
+            TunnelId(name), name, OrganizationId("org"), status, mode
+        )
+        return view
+
+    def tunnel(self, name: str, mode: TlsMode = TlsMode.EDGE) -> FakeDoor:
         """One more session of a tunnel, which is made where there is none."""
-        view = TunnelView(
-            TunnelId(name), name, OrganizationId("org"), TunnelStatus.ACTIVE, TlsMode.EDGE
-        )  # fmt: skip
-        self.directory.views[name] = view
+        view = self.record(name, mode)
         door = FakeDoor()
         self.registry.add(view.id, cast(Session, door))
         return door

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from typing import IO, Literal
 
-from wellhead.edge.metrics import Metrics
+from wellhead.edge.metrics import CUT, RAW, Metrics
 from wellhead.lines import LineWriter
 from wellhead.logs import escape
 from wellhead.model.text import mask_query
@@ -85,7 +85,7 @@ class AccessLog:
             *lines, strict=True
         )
         for (place, status, whole), count in Counter(zip(places, statuses, wholes, strict=True)).items():
-            metrics.exchanges[place, status // 100 if whole else 0] += count
+            metrics.exchanges[place, (status // 100 or RAW) if whole else CUT] += count
         metrics.bytes_in += sum(sizes_in)
         metrics.bytes_out += sum(sizes_out)
         metrics.first_bytes([at - start for start, at in zip(began, first, strict=True) if at])

@@ -18,18 +18,20 @@ from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.ingress import CountTerms, Ingress
 from wellhead.edge.local import LocalDoor, Scrapes
 from wellhead.edge.metrics import Metrics
+from wellhead.edge.passthrough import RawTerms, RawVisitor
 from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import LOOPBACK_NAMES, Router
 from wellhead.edge.unknown import UnknownNames
 from wellhead.errors import ClientHelloError
 from wellhead.model.names import is_loopback
+from wellhead.model.records import TlsMode, TunnelView
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.plain import PlainPort
-from wellhead.net.portal import Portal, PortalTerms
+from wellhead.net.portal import Portal, PortalTerms, RawWay
 from wellhead.net.portal import Way as TlsWay
 from wellhead.net.sockets import tune
-from wellhead.net.tls import ALPN_H2, ALPN_HTTP, ALPN_MUX
+from wellhead.net.tls import ALPN_ACME, ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.watchdog import Watchdog
 from wellhead.visitors import pages
@@ -51,6 +53,7 @@ class EdgeTerms:
     domain: str
     zone: str
     visitor: VisitorTerms
+    passthrough: RawTerms
     counts: CountTerms
     gate: GateTerms
     portal: PortalTerms
@@ -166,17 +169,21 @@ class Edge:
     def _visitor(self, local: bool) -> Callable[[], Http1Visitor]:
         return lambda: Http1Visitor(self.ingress, secure=False, local=local)
 
-    def _chooser(self, local: bool) -> Callable[[ClientHello, str], TlsWay]:
-        return lambda hello, peer: self._choose(hello, local)
+    def _chooser(self, local: bool) -> Callable[[ClientHello, str], TlsWay | RawWay]:
+        return lambda hello, peer: self._choose(hello, peer, local)
 
-    def _choose(self, hello: ClientHello, local: bool) -> TlsWay:
-        """The certificate and the protocol for a ClientHello.
+    def _choose(self, hello: ClientHello, peer: str, local: bool) -> TlsWay | RawWay:
+        """The certificate and the protocol for a ClientHello; a passthrough tunnel's bytes stay as they are.
 
         Raises:
             ClientHelloError: a name that is not ours, too many names of no tunnel, or a protocol that this
                 name does not speak.
         """
         name = hello.server_name
+        if ALPN_ACME.encode() in hello.alpn:
+            return self._challenge(hello)
+        if name is not None and (view := self._passed_through(name)) is not None:
+            return RawWay(lambda: RawVisitor(self.ingress, self._terms.passthrough, view, name, peer))
         agents = name is None or self._router.is_zone(name)
         if hello.alpn and ALPN_MUX.encode() in hello.alpn and agents:
             return TlsWay(lambda: self._context(name, ALPN_MUX), self.gate.session, privileged=True)
@@ -194,6 +201,20 @@ class Edge:
 
         # OpenSSL chooses from the same two in the same order, so that it cannot come out otherwise.
         return TlsWay(lambda: self._context(name, ALPN_H2, ALPN_HTTP, keep=known), visitor)
+
+    def _challenge(self, hello: ClientHello) -> TlsWay:
+        """The answer to an authority that checks a name (RFC 8737): ours to give, and never a tenant's.
+
+        Raises:
+            ClientHelloError: nothing is to be proved of this name.
+        """
+        raise ClientHelloError(NO_APPLICATION_PROTOCOL, "acme-alpn")
+
+    def _passed_through(self, name: str) -> TunnelView | None:
+        """The passthrough tunnel of this hostname, whatever its status: its TLS never ends here."""
+        destination = self._router.destination(name)
+        view = self._directory.named(destination.name) if destination.place is Place.TUNNEL else None
+        return view if view is not None and view.tls_mode is TlsMode.PASSTHROUGH else None
 
     def _is_known(self, name: str) -> bool:
         """Whether a name is the control plane's or a tunnel's; False: one under our domain without a tunnel.

@@ -19,6 +19,9 @@ class Directory(Protocol):
     def tunnel(self, name: str) -> TunnelView | None:
         """The tunnel of this name that may be routed to, or None. Lower case, a single label."""
 
+    def named(self, name: str) -> TunnelView | None:
+        """The tunnel whose name this is, whatever its status: it says where TLS for the name ends."""
+
     def is_current(self) -> bool:
         """Whether a tunnel that is not here does not exist; False while the control plane is away."""
 

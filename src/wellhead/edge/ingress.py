@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote_from_bytes
 
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.directory import Directory
@@ -16,13 +18,17 @@ from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Router
 from wellhead.model.names import address_group, is_loopback
+from wellhead.model.records import TlsMode, TunnelView
 from wellhead.visitors import pages
 from wellhead.visitors.crowd import Crowd
 from wellhead.visitors.exchange import Door
 from wellhead.visitors.house import Destination, Place, Swept, VisitorTerms
 from wellhead.visitors.pages import Page
 
+CHALLENGES: Final = b"/.well-known/acme-challenge/"  # RFC 8555 section 8.3: never a tenant's to answer
 _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
+_PASSTHROUGH = TlsMode.PASSTHROUGH
+_ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class Ingress(Crowd):
         ``sni`` is the name that the visitor's TLS was made for (None: none), ``local`` whether the
         listener is a loopback one. Pure: a connection may remember it for a name.
         """
-        destination = self._router.destination(hostname)
+        destination = self._router.destination(hostname, plain=not secure)
         if secure and sni != hostname and not self._same_place(sni, destination):
             return pages.MISDIRECTED
         if destination.place is Place.CONTROL and not (secure or local):
@@ -91,6 +97,8 @@ class Ingress(Crowd):
         if place is _TUNNEL:
             found = self.tunnel(destination.name)
             if isinstance(found, Page):
+                if found is pages.PASSED_THROUGH and destination.plain:
+                    found = self._over_tls(destination.name, target)
                 return "tunnel", destination.name, found, None
             return "tunnel", destination.name, *found
         if place is _CONTROL:
@@ -102,6 +110,12 @@ class Ingress(Crowd):
         view = self._tunnel(name)
         if view is None:
             return pages.UNKNOWN if self._is_current() else pages.UNSURE
+        if view.tls_mode is _PASSTHROUGH:
+            return pages.PASSED_THROUGH
+        return self.session_of(view)
+
+    def session_of(self, view: TunnelView) -> tuple[Door, Line] | Page:
+        """A session that may carry one more exchange of the tunnel, now."""
         line = self._lines.get(view.id)
         session = line.pick() if line is not None else None
         if line is None or session is None:
@@ -111,6 +125,15 @@ class Ingress(Crowd):
         if line.exchanges >= self._counts.connections_per_tunnel:
             return pages.TUNNEL_FULL
         return session, line
+
+    def _over_tls(self, name: str, target: bytes) -> Page:
+        """Where a passthrough tunnel is served. What proves a name to an authority is not found there either:
+        it would lend its tenant the proof.
+        """
+        if target.startswith(CHALLENGES):
+            return pages.UNKNOWN
+        path = quote_from_bytes(target, _ASCII) if target.startswith(b"/") else "/"
+        return pages.TLS_ONLY._replace(location=f"https://{self._router.hostname(name)}{path}")
 
     def another(self, name: str, refused: Door | None) -> Door | None:
         """Another session of a tunnel, for a request that the first one refused."""

@@ -17,7 +17,9 @@ from prometheus_client.samples import Sample
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)  # seconds
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)  # seconds
+CUT, RAW = 0, 6  # beside the classes of status: cut off, and a connection whose bytes nobody read
 Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+_WORDS = {CUT: "cut", RAW: "raw"}
 
 __all__ = ["Metrics", "Sample"]
 
@@ -26,7 +28,7 @@ class Metrics(Collector):
     """The counters of one edge. Gauges are read from the functions given to ``watch``."""
 
     def __init__(self) -> None:
-        self.exchanges: Counter[tuple[str, int]] = Counter()  # (place, status class 1..5, 0: cut off)
+        self.exchanges: Counter[tuple[str, int]] = Counter()  # (place, status class 1..5, CUT or RAW)
         self.bytes_in = 0  # body bytes from visitors
         self.bytes_out = 0  # body bytes to visitors
         self.refused: Counter[str] = Counter()  # by reason word
@@ -57,7 +59,7 @@ class Metrics(Collector):
             "wellhead_exchanges", "Exchanges finished.", labels=("place", "status")
         )
         for (place, family), count in self.exchanges.items():
-            exchanges.add_metric((place, f"{family}xx" if family else "cut"), count)
+            exchanges.add_metric((place, _WORDS.get(family, f"{family}xx")), count)
         yield exchanges
         yield self._by_reason("wellhead_refused", "Requests and connections refused.", self.refused)
         yield self._by_reason("wellhead_hellos_refused", "Agents refused at hello.", self.hellos_refused)

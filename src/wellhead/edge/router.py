@@ -29,15 +29,19 @@ class Router:
         self._zone = zone
         self._control = frozenset((domain, self._zone, "api." + domain, *LOOPBACK_NAMES))
 
-    def destination(self, hostname: str) -> Destination:
+    def destination(self, hostname: str, *, plain: bool = False) -> Destination:
         """``hostname`` is lower case, without port, brackets or trailing dot."""
         if hostname in self._control:
             return CONTROL
         if hostname.endswith(self._suffix):
             label = hostname[: -len(self._suffix)]
             if label and "." not in label:
-                return Destination(Place.TUNNEL, label)
+                return Destination(Place.TUNNEL, label, plain)
         return NOWHERE
+
+    def hostname(self, name: str) -> str:
+        """The hostname of a tunnel."""
+        return name + self._suffix
 
     def is_zone(self, hostname: str) -> bool:
         """Whether agents may dial this name: the zone, or a loopback name of this machine."""

@@ -80,6 +80,10 @@ class Snapshot:
     def tunnel(self, name: str) -> TunnelView | None:
         return self._routes.get(name)
 
+    def named(self, name: str) -> TunnelView | None:
+        entry = self._by_name.get(name)
+        return entry.view if entry is not None else None
+
     def is_current(self) -> bool:
         return self.current
 

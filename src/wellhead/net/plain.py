@@ -14,6 +14,44 @@ from wellhead.net.acceptor import Acceptor
 from wellhead.net.loop import begin
 
 
+class Entrance:
+    """Gives accepted sockets to protocols, as they are; holds those that are on their way in."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._entering: set[asyncio.Task[None]] = set()
+
+    def enter(
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        on_failed: Callable[[OSError], None] = lambda error: None,
+    ) -> None:
+        """Connect a protocol to a socket, which is the transport's from here on.
+
+        ``on_failed`` is told in its place where the peer was gone before it came in.
+        """
+        task = begin(self._loop, self._enter(sock, protocol_factory, on_failed))
+        if not task.done():
+            self._entering.add(task)
+            task.add_done_callback(self._entering.discard)
+
+    async def _enter(
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        on_failed: Callable[[OSError], None],
+    ) -> None:
+        try:
+            await self._loop.connect_accepted_socket(protocol_factory, sock)
+        except OSError as error:
+            sock.close()
+            on_failed(error)
+        except BaseException:
+            sock.close()
+            raise
+
+
 class PlainPort:
     """Listening sockets, and a protocol for each of their connections.
 
@@ -29,9 +67,8 @@ class PlainPort:
         max_descriptor: int = 0,
         on_refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._factory = protocol_factory
-        self._entering: set[asyncio.Task[None]] = set()
+        self._entrance = Entrance()
         self._acceptor = Acceptor(
             sockets, self._accepted, max_descriptor=max_descriptor, on_refused=on_refused
         )
@@ -44,15 +81,4 @@ class PlainPort:
         self._acceptor.close()
 
     def _accepted(self, sock: socket.socket, ip: str) -> None:
-        task = begin(self._loop, self._enter(sock))
-        if not task.done():
-            self._entering.add(task)
-            task.add_done_callback(self._entering.discard)
-
-    async def _enter(self, sock: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(self._factory, sock)
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):  # that peer was gone before it came in
-                raise
+        self._entrance.enter(sock, self._factory)

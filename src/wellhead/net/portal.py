@@ -6,6 +6,7 @@ starts, and whoever asks for a name that is not ours learns it by a TLS alert an
 ::
 
     accept -> peek ──────────────> choose -> queue -> TLS handshake -> the protocol's connection_made
+               │                       ├─ not ours to decrypt: connection_made, all bytes unread
                └─ incomplete: wait ┘   └─ no: alert, FIN, read to the end, close
 
 Every connection on its way through has one owner here, the portal, and one clock, which starts at accept and
@@ -30,6 +31,7 @@ from wellhead.net.acceptor import Acceptor
 from wellhead.net.farewell import Farewell
 from wellhead.net.loop import begin, file_limit
 from wellhead.net.pace import Pace
+from wellhead.net.plain import Entrance
 from wellhead.net.sockets import CARRIER_LOWAT_BYTES, tune
 from wellhead.net.tls import accept_tls
 from wellhead.wire.sni import (
@@ -77,7 +79,17 @@ class Way:
     privileged: bool = False
 
 
-Choose = Callable[[ClientHello, str], Way]
+@dataclass(frozen=True, slots=True)
+class RawWay:
+    """How a connection goes on whose TLS ends elsewhere: the protocol gets every byte of it, the hello first.
+
+    ``protocol`` is called once, and may still raise ClientHelloError.
+    """
+
+    protocol: Callable[[], asyncio.Protocol]
+
+
+Choose = Callable[[ClientHello, str], Way | RawWay]
 
 
 class Portal:
@@ -112,6 +124,7 @@ class Portal:
         self._by_address: dict[str, int] = {}
         self._lingering: set[Farewell] = set()
         self._crowd_timer: asyncio.TimerHandle | None = None
+        self._entrance = Entrance()
         self.visitors_descriptor = terms.visitors_descriptor or file_limit() * 85 // 100
         self._most = min(terms.max_handshakes, max(FEWEST_HANDSHAKES, file_limit() * 10 // 100))
         self._acceptor = Acceptor(
@@ -256,16 +269,36 @@ class _Arrival:
                     self._wait(count + found.count)
                 return
             way = self._portal._choose(found, self.ip)
+            if isinstance(way, RawWay):
+                self._pass_on(way)
+                return
         except ClientHelloError as error:
             self.refuse(error.reason, error.alert)
             return
         except Exception:
             self.refuse("internal", INTERNAL_ERROR)
             raise
-        if not way.privileged and self._sock.fileno() > self._portal.visitors_descriptor:
+        if not way.privileged and self._is_beyond():
             self.refuse("descriptors", INTERNAL_ERROR)
             return
         self._queue(way, hello)
+
+    def _is_beyond(self) -> bool:
+        """Whether its descriptor is none that visitors may use."""
+        return self._sock.fileno() > self._portal.visitors_descriptor
+
+    def _pass_on(self, way: RawWay) -> None:
+        """Let the protocol have the socket as it is."""
+        if self._is_beyond():
+            raise ClientHelloError(INTERNAL_ERROR, "descriptors")
+        protocol = way.protocol()
+        self._leave_loop()
+        self._portal._forget(self)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        tune(
+            self._sock, user_timeout_seconds=0
+        )  # a visitor may be slow to read: the agent's upstream decides
+        self._portal._entrance.enter(self._sock, lambda: protocol, protocol.connection_lost)
 
     def _wait(self, low_water: int) -> None:
         """Wake when so many bytes are there: level-triggered, a peeked byte would wake us for ever."""

@@ -23,7 +23,7 @@ from wellhead.wire.ws import check_accept
 
 _HTTP, _REPLY = StreamKind.HTTP, HeadKind.REPLY  # bound once, for the path of every request
 
-_PAGES = {
+PAGES = {
     Reason.REFUSED: pages.BUSY,
     Reason.UPSTREAM_UNREACHABLE: pages.UNREACHABLE,
     Reason.UPSTREAM_FAILED: pages.BROKEN,
@@ -248,7 +248,7 @@ class Exchange:
         if reason == Reason.REFUSED and self._try_again():
             return
         self.stream = None
-        page = _PAGES.get(reason, pages.BROKEN)  # type: ignore[call-overload]  # a newer peer's number
+        page = PAGES.get(reason, pages.BROKEN)  # type: ignore[call-overload]  # a newer peer's number
         if self.place == "control" and reason in _AWAY:
             page = pages.CONTROL_AWAY
         self._fail(page)

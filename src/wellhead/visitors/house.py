@@ -56,10 +56,14 @@ class Place(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The decision; ``name`` is the tunnel's name where ``place`` is TUNNEL, else empty."""
+    """The decision; ``name`` is the tunnel's name where ``place`` is TUNNEL, else empty.
+
+    ``plain``: it was asked for without TLS.
+    """
 
     place: Place
     name: str = ""
+    plain: bool = False
 
 
 class Swept(Protocol):

@@ -29,6 +29,7 @@ class Page(NamedTuple):
     hint: str = ""
     broken: str = ""
     retry_seconds: int = RETRY_SECONDS
+    location: str = ""  # where else the visitor is to ask, an absolute URL
 
 
 UNKNOWN = Page(
@@ -105,6 +106,13 @@ TIMEOUT = Page(
 MISDIRECTED = Page(
     421, "misdirected", "Wrong connection for this name", "This connection was made for another hostname."
 )
+PASSED_THROUGH = MISDIRECTED._replace(reason="passthrough")  # we do not speak for it: its TLS ends elsewhere
+TLS_ONLY = Page(
+    308,
+    "plain-passthrough",
+    "This name is served over TLS only",
+    "The connection is encrypted up to the agent.",
+)
 PLAIN_CONTROL = Page(
     421, "plain-control", "Not on this port", "The control plane is not served on a plain port.", "Use https."
 )
@@ -162,6 +170,8 @@ def compose(page: Page, *, html: bool, request_id: str) -> tuple[Fields, bytes]:
     ]
     if html:
         fields.append(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"))
+    if page.location:
+        fields.append(("Location", page.location))
     if page.status in (429, 503):
         fields.append(("Retry-After", str(page.retry_seconds)))
     if page.status == 405:
