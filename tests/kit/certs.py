@@ -49,6 +49,20 @@ def client_hello(
     return outgoing.read()
 
 
+def padded(hello: bytes, size: int) -> bytes:
+    """The same hello with one more extension, so that its handshake message has ``size`` bytes."""
+    body = bytearray(hello[5:])
+    at = 4 + 2 + 32
+    at += 1 + body[at]  # session
+    at += 2 + int.from_bytes(body[at : at + 2], "big")  # ciphers
+    at += 1 + body[at]  # compressions
+    body += b"\xff\x77" + (size - len(body) - 4).to_bytes(2, "big")
+    body += bytes(size - len(body))
+    body[at : at + 2] = (len(body) - at - 2).to_bytes(2, "big")
+    body[1:4] = (len(body) - 4).to_bytes(3, "big")
+    return hello[:3] + (len(body) & 0xFFFF).to_bytes(2, "big") + bytes(body)
+
+
 def in_records(hello: bytes, size: int) -> bytes:
     """The same handshake message in records of at most ``size`` bytes."""
     body = hello[5:]

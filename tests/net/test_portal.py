@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.certs import authority, client_hello, in_records, trusting
+from tests.kit.certs import authority, client_hello, in_records, padded, trusting
 from tests.kit.talk import Talk
 from wellhead.errors import ClientHelloError, TrustError
 from wellhead.net import portal
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.pace import Job, Pace
-from wellhead.net.portal import Portal, PortalTerms, Way
+from wellhead.net.portal import Portal, PortalTerms, RawWay, Way
 from wellhead.net.sockets import dial_tls, listen
 from wellhead.wire.sni import ClientHello
 
@@ -39,6 +39,7 @@ class House:
         self.hellos: list[ClientHello] = []
         self.talks: list[Talk] = []
         self.contexts = 0  # made so far
+        self.full = False  # for connections that are passed on
         self.factory: Callable[[], asyncio.Protocol] | None = None
         listeners = listen("127.0.0.1", 0)
         self.port: int = listeners[0].getsockname()[1]
@@ -46,10 +47,12 @@ class House:
         self._changed = asyncio.Event()
         self.portal.start()
 
-    def _choose(self, hello: ClientHello, ip: str) -> Way:
+    def _choose(self, hello: ClientHello, ip: str) -> Way | RawWay:
         assert ip in ("127.0.0.1", "::1")
         self.hellos.append(hello)
         name = hello.server_name
+        if name == "raw.localhost":
+            return RawWay(self._raw)
         if name == "bug.localhost":
             raise ValueError("a bug")
         if name == "gone.localhost":
@@ -64,6 +67,12 @@ class House:
             return self.ca.address_context() if name is None else self.ca.leaf_context(name)
 
         return Way(context, self.factory or self._talk, privileged=b"wellhead/1" in hello.alpn)
+
+    def _raw(self) -> Talk:
+        if self.full:
+            raise ClientHelloError(INTERNAL_ERROR, "full")
+        self.talks.append(Talk())
+        return self.talks[-1]
 
     def _talk(self) -> Talk:
         name = self.hellos[-1].server_name or "nobody"
@@ -277,20 +286,60 @@ async def test_a_hello_in_many_segments_is_served(tmp_path: Path) -> None:
         assert place.hellos == [ClientHello("a.localhost", (b"http/1.1",))]
 
 
+HELLO = client_hello("raw.localhost")
+
+
+@pytest.mark.parametrize(
+    ("hello", "piece"),
+    [
+        (HELLO, 100_000),
+        (HELLO, 9),
+        (in_records(HELLO, 1), 100_000),
+        (in_records(HELLO, 40), 13),
+        (in_records(padded(HELLO, 16384), 16384), 1400),
+        (in_records(padded(HELLO, 65536), 16384), 30_000),
+        (in_records(padded(HELLO, 65536), 1000), 30_000),
+    ],
+)
+async def test_a_connection_that_is_passed_on_keeps_every_byte(
+    tmp_path: Path, hello: bytes, piece: int
+) -> None:
+    said = hello + b"and what follows"
+    async with house(tmp_path) as place:
+        with raw(place) as visitor:
+            visitor.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for at in range(0, len(said), piece):
+                await visitor.send(said[at : at + piece])
+                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while not place.talks:  # noqa: ASYNC110  # a choice tells nobody here
+                    await asyncio.sleep(0.001)
+            assert await place.talks[0].hear(len(said)) == said
+            assert len(place.portal) == 0 and place.contexts == 0
+            place.talks[0].transport.write(b"not TLS at all")
+            place.talks[0].transport.write_eof()
+            assert await visitor.rest() == b"not TLS at all"
+
+
+async def test_whoever_takes_a_connection_as_it_is_may_still_refuse_it(tmp_path: Path) -> None:
+    async with house(tmp_path) as place:
+        place.full = True
+        with raw(place) as visitor:
+            await visitor.send(HELLO)
+            assert await visitor.rest() == alert(INTERNAL_ERROR)
+        assert place.refused == {"full": 1} and place.talks == []
+
+
+async def test_beyond_the_visitors_descriptors_nothing_is_passed_on(tmp_path: Path) -> None:
+    async with house(tmp_path, PortalTerms(visitors_descriptor=3)) as place:
+        with raw(place) as visitor:
+            await visitor.send(HELLO)
+            assert await visitor.rest() == alert(INTERNAL_ERROR)
+        assert place.refused == {"descriptors": 1} and place.talks == []
+
+
 async def test_a_hello_of_sixty_kilobytes_is_served(tmp_path: Path) -> None:
-    protocols = [f"p{n:04}" + "x" * 200 for n in range(290)]
-    hello = client_hello(alpn=["http/1.1"])
-    at = hello.index(b"\x00\x09\x08http/1.1") - 4
-    listed = b"\x08http/1.1" + b"".join(bytes([len(p)]) + p.encode() for p in protocols)
-    extension = b"\x00\x10" + (len(listed) + 2).to_bytes(2, "big") + len(listed).to_bytes(2, "big") + listed
-    body = bytearray(hello[5:at] + extension + hello[at + 15 :])
-    extensions = 4 + 2 + 32 + 1 + 32
-    extensions += 2 + int.from_bytes(body[extensions : extensions + 2], "big")
-    extensions += 1 + body[extensions]
-    body[extensions : extensions + 2] = (len(body) - extensions - 2).to_bytes(2, "big")
-    body[1:4] = (len(body) - 4).to_bytes(3, "big")
-    whole = in_records(hello[:5] + bytes(body), 16384)
-    assert len(whole) > 59_000
+    whole = in_records(padded(client_hello(alpn=["http/1.1"]), 60_000), 16384)
     async with house(tmp_path) as place:
         with raw(place) as visitor:
             for start in range(0, len(whole), 10_000):
