@@ -50,6 +50,9 @@ class Records:
     def tunnel(self, name: str) -> TunnelView | None:
         return VIEW if name == VIEW.name else None
 
+    def named(self, name: str) -> TunnelView | None:
+        return self.tunnel(name)
+
     def is_current(self) -> bool:
         return self.current
 

@@ -26,6 +26,9 @@ class Keys:
     def tunnel(self, name: str) -> TunnelView | None:
         raise NotImplementedError
 
+    def named(self, name: str) -> TunnelView | None:
+        return self.tunnel(name)
+
     def is_current(self) -> bool:
         return True
 
