@@ -219,3 +219,50 @@ def test_home_is_a_directory_of_the_user_or_the_one_named(
 def test_what_has_to_fit_into_a_frame_may_not_be_longer(name: str) -> None:
     assert "61440" in problems(overrides={name: 61441})[0]
     ServerSettings.load(None, {name: 61440})
+
+
+ACME = {"issuer": "acme", "domain": "example.org"}
+
+
+@pytest.mark.parametrize(
+    ("more", "missing"),
+    [
+        ({}, None),
+        ({"http": "off"}, "http: needed, because acme_challenge is http-01"),
+        ({"acme_challenge": "tls-alpn-01", "http": "off"}, None),
+        ({"acme_challenge": "dns-01"}, "dns_provider: needed, because acme_challenge is dns-01"),
+        ({"acme_challenge": "dns-01", "dns_provider": "route53"}, None),
+        (
+            {"acme_challenge": "dns-01", "dns_provider": "command"},
+            "dns_command: needed, because dns_provider",
+        ),
+        ({"acme_eab_kid": "kid"}, "acme_eab_key_file: needed, because acme_eab_kid is set"),
+        ({"acme_eab_key_file": "/key"}, "acme_eab_kid: needed, because acme_eab_key_file is set"),
+    ],
+)
+def test_what_a_chosen_issuer_lacks_is_said(more: dict[str, object], missing: str | None) -> None:
+    if missing is None:
+        assert ServerSettings.load(None, {**ACME, **more}).issuer == "acme"
+    else:
+        (said,) = problems(None, {**ACME, **more})
+        assert said.startswith(missing)
+    assert ServerSettings.load(None, {**more, "issuer": "local"}).issuer == "local"
+
+
+def test_dns_updates_need_a_server_and_a_key() -> None:
+    said = problems(None, {**ACME, "acme_challenge": "dns-01", "dns_provider": "rfc2136"})
+    assert [line.partition(":")[0] for line in said] == [
+        "dns_server",
+        "dns_tsig_name",
+        "dns_tsig_secret_file",
+    ]
+
+
+@pytest.mark.parametrize("given", ["192.0.2.1", "[2001:db8::1]", "2001:db8::1", "ns1.example.org"])
+def test_a_dns_server_without_a_port_has_port_53(given: str) -> None:
+    assert str(ServerSettings.load(None, {"dns_server": given}).dns_server).endswith(":53")
+
+
+def test_an_acme_directory_is_asked_with_tls_only() -> None:
+    (said,) = problems(None, {"acme_directory": "http://acme.example.org/dir"})
+    assert "is not an https:// URL" in said

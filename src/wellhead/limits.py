@@ -113,6 +113,9 @@ HTTP/2
 Sessions of agents
   ping_seconds | the agent is asked whether it lives |
   ping_timeout_seconds | the session ends, its requests get 503 | agent-lost
+Certificates
+  acme_order_seconds | the order fails, and is taken up again later | issuer-slow
+  dns_wait_seconds | the order fails, its record is removed, and it is tried again later | dns-wait
 The server itself
   loop_stall_seconds | a log line `loop stands still` with the stack |
 The REST API

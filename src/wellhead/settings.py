@@ -99,6 +99,17 @@ def _list(given: object) -> object:
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
 
+def _dns_server(text: str) -> str:
+    hostname, port = split_authority(_bracketed(text))
+    return join_authority(hostname, port or 53)
+
+
+def _acme_directory(text: str) -> str:
+    if not text.startswith("https://") or any(c.isspace() for c in text):
+        raise InputError(f"{shown(text)} is not an https:// URL")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
 Hostname = Annotated[str, AfterValidator(lambda text: _hostname(_bracketed(text)))]
 Domain = Annotated[str, AfterValidator(_domain)]
@@ -106,6 +117,10 @@ Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolu
 AccessLog = Annotated[str, AfterValidator(lambda text: text.lower() if text.lower() in _STREAMS else text)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)]
 _STREAMS = ("stderr", "off")
+_DNS_NEEDS = {
+    "rfc2136": ("dns_server", "dns_tsig_name", "dns_tsig_secret_file"),
+    "command": ("dns_command",),
+}
 
 
 class ServerSettings(BaseSettings):
@@ -135,6 +150,58 @@ class ServerSettings(BaseSettings):
     reserved_names: Names = Field(
         (),
         description="Names that no tunnel may have, beside the built-in ones; comma separated in a variable.",
+    )
+    issuer: Literal["local", "acme", "files"] = Field(
+        "local",
+        description="Who signs certificates: `local`, the server's own CA; `acme`, a public one; `files`, the"
+        " operator, and the own CA where no file fits.",
+    )
+    acme_directory: Annotated[str, AfterValidator(_acme_directory)] = Field(
+        "https://acme-v02.api.letsencrypt.org/directory",
+        description="The ACME directory; with `issuer = acme` its terms of service are agreed to.",
+    )
+    acme_email: str | None = Field(
+        None, description="Where the certificate authority writes to, about its account."
+    )
+    acme_ca_file: Directory | None = Field(
+        None,
+        description="PEM file of the authorities that vouch for the ACME directory; default: public ones.",
+    )
+    acme_challenge: Literal["http-01", "tls-alpn-01", "dns-01"] = Field(
+        "http-01",
+        description="How the names are shown to be ours: `http-01` at port 80, `tls-alpn-01` at port 443,"
+        " `dns-01` in the DNS, which also gives a wildcard certificate.",
+    )
+    acme_eab_kid: str | None = Field(
+        None, description="Key id of the external account that the ACME account is bound to."
+    )
+    acme_eab_key_file: Directory | None = Field(
+        None, description="File, mode 0600, of that account's MAC key in base64url."
+    )
+    acme_order_seconds: PositiveFloat = Field(
+        150.0, le=170, description="Longest time from a certificate's order to the certificate."
+    )
+    dns_provider: Literal["rfc2136", "route53", "command"] | None = Field(
+        None, description="How `dns-01` writes its records: DNS updates, Amazon Route 53, or a program."
+    )
+    dns_server: Annotated[str, AfterValidator(_dns_server)] | None = Field(
+        None, description="`rfc2136`: the zone's primary server, HOST or HOST:PORT."
+    )
+    dns_zone: Domain | None = Field(
+        None, description="The zone that records are written into; default: the innermost that there is."
+    )
+    dns_tsig_name: Hostname | None = Field(None, description="`rfc2136`: name of the TSIG key.")
+    dns_tsig_secret_file: Directory | None = Field(
+        None, description="`rfc2136`: file, mode 0600, of the TSIG key in base64."
+    )
+    dns_tsig_algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = Field(
+        "hmac-sha256", description="`rfc2136`: the TSIG key's algorithm."
+    )
+    dns_command: Directory | None = Field(
+        None, description="`command`: the program, called with `add` or `remove`, a name and a value."
+    )
+    dns_wait_seconds: PositiveFloat = Field(
+        120.0, description="Longest wait until a record that was written is answered everywhere."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe lines that are logged."
@@ -459,9 +526,34 @@ class ServerSettings(BaseSettings):
         except ValidationError as error:
             problems += [_problem(detail, sources) for detail in error.errors(include_url=False)]
             raise SettingsError("\n".join(problems)) from None
+        problems += settings.issuing_problems()
         if problems:
             raise SettingsError("\n".join(problems))
         return settings
+
+    def issuing_problems(self) -> list[str]:
+        """What the chosen issuer lacks, a sentence each, beginning with the setting."""
+        if self.issuer != "acme":
+            return []
+        needs = [("acme_eab_kid", "acme_eab_key_file"), ("acme_eab_key_file", "acme_eab_kid")]
+        problems = [
+            f"{missing}: needed, because {given} is set"
+            for given, missing in needs
+            if getattr(self, given) is not None and getattr(self, missing) is None
+        ]
+        if self.acme_challenge == "http-01" and self.http is None:
+            problems.append("http: needed, because acme_challenge is http-01, which is asked for at port 80")
+        if self.acme_challenge == "dns-01":
+            if self.dns_provider is None:
+                problems.append(
+                    "dns_provider: needed, because acme_challenge is dns-01: rfc2136, route53 or command"
+                )
+            problems += [
+                f"{missing}: needed, because dns_provider is {self.dns_provider}"
+                for missing in _DNS_NEEDS.get(self.dns_provider or "", ())
+                if getattr(self, missing) is None
+            ]
+        return problems
 
     @classmethod
     def settings_customise_sources(
