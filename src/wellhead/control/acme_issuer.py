@@ -1,0 +1,103 @@
+"""Public certificates: the ACME issuer, put together from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from acme import messages
+from cryptography import x509
+
+from wellhead.control.acme_account import Account, ExternalAccount
+from wellhead.control.acme_client import AcmeClient, is_problem
+from wellhead.control.acme_hook import Hook
+from wellhead.control.acme_order import Orders
+from wellhead.control.acme_proof import AlpnProver, DnsProver, HttpProver, Prover, Records
+from wellhead.control.acme_rfc2136 import DnsUpdates, TsigKey
+from wellhead.control.acme_route53 import Route53
+from wellhead.control.challenges import Challenges
+from wellhead.errors import IssuerError
+from wellhead.model.certificates import Issued
+from wellhead.settings import ServerSettings
+
+DIRECTORY: Final = "acme"  # in the server's data directory
+_CESSATION: Final = 5  # cessationOfOperation (RFC 5280 section 5.3.1): the name is released
+
+
+class AcmeIssuer:
+    """An Issuer; ``client`` and ``account`` are for whoever looks after them."""
+
+    name = "acme"
+
+    def __init__(self, client: AcmeClient, account: Account, orders: Orders) -> None:
+        self.client = client
+        self.account = account
+        self._orders = orders
+
+    async def issue(
+        self, csr: x509.CertificateSigningRequest, names: Sequence[str], replaces: str | None = None
+    ) -> Issued:
+        """As ``Issuer`` says; one order for each request. ``replaces``: see ``Orders.certificate``."""
+        return await self._orders.certificate(csr, names, replaces)
+
+    async def revoke(self, leaf_pem: str) -> None:
+        """As ``Issuer`` says (RFC 8555 section 7.6)."""
+        certificate = x509.load_pem_x509_certificate(leaf_pem.encode())
+        await self.account.ready()
+        directory = await self.client.directory()
+        body = messages.Revocation(certificate=certificate, reason=_CESSATION)
+        try:
+            await self.client.post("a revocation", directory["revokeCert"], body)
+        except IssuerError as error:
+            if not is_problem(error, "alreadyRevoked"):
+                raise
+
+    async def close(self) -> None:
+        await self._orders.close()
+
+
+def acme_issuer(settings: ServerSettings, challenges: Challenges) -> AcmeIssuer:
+    """The issuer that the settings describe; they were checked (``issuing_problems``).
+
+    Raises:
+        LocalStateError: a key's file, or the directory, is missing, unsafe or unreadable.
+        SettingsError: a package for the DNS provider is not installed.
+    """
+    directory = settings.data_dir / DIRECTORY
+    client = AcmeClient(settings.acme_directory, settings.acme_ca_file)
+    external = None
+    if settings.acme_eab_kid is not None and settings.acme_eab_key_file is not None:
+        external = ExternalAccount(settings.acme_eab_kid, settings.acme_eab_key_file)
+    account = Account(directory, client, contact=settings.acme_email, external=external)
+    orders = Orders(
+        client,
+        account,
+        _prover(settings, challenges),
+        directory / "orders",
+        order_seconds=settings.acme_order_seconds,
+    )
+    return AcmeIssuer(client, account, orders)
+
+
+def _prover(settings: ServerSettings, challenges: Challenges) -> Prover:
+    match settings.acme_challenge:
+        case "http-01":
+            return HttpProver(challenges)
+        case "tls-alpn-01":
+            return AlpnProver(challenges)
+        case "dns-01":
+            return DnsProver(_records(settings))
+
+
+def _records(settings: ServerSettings) -> Records:
+    wait = settings.dns_wait_seconds
+    match settings.dns_provider:
+        case "rfc2136":
+            assert settings.dns_server and settings.dns_tsig_name and settings.dns_tsig_secret_file
+            key = TsigKey(settings.dns_tsig_name, settings.dns_tsig_secret_file, settings.dns_tsig_algorithm)
+            return DnsUpdates(settings.dns_server, key, zone=settings.dns_zone, wait_seconds=wait)
+        case "route53":
+            return Route53(settings.dns_zone, wait)
+        case _:
+            assert settings.dns_command is not None
+            return Hook(settings.dns_command, wait)
