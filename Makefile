@@ -18,7 +18,8 @@ ONCE ?=
 # What the tests and the benchmark put around Wellhead: program[:Debian package].
 TEST_PROGRAMS := chromium certutil:libnss3-tools curl openssl nginx:nginx-light ip:iproute2 tc:iproute2 nft:nftables systemd-analyze:systemd \
 	update-ca-certificates:ca-certificates unshare:util-linux litmus git docker-registry skopeo sslscan slowhttptest \
-	nghttp:nghttp2-client h2load:nghttp2-client wget hey http:httpie node:nodejs
+	nghttp:nghttp2-client h2load:nghttp2-client wget hey http:httpie node:nodejs \
+	pebble pebble-challtestsrv:pebble named:bind9
 BENCH_PROGRAMS := wrk h2load:nghttp2-client nginx:nginx-light ssh:openssh-client sshd:openssh-server node:nodejs npm
 
 .PHONY: help run test check bench docs clean programs
