@@ -118,6 +118,7 @@ Certificates
   dns_wait_seconds | the order fails, its record is removed, and it is tried again later | dns-wait
 The server itself
   loop_stall_seconds | a log line `loop stands still` with the stack |
+  tls_reload_seconds | files of certificates are looked at again |
 The REST API
   max_api_body_bytes | 413 | api-body
   api_reply_seconds | 503 | api-unavailable

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from wellhead.errors import LocalStateError
@@ -70,8 +71,16 @@ def read(path: Path) -> str | None:
     except OSError as error:
         why = "it is a symbolic link" if path.is_symlink() else _why(error)
         raise LocalStateError(f"cannot read {path}: {why}") from error
+    return _text(path, number, _check_ours)
+
+
+def _text(path: Path, number: int, check: Callable[[Path, os.stat_result], None]) -> str:
+    """What is in an open file that ``check`` lets pass; it is closed."""
     try:
-        _check_file(path, os.fstat(number))
+        facts = os.fstat(number)
+        if not stat.S_ISREG(facts.st_mode):
+            raise LocalStateError(f"{path} is not a file")
+        check(path, facts)
         with open(number, encoding="utf-8", closefd=False) as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
@@ -80,13 +89,35 @@ def read(path: Path) -> str | None:
         os.close(number)
 
 
-def _check_file(path: Path, facts: os.stat_result) -> None:
-    if not stat.S_ISREG(facts.st_mode):
-        raise LocalStateError(f"{path} is not a file")
+def _check_ours(path: Path, facts: os.stat_result) -> None:
     if facts.st_uid != os.geteuid():
         raise LocalStateError(f"{path} belongs to user {facts.st_uid}, expected {os.geteuid()}")
     if facts.st_mode & 0o077:
         raise LocalStateError(f"{path} has mode {_mode(facts)}, expected 600; run: chmod 600 {path}")
+
+
+def read_kept(path: Path) -> str:
+    """The text of a secret that an operator keeps where they like, behind symbolic links too.
+
+    Its owner is this user or root, and its group may read it: so other programs keep their keys.
+
+    Raises:
+        LocalStateError: missing, unreadable, not UTF-8, another user's, or open to others.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise LocalStateError(f"cannot read {path}: {_why(error)}") from error
+    return _text(path, number, _check_kept)
+
+
+def _check_kept(path: Path, facts: os.stat_result) -> None:
+    if facts.st_uid not in (os.geteuid(), 0):
+        raise LocalStateError(f"{path} belongs to user {facts.st_uid}, expected {os.geteuid()} or 0")
+    if facts.st_mode & 0o027:
+        raise LocalStateError(
+            f"{path} has mode {_mode(facts)}, expected 600 or 640; run: chmod u=rw,g-wx,o= {path}"
+        )
 
 
 def write(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
-from wellhead import private
+from wellhead import issued, private
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.follower import Follower
@@ -30,8 +30,11 @@ from wellhead.errors import SettingsError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.model.names import Public
+from wellhead.net import certificate_files
 from wellhead.net import loop as net_loop
 from wellhead.net.authority import LocalAuthority
+from wellhead.net.certificate_files import CertificateFiles
+from wellhead.net.certificates import Certificates
 from wellhead.net.portal import PortalTerms
 from wellhead.net.session import Liveness
 from wellhead.net.sockets import authority, listen, parse_address
@@ -71,6 +74,7 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
         SettingsError: an address cannot be listened on, or the access log not be written.
     """
     net_loop.raise_file_limit()
+    certificate_files.check(settings.tls_pairs)
     directory = private.make_directory(settings.data_dir)
     with _access_stream(settings.access_log) as lines, _listening(settings) as (https, http):
         public = Public(
@@ -87,7 +91,13 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
                     return
                 key = Secret((directory / ADMIN_KEY_FILE).read_text().strip()) if told.made_key else None
                 local = LocalAuthority(directory, addresses=_addresses(settings.agent_zone, https))
-                edge = _edge(settings, follower, local, public, path, lines)
+                certificates = Certificates(
+                    CertificateFiles(settings.tls_pairs, directory / issued.DIRECTORY),
+                    local,
+                    mints=settings.issuer == "local",
+                    reload_seconds=settings.tls_reload_seconds,
+                )
+                edge = _edge(settings, follower, certificates, public, path, lines)
                 edge.metrics.watch(
                     "wellhead_control_restarts", "Restarts of the control plane.", lambda: control.restarts
                 )
@@ -128,7 +138,7 @@ async def _run(
 def _edge(
     settings: ServerSettings,
     follower: Follower,
-    local: LocalAuthority,
+    certificates: Certificates,
     public: Public,
     path: str,
     lines: IO[bytes] | None,
@@ -186,7 +196,7 @@ def _edge(
     def log_to(metrics: Metrics) -> AccessLog:
         return AccessLog(metrics, lines, loop, settings.access_log_query)
 
-    return Edge(terms, follower.directory, local, pool, log_to)
+    return Edge(terms, follower.directory, certificates, pool, log_to)
 
 
 def _visitor_terms(settings: ServerSettings) -> VisitorTerms:

@@ -110,12 +110,25 @@ def _acme_directory(text: str) -> str:
     return text
 
 
+def _key_pairs(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(":".join(str(path) for path in _key_pair(pair)) for pair in pairs)
+
+
+def _key_pair(text: str) -> tuple[Path, Path]:
+    parts = text.split(":")
+    if len(parts) != 2 or not all(parts):
+        raise InputError(f"{shown(text)} is no pair of files, expected CERTIFICATE:KEY")
+    certificate, key = (Path(part).expanduser().absolute() for part in parts)
+    return certificate, key
+
+
 Address = Annotated[str, AfterValidator(_address)]
 Hostname = Annotated[str, AfterValidator(lambda text: _hostname(_bracketed(text)))]
 Domain = Annotated[str, AfterValidator(_domain)]
 Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 AccessLog = Annotated[str, AfterValidator(lambda text: text.lower() if text.lower() in _STREAMS else text)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)]
+KeyPairs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list), AfterValidator(_key_pairs)]
 _STREAMS = ("stderr", "off")
 _DNS_NEEDS = {
     "rfc2136": ("dns_server", "dns_tsig_name", "dns_tsig_secret_file"),
@@ -147,6 +160,15 @@ class ServerSettings(BaseSettings):
     http: Annotated[Address | None, BeforeValidator(_off)] = Field(
         "127.0.0.1:8080", description="Where visitors connect without TLS; `off` for nowhere."
     )
+    tls_files: KeyPairs = Field(
+        (),
+        description="Certificates of the operator's, `CERTIFICATE:KEY` each, both PEM files, the certificate"
+        " followed by its issuers; comma separated in a variable.",
+    )
+    tls_reload_seconds: PositiveFloat = Field(
+        30.0,
+        description="Time between two looks whether a certificate's files changed; SIGHUP looks at once.",
+    )
     reserved_names: Names = Field(
         (),
         description="Names that no tunnel may have, beside the built-in ones; comma separated in a variable.",
@@ -154,7 +176,7 @@ class ServerSettings(BaseSettings):
     issuer: Literal["local", "acme", "files"] = Field(
         "local",
         description="Who signs certificates: `local`, the server's own CA; `acme`, a public one; `files`, the"
-        " operator, and the own CA where no file fits.",
+        " operator. Without its own CA the edge answers a name that has no certificate by a TLS alert.",
     )
     acme_directory: Annotated[str, AfterValidator(_acme_directory)] = Field(
         "https://acme-v02.api.letsencrypt.org/directory",
@@ -492,6 +514,11 @@ class ServerSettings(BaseSettings):
         """The hostname that agents dial."""
         return self.zone if self.zone is not None else self.domain
 
+    @property
+    def tls_pairs(self) -> list[tuple[Path, Path]]:
+        """The operator's certificates and keys."""
+        return [_key_pair(pair) for pair in self.tls_files]
+
     def is_reserved(self, name: str) -> bool:
         """Whether a well-formed tunnel name is kept from tunnels."""
         # Agents and the API are at the zone: a tunnel of its name, or over it, would be there too.
@@ -533,6 +560,8 @@ class ServerSettings(BaseSettings):
 
     def issuing_problems(self) -> list[str]:
         """What the chosen issuer lacks, a sentence each, beginning with the setting."""
+        if self.issuer == "files" and not self.tls_files:
+            return ["tls_files: needed, because issuer is files"]
         if self.issuer != "acme":
             return []
         needs = [("acme_eab_kid", "acme_eab_key_file"), ("acme_eab_key_file", "acme_eab_kid")]

@@ -34,6 +34,8 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
+from wellhead.net.certificate_files import CertificateFiles
+from wellhead.net.certificates import Certificates
 from wellhead.net.portal import PortalTerms
 from wellhead.net.session import Liveness
 from wellhead.net.sockets import listen
@@ -153,8 +155,13 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         drain_seconds=5, unknown_names_per_minute=UNKNOWN_NAMES,
     )  # fmt: skip
     pool = UpstreamPool(parse_upstream(str(control.sockets[0].getsockname()[1])), host_header="preserve")
+    certificates = Certificates(CertificateFiles([], tmp_path / "certificates"), ca, mints=True)
     edge = Edge(
-        terms, Records(), ca, pool, lambda metrics: AccessLog(metrics, log, asyncio.get_running_loop())
+        terms,
+        Records(),
+        certificates,
+        pool,
+        lambda metrics: AccessLog(metrics, log, asyncio.get_running_loop()),
     )
     https, http = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
     ports = https[0].getsockname()[1], http[0].getsockname()[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ssl
 from collections.abc import Sequence
@@ -11,10 +12,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.tls import ClientContext, client_context
+
+HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
 
 
 def authority(directory: Path, *, days_ago: int = 0, contexts: int = 256) -> LocalAuthority:
@@ -88,7 +92,106 @@ def self_signed(name: str, *addresses: str) -> tuple[bytes, bytes]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    key_pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return key_pem, certificate.public_bytes(serialization.Encoding.PEM)
+    return key_pem(key).encode(), certificate.public_bytes(serialization.Encoding.PEM)
+
+
+class Root:
+    """An authority of a test's own, whose certificates are for whatever names and times the test wants."""
+
+    def __init__(self, name: str = "Test Root") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._serial = 0
+        self.pem = self._sign(self._subject, self._key, (), -DAY, 3650 * DAY)
+
+    def pair(
+        self,
+        *names: str,
+        begins: dt.timedelta = dt.timedelta(hours=-1),
+        ends: dt.timedelta = dt.timedelta(days=90),
+    ) -> tuple[str, str]:
+        """Certificate and key, PEM; the times are from now."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64] if names else "nobody")])
+        return self._sign(subject, key, names, begins, ends), key_pem(key)
+
+    def put(self, directory: Path, stem: str, pair: tuple[str, str]) -> tuple[Path, Path]:
+        """Write a pair as the operator's files, each replaced as a whole."""
+        files = directory / f"{stem}.pem", directory / f"{stem}.key"
+        for path, text in zip(files, pair, strict=True):
+            fresh = path.with_suffix(path.suffix + ".new")
+            fresh.touch(0o600)
+            fresh.write_text(text)
+            fresh.replace(path)
+        return files
+
+    def trust(self, alpn: Sequence[str] = ()) -> ssl.SSLContext:
+        """A client's context that trusts this authority alone."""
+        context = ssl.create_default_context(cadata=self.pem)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        names: Sequence[str],
+        begins: dt.timedelta,
+        ends: dt.timedelta,
+    ) -> str:
+        now = dt.datetime.now(dt.UTC)
+        self._serial += 1
+        constraints = x509.BasicConstraints(ca=subject == self._subject, path_length=None)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._subject)
+            .public_key(key.public_key())
+            .serial_number(self._serial)
+            .not_valid_before(now + begins)
+            .not_valid_after(now + ends)
+            .add_extension(constraints, critical=True)
+        )
+        if names:
+            found = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+            builder = builder.add_extension(found, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def key_pem(key: PrivateKeyTypes, passphrase: bytes = b"") -> str:
+    """A private key as a file has it, encrypted where there is a passphrase."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase:
+        encryption = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    ).decode()
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> ssl.SSLObject:
+    """A handshake in memory; the client's end of it, once both are through.
+
+    Raises:
+        ssl.SSLError: one of them refuses.
+    """
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server, server_hostname=name)
+    for side in (theirs, ours, theirs, ours):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return theirs
+
+
+def shown(tls: ssl.SSLObject | ssl.SSLSocket) -> x509.Certificate:
+    """The certificate that a client was shown."""
+    der = tls.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der)
+
+
+def names_of(certificate: x509.Certificate) -> list[str]:
+    """Its alternative names."""
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in found]

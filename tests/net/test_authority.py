@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.kit.certs import authority, trusting
+from tests.kit.certs import authority, handshake, names_of, shown, trusting
 from wellhead.errors import InputError, LocalStateError
 from wellhead.net.authority import LEAF_DAYS, LocalAuthority
 
@@ -24,23 +24,8 @@ def served(
     server: ssl.SSLContext, client: ssl.SSLContext, name: str
 ) -> tuple[x509.Certificate, ssl.SSLObject]:
     """The certificate that a client is shown and accepts, by a handshake in memory."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = server.wrap_bio(to_server, to_client, server_side=True)
-    theirs = client.wrap_bio(to_client, to_server, server_hostname=name)
-    pending = [theirs, ours, theirs, ours]
-    for side in pending:
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    der = theirs.getpeercert(binary_form=True)
-    assert der is not None
-    return x509.load_der_x509_certificate(der), theirs
-
-
-def names_of(certificate: x509.Certificate) -> list[str]:
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [str(name.value) for name in found]
+    theirs = handshake(server, client, name)
+    return shown(theirs), theirs
 
 
 @pytest.mark.parametrize("name", ["a.localhost", "localhost", "a-b.c-d.e.example.org", "_x.localhost", "1.2"])

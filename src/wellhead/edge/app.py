@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,12 +20,12 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.passthrough import RawTerms, RawVisitor
 from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
-from wellhead.edge.router import LOOPBACK_NAMES, Router
+from wellhead.edge.router import Router
 from wellhead.edge.unknown import UnknownNames
 from wellhead.errors import ClientHelloError
 from wellhead.model.names import is_loopback
 from wellhead.model.records import TlsMode, TunnelView
-from wellhead.net.authority import LocalAuthority
+from wellhead.net.certificates import Certificates, ContextFor
 from wellhead.net.plain import PlainPort
 from wellhead.net.portal import Portal, PortalTerms, RawWay
 from wellhead.net.portal import Way as TlsWay
@@ -40,10 +39,12 @@ from wellhead.visitors.house import Place, VisitorTerms
 from wellhead.visitors.http1 import Http1Visitor
 from wellhead.visitors.http2 import Http2Visitor
 from wellhead.visitors.pages import Page
-from wellhead.wire.sni import ClientHello
-
-UNRECOGNIZED_NAME = 112  # TLS alerts, RFC 8446 section 6
-NO_APPLICATION_PROTOCOL = 120
+from wellhead.wire.sni import (
+    INTERNAL_ERROR,
+    NO_APPLICATION_PROTOCOL,
+    UNRECOGNIZED_NAME,
+    ClientHello,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Edge:
         self,
         terms: EdgeTerms,
         directory: Directory,
-        authority: LocalAuthority,
+        certificates: Certificates,
         control: UpstreamPool,
         log_to: Callable[[Metrics], AccessLog],
     ) -> None:
@@ -77,7 +78,7 @@ class Edge:
         self.registry = Registry()
         self._terms = terms
         self._directory = directory
-        self._authority = authority
+        self._certificates = certificates
         self._router = Router(terms.domain, terms.zone)
         self._log = log_to(self.metrics)
         clock = asyncio.get_running_loop().time
@@ -107,6 +108,12 @@ class Edge:
             "wellhead_held_bytes", "Bytes held for visitors and agents.", lambda: self.ingress.pressure.held
         )
         self.metrics.watch("wellhead_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
+        self.metrics.watch_each(
+            "wellhead_certificate_days_left",
+            "Days until a certificate ends, by its first name.",
+            "name",
+            certificates.days_left,
+        )
         self.metrics.watch(
             "wellhead_put_off_share", "Part of new requests put off now.", lambda: self.ingress.pressure.share
         )
@@ -115,6 +122,7 @@ class Edge:
 
     async def start(self, https: list[socket.socket], http: list[socket.socket]) -> None:
         """Accept on listening sockets, which belong to the edge from here on."""
+        await self._certificates.start()
         local = all(map(_is_loopback, https))
         self._portal = Portal(https, self._chooser(local), self._terms.portal, self._refusals.note)
         self._portal.start()
@@ -148,6 +156,7 @@ class Edge:
         await self.gate.close()
         if self._portal is not None:
             await self._portal.aclose()
+        await self._certificates.close()
         await self._scrapes.close()
         await self._pool.aclose()
         self._log.close()
@@ -186,13 +195,15 @@ class Edge:
             return RawWay(lambda: RawVisitor(self.ingress, self._terms.passthrough, view, name, peer))
         agents = name is None or self._router.is_zone(name)
         if hello.alpn and ALPN_MUX.encode() in hello.alpn and agents:
-            return TlsWay(lambda: self._context(name, ALPN_MUX), self.gate.session, privileged=True)
+            context = self._certificate(name)
+            return TlsWay(lambda: context((ALPN_MUX,)), self.gate.session, privileged=True)
         http2 = hello.alpn is not None and ALPN_H2.encode() in hello.alpn
         if hello.alpn and not http2 and ALPN_HTTP.encode() not in hello.alpn:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
         known = name is None or self._is_known(name)
         if not known and not self._unknown.take():
             raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-names")
+        context = self._certificate(name, known=known)
 
         def visitor() -> Http1Visitor | Http2Visitor:
             if http2:
@@ -200,7 +211,7 @@ class Edge:
             return Http1Visitor(self.ingress, secure=True, local=local, sni=name)
 
         # OpenSSL chooses from the same two in the same order, so that it cannot come out otherwise.
-        return TlsWay(lambda: self._context(name, ALPN_H2, ALPN_HTTP, keep=known), visitor)
+        return TlsWay(lambda: context((ALPN_H2, ALPN_HTTP)), visitor)
 
     def _challenge(self, hello: ClientHello) -> TlsWay:
         """The answer to an authority that checks a name (RFC 8737): ours to give, and never a tenant's.
@@ -227,10 +238,16 @@ class Edge:
             raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
         return destination.place is Place.CONTROL or self._directory.tunnel(destination.name) is not None
 
-    def _context(self, name: str | None, *alpn: str, keep: bool = True) -> ssl.SSLContext:
-        if name is None or name in LOOPBACK_NAMES:
-            return self._authority.address_context(alpn)
-        return self._authority.leaf_context(name, alpn, keep=keep)
+    def _certificate(self, name: str | None, *, known: bool = True) -> ContextFor:
+        """What makes the context with the name's certificate.
+
+        Raises:
+            ClientHelloError: there is none.
+        """
+        context = self._certificates.choose(name, keep=known)
+        if context is not None:
+            return context
+        raise ClientHelloError(INTERNAL_ERROR if known else UNRECOGNIZED_NAME, "no-certificate")
 
 
 def _is_loopback(sock: socket.socket) -> bool:

@@ -1,7 +1,8 @@
 """What the edge counts, as plain integers; Prometheus reads them when it scrapes.
 
 Counting happens where the access line is written and where something is refused, never in between.
-Labels come from closed sets of ours: no path, host or address of a stranger becomes a label.
+Labels come from closed sets of ours: no path, host or address of a stranger becomes a label. The names of the
+certificates that end first are told, a hundred at most.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -39,12 +40,17 @@ class Metrics(Collector):
         self._first_bytes = _Histogram(BUCKETS)
         self._loop_lags = _Histogram(LAG_BUCKETS)
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._families: list[tuple[str, str, str, Callable[[], Mapping[str, float]]]] = []
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Export ``read()`` as a gauge."""
         self._gauges.append((name, text, read))
+
+    def watch_each(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Export ``read()`` as gauges, one for each value of ``label``: a bounded number."""
+        self._families.append((name, text, label, read))
 
     def first_bytes(self, waits: list[float]) -> None:
         """Note how long visitors waited for the first bytes of their replies, in seconds."""
@@ -75,6 +81,11 @@ class Metrics(Collector):
             yield counter
         for name, text, read in self._gauges:
             yield GaugeMetricFamily(name, text, value=read())
+        for name, text, label, read_each in self._families:
+            gauges = GaugeMetricFamily(name, text, labels=(label,))
+            for each, number in read_each().items():
+                gauges.add_metric((each,), number)
+            yield gauges
         yield self._first_bytes.family(
             "wellhead_first_byte_seconds", "Time from a request's head to the first byte of its reply."
         )

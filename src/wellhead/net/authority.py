@@ -11,7 +11,6 @@ import datetime as dt
 import ipaddress
 import os
 import ssl
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wellhead import private
 from wellhead.errors import InputError, LocalStateError
-from wellhead.net.tls import ALPN_HTTP, server_context
+from wellhead.net.tls import ALPN_HTTP, load_pem, server_context
 
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 90  # clients refuse more than 397
@@ -125,7 +124,7 @@ class LocalAuthority:
             .sign(self._key, hashes.SHA256())
         )
         context = server_context(alpn)
-        _load(context, certificate.public_bytes(serialization.Encoding.PEM) + self._leaf_key_pem)
+        load_pem(context, certificate.public_bytes(serialization.Encoding.PEM) + self._leaf_key_pem)
         return _Minted(context, begins, min(now + dt.timedelta(days=RENEW_DAYS), ends - SKEW))
 
 
@@ -263,19 +262,3 @@ def _checked(hostname: str) -> str:
     if not all(0 < len(label) <= 63 for label in labels):
         raise InputError(f"{hostname!r} has a label that is empty or longer than 63 characters")
     return hostname
-
-
-def _load(context: ssl.SSLContext, pem: bytes) -> None:
-    """Give a context its certificate and key, which Python can only do from a file."""
-    if not hasattr(os, "memfd_create"):
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(pem)
-            file.flush()
-            context.load_cert_chain(file.name)
-        return
-    descriptor = os.memfd_create("leaf")  # memory only: the key never touches a disk
-    try:
-        os.write(descriptor, pem)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)

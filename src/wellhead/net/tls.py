@@ -20,8 +20,10 @@ Traps of TLS transports, aiofastnet 1.2 and uvloop 0.22 alike unless said otherw
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -108,6 +110,26 @@ def _harden(context: ssl.SSLContext, alpn: Sequence[str]) -> None:
     context.set_ciphers(CIPHERS)
     if alpn:
         context.set_alpn_protocols(list(alpn))
+
+
+def load_pem(context: ssl.SSLContext, pem: bytes) -> None:
+    """Give a context its certificate, the issuers of it and the key, which Python can only do from a file.
+
+    Raises:
+        OSError: OpenSSL does not take them (``ssl.SSLError``), or no descriptor is to be had.
+    """
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return
+    descriptor = os.memfd_create("leaf")  # memory only: the key never touches a disk
+    try:
+        os.write(descriptor, pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 async def accept_tls(
