@@ -17,6 +17,7 @@ class Done:
     bytes_out: int = 1234
     total_ms: float = 12.3
     failure: str = ""
+    peer: str = ""
 
 
 def test_a_line_has_method_path_status_time_and_bytes() -> None:
@@ -30,6 +31,11 @@ def test_a_body_that_came_in_is_told_too() -> None:
 def test_an_exchange_without_a_reply_says_why() -> None:
     line = format_line(Done(status=0, bytes_out=0, failure="cancelled"), colour=False)
     assert line == "GET    /a --- 12 ms 0 B cancelled"
+
+
+def test_a_connection_that_is_handed_on_is_known_by_its_visitor() -> None:
+    done = Done(method="", target="", status=0, peer="192.0.2.7", bytes_in=517)
+    assert format_line(done, colour=False) == "TCP    192.0.2.7 --- 12 ms 1.2 kB (in 517 B)"
 
 
 def test_a_path_cannot_move_the_cursor_or_fill_the_screen() -> None:

@@ -51,7 +51,7 @@ def _get(edge: Edge, agent: Agent, path: str) -> str:
         ("-1", "no such option"),
         ("abc", "has no port"),
         ("http://", "has no valid host"),
-        ("ftp://x", "upstream scheme must be http, https, h2c or unix, not 'ftp'"),
+        ("ftp://x", "upstream scheme must be http, https, h2c, tls or unix, not 'ftp'"),
         ("http://x/path", "must not have a path"),
         ("app:port", "'app:port': port must be 1..65535"),
         ("http://user:secret@x", "must not carry a user name or password"),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from tests.kit.certs import client_hello
 from tests.kit.upstreams import PATIENCE, Peer, Server, Visitor, envelope, serving, visit
 from wellhead.errors import DialError, TrustError
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.tls import ALPN_HTTP, client_context
 from wellhead.net.upstream import Exchange, UpstreamLimits, UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
+from wellhead.wire.facts import Facts
 from wellhead.wire.streams import Reason, StreamKind
 
 BOTH_LOOPS = True
@@ -136,6 +139,51 @@ async def test_a_tcp_upstream_that_is_not_there_is_unreachable(pool_of: PoolOf) 
     visitor = await visit(pool, b"", b"x", False, kind=StreamKind.TCP).over()
     assert visitor.reason == Reason.UPSTREAM_UNREACHABLE
     assert not pool.busy
+
+
+async def test_an_rst_of_the_upstream_is_noticed_while_the_visitor_takes_nothing(pool_of: PoolOf) -> None:
+    async def upstream(peer: Peer) -> None:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(0.5):
+                    await peer.say(bytes(65536))
+        peer.reset()
+
+    async with serving(upstream) as server:
+        visitor = visit(pool_of(server), b"", b"", False, kind=StreamKind.TCP, consuming=False)
+        await visitor.over()
+    assert visitor.reason == Reason.UPSTREAM_FAILED and not visitor.ended
+
+
+async def test_a_tls_upstream_is_handed_the_bytes_as_they_are_and_nothing_else() -> None:
+    hello = client_hello("p.localhost", ["h2", "http/1.1"])
+
+    async def upstream(peer: Peer) -> None:
+        await peer.say(await peer.body(len(hello)))
+        peer.writer.write_eof()
+
+    told: list[Exchange] = []
+    async with serving(upstream) as server:
+        pool = UpstreamPool(parse_upstream(f"tls://127.0.0.1:{server.port}"), on_exchange=told.append)
+        facts = Facts("192.0.2.7", 50123, "p.localhost", "127.0.0.1:8443")
+        visitor = await visit(pool, facts.encode(), hello, True, kind=StreamKind.TCP).over()
+        assert bytes(visitor.body) == hello and visitor.ended
+        assert [(e.peer, e.bytes_in, e.bytes_out, e.failure) for e in told] == [
+            ("192.0.2.7", len(hello), len(hello), "")
+        ]
+        refused = await visit(pool, envelope()).over()
+        assert refused.reason == Reason.REFUSED
+        await pool.aclose()
+
+
+async def test_facts_that_cannot_be_read_keep_no_visitor_out(pool_of: PoolOf) -> None:
+    async def upstream(peer: Peer) -> None:
+        await peer.say(await peer.closed())
+
+    told: list[Exchange] = []
+    async with serving(upstream) as server:
+        visitor = await visit(pool_of(server, told), b"\xff", b"x", True, kind=StreamKind.TCP).over()
+    assert bytes(visitor.body) == b"x" and told[0].peer == ""
 
 
 async def test_tcp_back_pressure_reaches_the_upstream(pool_of: PoolOf) -> None:

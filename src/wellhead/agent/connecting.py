@@ -47,7 +47,9 @@ def connect(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelL
 
     Args:
         forward_to: the upstream: a port, ``HOST:PORT``, ``http://…``, ``https://…`` or ``unix:/…``;
-            ``h2c://…`` or ``h2c:/…`` for HTTP/2 without TLS, as gRPC servers speak it.
+            ``h2c://…`` or ``h2c:/…`` for HTTP/2 without TLS, as gRPC servers speak it; ``tls://…`` or
+            ``tls:/…`` for a server with a certificate of its own, which is handed the visitors' TLS as it
+            is: the tunnel is then one in mode ``passthrough``.
         name: the tunnel's name; without it one is made up, and remembered for this upstream.
         url, api_key, ca_file: the server, a key for its API, and the authorities (PEM) to trust in place
             of the system's. By default ``WELLHEAD_*`` variables, then the profile.
@@ -165,7 +167,7 @@ async def _find(options: Options, upstream: UpstreamAddress) -> _Target:
         assert given is not None
         return _Target(server, name, None, state, [given])
 
-    tunnel, fresh = await _record(options, server, name, state)
+    tunnel, fresh = await _record(options, server, name, state, _mode(upstream))
     if fresh is not None and options.print_secret:
         _show(name, fresh)
     if options.name is None and remembered is None:
@@ -186,8 +188,12 @@ def _server(options: Options, profile: Profile, given: Secret | None) -> tuple[C
         return profile.resolve(options.url, Secret(""), ca_file), False
 
 
+def _mode(upstream: UpstreamAddress) -> TlsMode:
+    return TlsMode.PASSTHROUGH if upstream.raw else TlsMode.EDGE
+
+
 async def _record(
-    options: Options, server: Connection, name: str, state: TunnelState
+    options: Options, server: Connection, name: str, state: TunnelState, mode: TlsMode
 ) -> tuple[Tunnel, Secret | None]:
     """The tunnel's record, and its connect secret where it was created just now."""
     client = AsyncClient(server.url, server.api_key, ca_file=server.ca_file)
@@ -195,13 +201,17 @@ async def _record(
         tunnel = await client.tunnels.find(name)
         if tunnel is None:
             # A lost answer is asked for again: the tunnel is made once, and the lost secret is dead.
-            created = await client.tunnels.create(name, idempotency_key=secrets.token_urlsafe(16))
+            created = await client.tunnels.create(
+                name, tls_mode=mode, idempotency_key=secrets.token_urlsafe(16)
+            )
             # At once: the server does not show this secret a second time.
             kept = Kept(created.tunnel.id, created.connect_secret)
             await asyncio.to_thread(state.save, server.url, kept)
             return created.tunnel, created.connect_secret
-        if tunnel.tls_mode is not TlsMode.EDGE:
-            raise InputError(f"tunnel {name} is a {tunnel.tls_mode.value} tunnel, an edge tunnel is needed")
+        if tunnel.tls_mode is not mode:
+            raise InputError(
+                f"tunnel {name} has tls_mode {tunnel.tls_mode.value}, this upstream needs {mode.value}"
+            )
         if tunnel.status is TunnelStatus.PENDING_REMOVAL:
             if options.on_pending_removal == "error":
                 raise TunnelRemoved(

@@ -24,6 +24,8 @@ class Finished(Protocol):
     """What a line needs to know of an exchange."""
 
     @property
+    def peer(self) -> str: ...  # of TCP: it has neither method nor target
+    @property
     def method(self) -> str: ...
     @property
     def target(self) -> str: ...
@@ -76,9 +78,11 @@ class ExchangeLines:
 def format_line(exchange: Finished, *, colour: bool) -> str:
     """``GET    /path 200 12 ms 1.2 kB``; method and path are printable whatever the visitor sent.
 
+    Of a connection that is handed on as it is, ``TCP    192.0.2.7 --- 3.2 s 1.2 MB``.
+
     A line is read over shoulders and kept in journals: secrets in its query are masked.
     """
-    target = escape(mask_query(exchange.target))
+    target = escape(mask_query(exchange.target or exchange.peer))
     if len(target) > _TARGET_MAX:
         target = target[: _TARGET_MAX - 1] + "…"
     status = str(exchange.status) if exchange.status else "---"

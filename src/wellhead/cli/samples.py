@@ -194,6 +194,7 @@ class _Exchange:
     bytes_out: int = 4096
     total_ms: float = 3.1
     failure: str = ""
+    peer: str = ""
 
 
 def _up() -> None:

@@ -1,4 +1,5 @@
-"""The agent's way to its upstream: streams come in, pooled HTTP/1.1 connections carry them on.
+"""The agent's way to its upstream: streams come in, pooled HTTP/1.1 connections carry them on; TCP streams
+and those for a ``tls`` address each have a connection of their own.
 
 A connection is at once the stream's sink and the transport's protocol (``net.upstream_http``,
 ``net.upstream_raw``): bytes go from one callback straight into the other. The pool keeps idle
@@ -9,11 +10,12 @@ second for what is too old or too late; nothing runs while it holds none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 from typing import cast
 
-from wellhead.errors import InputError, LinkError, TrustError
+from wellhead.errors import FrameError, InputError, LinkError, TrustError
 from wellhead.logs import Log
 from wellhead.net.upstream_address import UpstreamAddress
 from wellhead.net.upstream_dial import connect
@@ -24,6 +26,7 @@ from wellhead.net.upstream_owner import Carry, Connection, OnExchange, Reusable,
 from wellhead.net.upstream_raw import RawConnection
 from wellhead.net.upstream_reply import NO_REPLY, Reply
 from wellhead.net.upstream_request import RequestHeads
+from wellhead.wire.facts import Facts
 from wellhead.wire.headers import HostPolicy
 from wellhead.wire.streams import Buffer, Reason, Stream, StreamKind
 
@@ -98,12 +101,21 @@ class UpstreamPool:
         elif not self.has_room():
             stream.reset(Reason.OVERLOADED)
         elif kind is StreamKind.TCP:
-            exchange = Exchange(kind, b"", b"", 0) if self.on_exchange is not None else None
-            raw = RawConnection(self, stream, exchange)
+            raw = RawConnection(self, stream, self._raw_exchange(envelope))
             self.dial(raw)
             raw.on_data(data, end)
+        elif self.address.raw:
+            stream.reset(Reason.REFUSED)
         else:
             HttpConnection(self).carry(stream, kind, envelope, data, end)
+
+    def _raw_exchange(self, envelope: bytes) -> Exchange | None:
+        if self.on_exchange is None:
+            return None
+        exchange = Exchange(StreamKind.TCP, b"", b"", 0)
+        with contextlib.suppress(FrameError):  # nothing hangs on it
+            exchange.peer = Facts.decode(envelope).peer
+        return exchange
 
     async def probe(self) -> None:
         """Connect once and hang up: whether the upstream answers at all.

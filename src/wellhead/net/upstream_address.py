@@ -9,6 +9,8 @@
     unix:/run/app.sock        http over a unix socket
     h2c://localhost:50051     HTTP/2 without TLS, as gRPC servers speak it
     h2c:/run/app.sock         HTTP/2 over a unix socket
+    tls://localhost:9443      the visitors' TLS itself, which ends there: for a passthrough tunnel
+    tls:/run/app.sock         the same over a unix socket
 
 Over TLS HTTP/2 is spoken where the upstream offers it (ALPN). A path behind the authority is refused:
 targets are forwarded byte for byte, there is no prefix.
@@ -22,8 +24,9 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from wellhead.errors import InputError
+from wellhead.model.names import join_authority
 
-DEFAULT_PORTS = {"http": 80, "h2c": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "h2c": 80, "https": 443, "tls": 443}
 _HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.-]{1,16})?")
 
@@ -45,6 +48,7 @@ class UpstreamAddress:
     port: int  # 0 for a unix socket
     path: str  # empty unless a unix socket
     http: UpstreamHttp = UpstreamHttp.AUTO
+    raw: bool = False  # it ends the visitors' TLS: bytes are handed on as they come
 
     @property
     def may_speak_h2(self) -> bool:
@@ -65,6 +69,8 @@ class UpstreamAddress:
         return (b"https://" if self.tls else b"http://") + self.authority
 
     def __str__(self) -> str:
+        if self.raw:
+            return f"tls:{self.path}" if self.path else f"tls://{join_authority(self.host, self.port)}"
         if self.tls:
             return self.origin.decode()
         h2 = self.http is UpstreamHttp.HTTP2
@@ -86,6 +92,8 @@ def parse_upstream(text: str | int, http: str = "auto") -> UpstreamAddress:
         raise InputError(f"upstream http must be auto, 1.1 or 2, not {_shown(http)}") from None
     if version is UpstreamHttp.AUTO:
         return address
+    if address.raw:
+        raise InputError(f"upstream {_shown(str(text))} is handed bytes as they are, not HTTP {http}")
     if version is not address.http is UpstreamHttp.HTTP2:
         raise InputError(f"upstream {_shown(str(text))} speaks HTTP/2, but upstream http is {http}")
     return replace(address, http=version)
@@ -94,8 +102,9 @@ def parse_upstream(text: str | int, http: str = "auto") -> UpstreamAddress:
 def _parse(written: str) -> UpstreamAddress:
     if written.startswith("unix:"):
         return _unix(written, "unix:")
-    if re.match(r"h2c:(/[^/]|///)", written):
-        return replace(_unix(written, "h2c:"), http=UpstreamHttp.HTTP2)
+    if match := re.match(r"(h2c:|tls:)(?:/[^/]|///)", written):
+        unix = _unix(written, match[1])
+        return replace(unix, raw=True) if match[1] == "tls:" else replace(unix, http=UpstreamHttp.HTTP2)
     if written.isascii() and written.isdigit():
         return UpstreamAddress(tls=False, host="localhost", port=_port(written, written), path="")
     scheme, separator, rest = written.partition("://")
@@ -105,7 +114,7 @@ def _parse(written: str) -> UpstreamAddress:
             raise InputError(f"upstream {_shown(written)} has no port: write HOST:PORT, PORT or a URL")
     scheme = scheme.lower()
     if scheme not in DEFAULT_PORTS:
-        raise InputError(f"upstream scheme must be http, https, h2c or unix, not {_shown(scheme)}")
+        raise InputError(f"upstream scheme must be http, https, h2c, tls or unix, not {_shown(scheme)}")
     return _network(scheme, rest, written)
 
 
@@ -140,7 +149,9 @@ def _network(scheme: str, rest: str, written: str) -> UpstreamAddress:
         raise InputError(f"upstream {_shown(written)} has no valid host")
     number = DEFAULT_PORTS[scheme] if port is None else _port(str(port), written)
     version = UpstreamHttp.HTTP2 if scheme == "h2c" else UpstreamHttp.AUTO
-    return UpstreamAddress(tls=scheme == "https", host=host.lower(), port=number, path="", http=version)
+    return UpstreamAddress(
+        tls=scheme == "https", host=host.lower(), port=number, path="", http=version, raw=scheme == "tls"
+    )
 
 
 def _port(text: str, written: str) -> int:

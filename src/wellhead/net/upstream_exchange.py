@@ -16,7 +16,7 @@ class Exchange:
 
     __slots__ = (
         "_began", "_ended", "_first", "_method", "_target",
-        "bytes_in", "bytes_out", "failure", "kind", "status",
+        "bytes_in", "bytes_out", "failure", "kind", "peer", "status",
     )  # fmt: skip
 
     def __init__(self, kind: StreamKind, method: bytes, target: bytes, bytes_in: int) -> None:
@@ -24,6 +24,7 @@ class Exchange:
         self.status = 0  # 0 where no reply came
         self.bytes_in = bytes_in  # body bytes from the visitor
         self.bytes_out = 0  # body bytes to the visitor
+        self.peer = ""  # the visitor's IP address, of a TCP stream
         self.failure = ""  # empty, or why it ended early: a Reason's name in lower case
         self._method = method
         self._target = target
