@@ -114,6 +114,7 @@ Sessions of agents
   ping_seconds | the agent is asked whether it lives |
   ping_timeout_seconds | the session ends, its requests get 503 | agent-lost
 Certificates
+  acme_account_key_days | the account's key is changed before the next order |
   acme_order_seconds | the order fails, and is taken up again later | issuer-slow
   dns_wait_seconds | the order fails, its record is removed, and it is tried again later | dns-wait
 The server itself

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +59,8 @@ class ExternalAccount:
 
 
 class Account:
-    """Registers when it is first needed; what was registered is found again.
+    """Registers when it is first needed; what was registered is found again. A key of more than ``key_days``
+    is changed when it is next needed; 0: never.
 
     Raises:
         LocalStateError: the directory or a file in it is unsafe or no key.
@@ -70,11 +73,15 @@ class Account:
         *,
         contact: str | None = None,
         external: ExternalAccount | None = None,
+        key_days: float = 0.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = private.make_directory(directory)
         self._client = client
         self._contact = contact
         self._external = external
+        self._key_seconds = key_days * 86400
+        self._clock = clock
         self._turn = asyncio.Lock()
         self.key = self._read_key(KEY) or self._new_key(KEY)
         self._url = self._known_url()
@@ -91,6 +98,11 @@ class Account:
                 await self._finish_rollover()
             if self._url is None:
                 await self._register()
+            elif self._key_seconds and self._key_age() > self._key_seconds:
+                try:
+                    await self._change_key(self._url)
+                except IssuerError as error:
+                    _log.warning("acme account key not changed", reason=str(error))
 
     def forget(self) -> None:
         """The authority does not know the account: register anew."""
@@ -108,17 +120,23 @@ class Account:
         await self.ready()
         async with self._turn:
             assert self._url is not None
-            new = self._new_key(NEXT_KEY)
-            url = (await self._client.directory())["keyChange"]
-            change = _KeyChange(account=self._url, old_key=self.key.public_key())
-            inner = jws.JWS.sign(change.json_dumps().encode(), key=new, alg=jose.ES256, nonce=None, url=url)
-            try:
-                await self._client.post("a new account key", url, inner)
-            except IssuerError as error:
-                if error.reason == "refused":
-                    (self._directory / NEXT_KEY).unlink()
-                raise
-            self._promote(new)
+            await self._change_key(self._url)
+
+    async def _change_key(self, account: str) -> None:
+        new = self._new_key(NEXT_KEY)
+        url = (await self._client.directory())["keyChange"]
+        change = _KeyChange(account=account, old_key=self.key.public_key())
+        inner = jws.JWS.sign(change.json_dumps().encode(), key=new, alg=jose.ES256, nonce=None, url=url)
+        try:
+            await self._client.post("a new account key", url, inner)
+        except IssuerError as error:
+            if error.reason == "refused":
+                (self._directory / NEXT_KEY).unlink()
+            raise
+        self._promote(new)
+
+    def _key_age(self) -> float:
+        return self._clock() - (self._directory / KEY).stat().st_mtime
 
     async def _finish_rollover(self) -> None:
         """A rollover was cut off: the key that the authority knows the account by is the one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
 from collections.abc import Sequence
 from typing import Final
 
@@ -52,8 +54,32 @@ class AcmeIssuer:
             if not is_problem(error, "alreadyRevoked"):
                 raise
 
+    async def renewal_time(self, leaf_pem: str) -> tuple[dt.datetime | None, dt.datetime]:
+        """As ``AcmeClient`` says."""
+        await self.account.ready()
+        return await self.client.renewal_time(leaf_pem)
+
+    def renewal_id(self, leaf_pem: str) -> str | None:
+        """How a certificate that is to be replaced is named; None where it has no issuer's key identifier.
+
+        Source: RFC 9773 section 4.1.
+        """
+        leaf = x509.load_pem_x509_certificate(leaf_pem.encode())
+        try:
+            issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            return None
+        if issuer.key_identifier is None:
+            return None
+        serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1, "big")
+        return f"{_base64url(issuer.key_identifier)}.{_base64url(serial)}"
+
     async def close(self) -> None:
         await self._orders.close()
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def acme_issuer(settings: ServerSettings, challenges: Challenges) -> AcmeIssuer:
@@ -68,7 +94,13 @@ def acme_issuer(settings: ServerSettings, challenges: Challenges) -> AcmeIssuer:
     external = None
     if settings.acme_eab_kid is not None and settings.acme_eab_key_file is not None:
         external = ExternalAccount(settings.acme_eab_kid, settings.acme_eab_key_file)
-    account = Account(directory, client, contact=settings.acme_email, external=external)
+    account = Account(
+        directory,
+        client,
+        contact=settings.acme_email,
+        external=external,
+        key_days=settings.acme_account_key_days,
+    )
     orders = Orders(
         client,
         account,
