@@ -11,19 +11,18 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import pytest
-from websockets.asyncio.client import connect
 
 from tests.kit import bulk_server, name_server
 from tests.kit.bulk_server import blocks
+from tests.kit.loads import LoadServer
 from tests.kit.namespaces import Side, cable, clamp, cut, inside, lookups, lose, mend
-from tests.kit.programs import Agent, Edge, Program, quiet_port
-from tests.kit.upstreams import Peer, serving
+from tests.kit.programs import Agent, Edge, Program
 from tests.kit.visitors import Reply, Truncated, request, visiting
 
 pytestmark = [
@@ -48,12 +47,13 @@ MANY_ECHOES = int(os.environ.get("ECHOES", 200))
 
 @dataclass(frozen=True)
 class Net:
-    """An edge at the near end, an agent at the far one with its upstream: a bulk server and an echo."""
+    """An edge at the near end, an agent at the far one with its upstream."""
 
     near: Side
     far: Side
     edge: Edge
     agent: Agent
+    upstream: Program
     names: Program | None  # the far end's name server; the near one never has any
 
     @property
@@ -94,11 +94,24 @@ def edge_at(near: Side, home: Path, zone: str, **settings: object) -> Edge:
     )  # fmt: skip
 
 
+def bulk(prefix: Sequence[str]) -> Program:
+    return Program([*prefix, sys.executable, bulk_server.__file__])
+
+
+def echo(prefix: Sequence[str]) -> Program:
+    return LoadServer("narrow", prefix=prefix)
+
+
 @contextlib.contextmanager
 def network(
-    home: Path, *, zone: str | None = None, upstream: str = "127.0.0.1", port: int = 0, **settings: object
+    home: Path,
+    *,
+    zone: str | None = None,
+    upstream: str = "127.0.0.1",
+    serves: Callable[[Sequence[str]], Program] = bulk,
+    **settings: object,
 ) -> Iterator[Net]:
-    """The two ends; this thread's sockets are the near end's. With a ``port`` the upstream is the test's."""
+    """The two ends; this thread's sockets are the near end's. ``serves`` starts the upstream, by a prefix."""
     with contextlib.ExitStack() as stack:
         near, far = stack.enter_context(cable())
         server = None
@@ -110,9 +123,8 @@ def network(
             server = stack.enter_context(Program(command))
             server.line("serving")
         edge = stack.enter_context(edge_at(near, home / "edge", zone or near.address, **settings))
-        if not port:
-            bulk = stack.enter_context(Program([*far.prefix, sys.executable, bulk_server.__file__]))
-            port = int(bulk.line(r"^port (\d+)$")[1])
+        behind = stack.enter_context(serves(far.prefix))
+        port = int(behind.line(r"^port (\d+)$")[1])
         agent = stack.enter_context(
             Agent(
                 home / "agent", f"{upstream}:{port}", "--url", f"https://{zone or near.address}:{PORT}",
@@ -120,7 +132,7 @@ def network(
             )
         )  # fmt: skip
         stack.enter_context(inside(near))
-        yield Net(near, far, edge, agent, server)
+        yield Net(near, far, edge, agent, behind, server)
 
 
 async def test_an_agent_notices_an_edge_in_a_black_hole_and_comes_back(tmp_path: Path) -> None:
@@ -179,27 +191,16 @@ async def _both_ways(net: Net, sent: bytes) -> tuple[Reply, Reply]:
 
 async def test_a_narrow_link_full_of_bulk_lets_pings_and_keystrokes_through(tmp_path: Path) -> None:
     """X11: downloads fill 1 Mbit/s; sessions live, a small echo stays quick."""
-
-    async def upstream(peer: Peer) -> None:
-        head = await peer.request()
-        if b"/echo" in head:
-            await peer.converse(head)
-        else:
-            await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n", *[bytes(100_000)] * 1000)
-
-    port = quiet_port()
-    with network(tmp_path, port=port, ping_seconds=2, ping_timeout_seconds=2) as net:
-        async with contextlib.AsyncExitStack() as stack:
-            with inside(net.far):
-                await stack.enter_async_context(serving(upstream, port=port))
-            clamp((net.near, net.far), "1mbit")
-            loads = [asyncio.create_task(_download(net)) for _ in range(2)]
-            await asyncio.sleep(3)  # the links fill
-            took = sorted(await _echoes(net))
-            assert not any(load.done() for load in loads), "the downloads outlast the echoes"
-            for load in loads:
-                load.cancel()
-            await asyncio.gather(*loads, return_exceptions=True)
+    with network(tmp_path, serves=echo, ping_seconds=2, ping_timeout_seconds=2) as net:
+        clamp((net.near, net.far), "1mbit")
+        loads = [asyncio.create_task(_download(net)) for _ in range(2)]
+        await asyncio.sleep(3)  # the links fill
+        took = sorted(await asyncio.to_thread(_echoes, net))
+        ended = [load for load in loads if load.done()]
+        for load in loads:
+            load.cancel()
+        outcomes = await asyncio.gather(*loads, return_exceptions=True)
+        assert not ended, f"the downloads outlast the echoes: {outcomes}"
         p99 = took[int(0.99 * len(took))]
         print(f"echo: median {statistics.median(took) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")
         assert p99 <= ECHO_SECONDS
@@ -208,26 +209,20 @@ async def test_a_narrow_link_full_of_bulk_lets_pings_and_keystrokes_through(tmp_
 
 async def _download(net: Net) -> None:
     async with visiting(net.edge, net.agent.hostname, address=net.near.address) as visitor:
-        await visitor.send(request("/bulk", net.host))
+        await visitor.send(request("/bytes/100000000", net.host))
         await visitor.head()
         while await visitor.reader.read(65536):
             pass
 
 
-async def _echoes(net: Net) -> list[float]:
+def _echoes(net: Net) -> list[float]:
     """Seconds that each of many keystrokes took there and back."""
-    took = []
-    async with connect(
-        f"wss://{net.host}/echo", host=net.near.address, port=PORT, ssl=net.edge.trust(), proxy=None,
-        compression=None,
-    ) as client:  # fmt: skip
-        for number in range(MANY_ECHOES):
-            began = time.monotonic()
-            await client.send(str(number))
-            assert await asyncio.wait_for(client.recv(), 10) == str(number)
-            took.append(time.monotonic() - began)
-            await asyncio.sleep(0.05)
-    return took
+    programs = (net.edge, net.agent, net.upstream)
+    arguments = [net.near.address, str(net.edge.ca), str(MANY_ECHOES), *(str(each.pid) for each in programs)]
+    command = [*net.near.prefix, sys.executable, "-m", "tests.kit.keystrokes", f"wss://{net.host}/ws"]
+    with Program([*command, *arguments]) as typing:
+        assert typing.wait(120) == 0, typing.text
+        return [float(line) for line in typing.out]
 
 
 async def test_without_a_name_server_agents_come_back_and_upstreams_are_dialled(tmp_path: Path) -> None:
