@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.kit.programs import Agent, Edge, eventually, quiet_port
+from tests.kit.stopwatch import Stopwatch
 from tests.kit.upstreams import serving
 from tests.kit.visitors import ask
 from tests.system.test_records import api_of, ok, posted, traffic
@@ -73,9 +74,9 @@ async def test_without_the_control_plane_known_tunnels_serve_and_known_agents_co
         with Agent(elsewhere, str(port), "--name", "known", wait=False, extra=secret) as known:
             await asyncio.to_thread(edge.line, "session opened .*tunnel=known", 15)
             with away(edge):
-                began = time.monotonic()
+                watch = Stopwatch(edge)
                 answer = await api.get("/tunnels/")
-                assert time.monotonic() - began < 0.5, "nobody waits for what is not there"
+                assert watch.seconds() < 0.5, "nobody waits for what is not there"
                 assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
                 assert set(answer.json()) >= {"detail"}
                 assert (await ask(edge, "unknown.localhost")).status == 503
@@ -169,10 +170,10 @@ async def test_a_control_plane_that_hangs_is_said_to_be_away_and_begun_again(tmp
         control = edge.control()
         control.suspend()
         await asyncio.to_thread(edge.line, "control plane does not answer", 15)
-        began = time.monotonic()
+        watch = Stopwatch(edge)
         assert (await api.get("/tunnels/")).status_code == 503
         assert (await ask(edge, "localhost", "/healthz")).status == 503
-        assert time.monotonic() - began < 0.5, "nobody waits for what does not answer"
+        assert watch.seconds() < 0.5, "nobody waits for what does not answer"
         control.resume()
         await asyncio.to_thread(edge.line, "control plane answers again", 15)
         assert (await ask(edge, "localhost", "/healthz")).status == 200

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.kit.programs import Edge, eventually, quiet_port
+from tests.kit.programs import Agent, Edge, eventually, quiet_port
+from tests.kit.stopwatch import Stopwatch
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, ask, request, visiting
 
@@ -28,14 +28,14 @@ async def status(edge: Edge, hostname: str) -> int:
     return (await ask(edge, hostname)).status
 
 
-async def back(edge: Edge, hostname: str, seconds: float) -> float:
+async def back(edge: Edge, agent: Agent, seconds: float) -> float:
     """How long it takes until the tunnel answers 200 again."""
-    began = time.monotonic()
+    watch = Stopwatch(edge, agent)
     async with asyncio.timeout(seconds):
         while True:
             with contextlib.suppress(ConnectionError, Truncated):
-                if await status(edge, hostname) == 200:
-                    return time.monotonic() - began
+                if await status(edge, agent.hostname) == 200:
+                    return watch.seconds()
             await asyncio.sleep(0.05)
 
 
@@ -64,12 +64,12 @@ async def test_an_agent_that_is_killed_within_a_reply_is_seen_at_once(tmp_path: 
             await waiting.send(request("/waiting", host))
             assert (await sized.head()).status == (await chunked.head()).status == 200
             agent.signal(signal.SIGKILL)
-            began = time.monotonic()
+            watch = Stopwatch(edge)
             assert (await sized.rest()) in (b"some", b"")
             rest = await chunked.rest()
             assert not rest.endswith(b"0\r\n\r\n")
             assert (await waiting.reply()).status in (502, 503)
-            assert time.monotonic() - began < 1.0
+            assert watch.seconds() < 1.0
             assert await status(edge, agent.hostname) == 503
 
 
@@ -134,7 +134,7 @@ async def test_an_agent_that_slept_notices_and_serves_again(tmp_path: Path) -> N
             await asyncio.sleep(6)  # the fault itself: four times what the edge waits for
             assert await status(edge, agent.hostname) == 503
             agent.signal(signal.SIGCONT)
-            assert await back(edge, agent.hostname, 10) <= 3.0
+            assert await back(edge, agent, 30) <= 3.0
 
 
 async def test_an_agent_that_stops_answering_under_traffic_is_given_up_within_five_seconds(
@@ -147,28 +147,28 @@ async def test_an_agent_that_stops_answering_under_traffic_is_given_up_within_fi
             assert await status(edge, agent.hostname) == 200
             agent.signal(signal.SIGSTOP)
             await asyncio.sleep(2.2)  # silence that makes the next request a probe
-            began = time.monotonic()
+            watch = Stopwatch(edge)
             assert await status(edge, agent.hostname) in (503, 504)
-            assert time.monotonic() - began <= 5.0
+            assert watch.seconds() <= 5.0
             agent.signal(signal.SIGCONT)
-            await back(edge, agent.hostname, 10)
+            await back(edge, agent, 30)
 
 
 async def test_a_request_waits_for_an_upstream_that_comes_back(tmp_path: Path) -> None:
     """X12: dialled again while nothing was sent; 502 where it stays away; success soon after."""
     port = quiet_port()
     with Edge(tmp_path) as edge, edge.agent(port) as agent:
-        began = time.monotonic()
+        watch = Stopwatch(edge, agent)
         assert await status(edge, agent.hostname) == 502
-        assert time.monotonic() - began <= 3.5
+        assert watch.seconds() <= 3.5
 
         async with visiting(edge, agent.hostname) as visitor:
             await visitor.send(request("/", f"{agent.hostname}:{edge.https}"))
             await asyncio.sleep(2)  # the fault itself
-            began = time.monotonic()
+            watch = Stopwatch(edge, agent)
             async with serving(ok, port=port):
                 assert (await visitor.reply()).status == 200
-                assert time.monotonic() - began <= 1.0
+                assert watch.seconds() <= 1.0
 
 
 async def test_a_request_that_may_have_been_received_is_not_sent_twice(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ async def test_an_agent_comes_back_to_an_edge_that_was_killed(tmp_path: Path) ->
             edge.signal(signal.SIGKILL)
             edge.wait()
             again = stack.enter_context(start())
-            assert await back(again, agent.hostname, 10) <= 5.0
+            assert await back(again, agent, 30) <= 5.0
             assert agent.process.poll() is None
             mark = agent.text
             assert "Traceback" not in mark + again.text

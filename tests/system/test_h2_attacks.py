@@ -25,11 +25,13 @@ from tests.kit.h2_attacks import (
 from tests.kit.loads import ELSEWHERE, LoadServer, scrape
 from tests.kit.programs import Agent, Edge, eventually
 from tests.kit.steady import Steady, moved, p99, steady
+from tests.kit.stopwatch import Stopwatch
 from wellhead.wire.h2_frames import ErrorCode
 
 NAME, ACCESS = "beside", "access.log"
 FULL = float(os.environ.get("ATTACK_SECONDS", "3"))  # of each attack
 ROUNDS = 3
+TRIES = 3  # who goes on writing into a closed connection may never read what it said last
 pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.timeout(60 + FULL * 8)]
 
 MEMORY = 32 << 20
@@ -95,15 +97,20 @@ def measure(ground: Ground, name: str) -> tuple[list[float], list[float]]:
 async def test_an_attack_is_answered_as_stated_counted_and_logged(ground: Ground, name: str) -> None:
     attack = ATTACKS[name]
     before = ground.refused(attack.reason)
-    async with attacking(*ground.target) as attacker:
-        async with asyncio.timeout(30):
-            await attack.run(attacker)
-    outcome = attacker.outcome
+    for _ in range(TRIES):
+        watch = Stopwatch(ground.edge)
+        async with attacking(*ground.target) as attacker:
+            async with asyncio.timeout(30):
+                await attack.run(attacker)
+        outcome = attacker.outcome
+        if outcome.goaways or attack.code is None:
+            break
     assert outcome.code == attack.code, outcome
     if attack.code is None:
         assert set(outcome.statuses.values()) == {408}, outcome
     else:
-        assert outcome.closed is not None and outcome.closed <= attack.within, outcome
+        assert outcome.closed is not None
+        assert outcome.closed <= attack.within + watch.wall() - watch.seconds(), outcome
     if attack.code is ErrorCode.NO_ERROR:
         assert len(outcome.goaways) == 2, "a warning, and the last stream's id"
     if attack.reason:

@@ -26,6 +26,7 @@ from tests.system.test_grpc import SECONDS, dial, from_one, unary
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.timeout(180),
     pytest.mark.needs(CHROMIUM, "curl", "node", "slowhttptest", "unshare"),
@@ -130,7 +131,9 @@ class Ground:
             eventually(lambda: self.cut_slow() > cut and campaign.outcomes, SECONDS)
             yield
             campaign.stop()
-        assert {outcome.code for outcome in campaign.outcomes} == {ATTACKS["rapid-reset"].code}
+        # Who goes on writing into a closed connection may never read what it said last.
+        told = {outcome.code for outcome in campaign.outcomes if outcome.goaways}
+        assert told == {ATTACKS["rapid-reset"].code}
 
     def cut_slow(self) -> int:
         """Visitors that were cut because of their heads."""
