@@ -200,8 +200,8 @@ class ServerSettings(BaseSettings):
     acme_eab_key_file: Directory | None = Field(
         None, description="File, mode 0600, of that account's MAC key in base64url."
     )
-    acme_account_key_days: NonNegativeFloat = Field(
-        365.0, description="Age at which the ACME account's own key is changed for a new one; 0: never."
+    acme_account_key_days: NonNegativeInt = Field(
+        365, description="Age at which the ACME account's own key is changed for a new one; 0: never."
     )
     acme_order_seconds: PositiveFloat = Field(
         150.0, le=170, description="Longest time from a certificate's order to the certificate."

@@ -9,7 +9,11 @@ from typing import Protocol
 
 
 class Challenges(Protocol):
-    """Each returns when the edge has it: who asks from then on is answered."""
+    """Each returns when the edge has it: who asks from then on is answered.
+
+    Raises:
+        LinkError: the edge does not hear.
+    """
 
     async def put_http(self, hostname: str, token: str, answer: str) -> None:
         """Answer ``http://HOSTNAME/.well-known/acme-challenge/TOKEN`` with ``answer``.
