@@ -196,7 +196,8 @@ def _edge(
     def log_to(metrics: Metrics) -> AccessLog:
         return AccessLog(metrics, lines, loop, settings.access_log_query)
 
-    return Edge(terms, follower.directory, certificates, pool, log_to)
+    follower.on_certificates = certificates.reload_soon
+    return Edge(terms, follower.directory, certificates, follower.challenges, follower.want, pool, log_to)
 
 
 def _visitor_terms(settings: ServerSettings) -> VisitorTerms:

@@ -17,10 +17,11 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, StreamEnded
 
 from tests.kit.agents import Agent, answer
-from tests.kit.certs import authority, client_hello, trusting
+from tests.kit.certs import authority, client_hello, self_signed, trusting
 from tests.kit.house import COUNTS, TERMS
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
+from wellhead.edge.challenges import Challenges
 from wellhead.edge.gate import GateTerms
 from wellhead.edge.passthrough import RawTerms
 from wellhead.errors import SecretRejected
@@ -39,14 +40,14 @@ from wellhead.net.certificates import Certificates
 from wellhead.net.portal import PortalTerms
 from wellhead.net.session import Liveness
 from wellhead.net.sockets import listen
-from wellhead.net.tls import ALPN_H2, ALPN_HTTP, ALPN_MUX
+from wellhead.net.tls import ALPN_ACME, ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
 
 VIEW = TunnelView(TunnelId("t_1"), "my-agent", OrganizationId("org"), TunnelStatus.ACTIVE, TlsMode.EDGE)
 ALERT = 21
 UNKNOWN_NAMES = 5
-UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 112, 120
+INTERNAL_ERROR, UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 80, 112, 120
 
 
 class Records:
@@ -94,8 +95,18 @@ class Control(asyncio.Protocol):
 class House:
     """The edge, its two ports, and how to reach them."""
 
-    def __init__(self, edge: Edge, https: int, http: int, trust: ssl.SSLContext, log: io.BytesIO) -> None:
+    def __init__(
+        self,
+        edge: Edge,
+        https: int,
+        http: int,
+        trust: ssl.SSLContext,
+        log: io.BytesIO,
+        challenges: Challenges,
+        wanted: list[str],
+    ) -> None:
         self.edge, self.https, self.http, self.trust, self.log = edge, https, http, trust, log
+        self.challenges, self.wanted = challenges, wanted
 
     async def agent(self) -> Agent:
         """A welcomed one."""
@@ -142,7 +153,8 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+    """A parameter of False: the local CA makes no tunnel's certificate."""
     control = await asyncio.get_running_loop().create_server(Control, "127.0.0.1", 0)
     ca, log = authority(tmp_path), io.BytesIO()
     terms = EdgeTerms(
@@ -155,11 +167,15 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         drain_seconds=5, unknown_names_per_minute=UNKNOWN_NAMES,
     )  # fmt: skip
     pool = UpstreamPool(parse_upstream(str(control.sockets[0].getsockname()[1])), host_header="preserve")
-    certificates = Certificates(CertificateFiles([], tmp_path / "certificates"), ca, mints=True)
+    certificates = Certificates(
+        CertificateFiles([], tmp_path / "certificates"), ca, mints=getattr(request, "param", True)
+    )
     edge = Edge(
         terms,
         Records(),
         certificates,
+        challenges := Challenges(asyncio.get_running_loop().time),
+        (wanted := list[str]()).append,
         pool,
         lambda metrics: AccessLog(metrics, log, asyncio.get_running_loop()),
     )
@@ -167,7 +183,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     ports = https[0].getsockname()[1], http[0].getsockname()[1]
     await edge.start(https, http)
     try:
-        yield House(edge, *ports, trusting(ca), log)
+        yield House(edge, *ports, trusting(ca), log, challenges, wanted)
     finally:
         await edge.close()
         control.close()
@@ -314,3 +330,79 @@ async def test_draining_finishes_what_runs_and_accepts_nothing_new(house: House)
     assert (await asking).endswith(b"at last")
     async with asyncio.timeout(5):
         await draining
+
+
+# Certificate authorities, and names without a certificate
+
+
+async def test_an_authority_is_answered_at_every_name_of_ours_and_no_tenant_is(house: House) -> None:
+    agent = await house.agent()
+    for name in ("my-agent.localhost", "nobody.localhost", "api.localhost", "localhost"):
+        house.challenges.put_http(name, "token-1", "answer of " + name)
+        reply = await house.ask(None, name, "/.well-known/acme-challenge/token-1")
+        assert reply.startswith(b"HTTP/1.1 200 OK") and reply.endswith(b"\r\n\r\nanswer of " + name.encode())
+        reply = await house.ask(name, name, "/.well-known/acme-challenge/token-1")
+        assert reply.endswith(b"\r\n\r\nanswer of " + name.encode())
+        for other in ("/.well-known/acme-challenge/token-2", "/.well-known/acme%2Dchallenge/token-1"):
+            reply = await house.ask(None, name, other)
+            assert reply.startswith(b"HTTP/1.1 404 ") and b"no-challenge" in reply
+    assert agent.targets == []
+
+
+async def test_an_answer_is_for_its_own_name(house: House) -> None:
+    house.challenges.put_http("my-agent.localhost", "token-1", "answer")
+    reply = await house.ask(None, "nobody.localhost", "/.well-known/acme-challenge/token-1")
+    assert reply.startswith(b"HTTP/1.1 404 ")
+    reply = await house.ask(None, "example.com", "/.well-known/acme-challenge/token-1")
+    assert reply.startswith(b"HTTP/1.1 404 ") and b"unknown-name" in reply
+
+
+async def test_the_challenges_certificate_is_for_those_who_offer_its_protocol_alone(house: House) -> None:
+    name = "my-agent.localhost"
+    alone = client_hello(name, [ALPN_ACME])
+    assert await house.alert(alone) == NO_APPLICATION_PROTOCOL
+    key, certificate = self_signed(name)
+    house.challenges.put_alpn(name, certificate.decode(), key.decode())
+    context = ssl.create_default_context(cadata=certificate.decode())
+    context.set_alpn_protocols([ALPN_ACME])
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", house.https, ssl=context, server_hostname=name
+    )
+    found = writer.get_extra_info("ssl_object")
+    assert found.selected_alpn_protocol() == ALPN_ACME
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""  # nothing is said on it
+    writer.close()
+    assert await house.alert(client_hello(name, [ALPN_ACME, ALPN_HTTP])) == NO_APPLICATION_PROTOCOL
+    assert await house.alert(client_hello("nobody.localhost", [ALPN_ACME])) == NO_APPLICATION_PROTOCOL
+    assert await house.alert(client_hello(None, [ALPN_ACME])) == NO_APPLICATION_PROTOCOL
+    house.challenges.remove(name, "")
+    assert await house.alert(alone) == NO_APPLICATION_PROTOCOL
+
+
+@pytest.mark.parametrize("house", [False], indirect=True)
+async def test_a_name_without_a_certificate_is_an_alert_and_wanted_once(house: House) -> None:
+    for _ in range(3):
+        assert await house.alert(client_hello("my-agent.localhost")) == INTERNAL_ERROR
+    assert house.wanted == ["my-agent.localhost"]
+    assert await house.alert(client_hello("api.localhost")) == INTERNAL_ERROR
+    assert house.wanted == ["my-agent.localhost", "api.localhost"]
+
+
+@pytest.mark.parametrize("house", [False], indirect=True)
+async def test_a_name_that_no_tunnel_has_is_never_wanted(house: House) -> None:
+    for name in ("nobody.localhost", "example.com", "a.b.localhost"):
+        assert await house.alert(client_hello(name)) == UNRECOGNIZED_NAME
+    assert house.wanted == []
+
+
+@pytest.mark.parametrize("house", [False], indirect=True)
+async def test_an_agent_that_comes_has_its_tunnels_certificate_wanted(house: House) -> None:
+    await house.agent()
+    assert house.wanted == ["my-agent.localhost"]
+
+
+async def test_where_the_local_ca_makes_certificates_nothing_is_wanted(house: House) -> None:
+    await house.agent()
+    await house.ask("my-agent.localhost", "my-agent.localhost")
+    assert house.wanted == []

@@ -1,6 +1,6 @@
 import pytest
 
-from wellhead.edge.router import CONTROL, NOWHERE, Router
+from wellhead.edge.router import NOWHERE, Router
 from wellhead.visitors.house import Destination, Place
 
 
@@ -8,13 +8,13 @@ from wellhead.visitors.house import Destination, Place
     "hostname", ["example.com", "zone.example.com", "api.example.com", "localhost", "127.0.0.1", "::1"]
 )
 def test_the_control_plane_has_its_names(hostname: str) -> None:
-    assert Router("example.com", "zone.example.com").destination(hostname) == CONTROL
+    assert Router("example.com", "zone.example.com").destination(hostname).place is Place.CONTROL
 
 
 @pytest.mark.parametrize("zone", ["192.0.2.7", "2001:db8::7"])
 def test_the_zone_may_be_an_address(zone: str) -> None:
     router = Router("example.com", zone)
-    assert router.destination(zone) == CONTROL and router.is_zone(zone)
+    assert router.destination(zone).place is Place.CONTROL and router.is_zone(zone)
 
 
 def test_a_label_under_the_domain_is_a_tunnel() -> None:

@@ -23,6 +23,7 @@ class Agent:
         self.draining = asyncio.Event()
         self.waiting = asyncio.Event()
         self.held: MuxStream | None = None
+        self.targets: list[bytes] = []  # of all requests
         self.session = Session(
             Role.DIALLER, on_open=self._opened, on_control=self._control, on_lost=self._lost
         )
@@ -39,6 +40,7 @@ class Agent:
     def _opened(self, stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
         stream.sink = self
         target = envelope.split(b" ")[1]
+        self.targets.append(target)
         if target == b"/wait":
             self.held = stream
             self.waiting.set()

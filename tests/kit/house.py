@@ -9,6 +9,7 @@ from typing import cast
 from tests.kit.doors import FakeDoor, FakeStream
 from tests.kit.transport import FakeTransport
 from wellhead.edge.accesslog import AccessLog
+from wellhead.edge.challenges import Challenges
 from wellhead.edge.ingress import CountTerms, Ingress
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
@@ -94,9 +95,10 @@ class House:
         self.log = log
         self.directory = NoTunnels()
         self.registry = Registry()
+        self.challenges = Challenges(asyncio.get_running_loop().time)
         self.ingress = Ingress(
             Router("localhost", "localhost"), self.directory, self.registry, lambda target, peer: self.door,
-            metrics, log, terms, counts, lambda reason, peer: self.refused.append(reason),
+            metrics, log, terms, counts, self.challenges, lambda reason, peer: self.refused.append(reason),
         )  # fmt: skip
         self.ingress.note = lambda fields: self.lines.append(Line(*fields))
         self.ahead = 0.0  # seconds by which the clock of new connections is ahead of the loop's

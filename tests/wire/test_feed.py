@@ -23,12 +23,16 @@ from wellhead.model.records import (
 from wellhead.model.snapshot import Presence
 from wellhead.wire import feed
 from wellhead.wire.feed import (
+    AlpnChallenge,
     Ask,
+    CertificatePut,
+    ChallengeOver,
     Changes,
     Failed,
     FromControl,
     FromEdge,
     Here,
+    HttpChallenge,
     KeysUsed,
     Mark,
     Presences,
@@ -36,6 +40,7 @@ from wellhead.wire.feed import (
     Stop,
     Taken,
     Trespass,
+    Wanted,
     Whole,
 )
 
@@ -51,12 +56,23 @@ CHANGES: list[Change] = [
     KeyPut(KEY, "12345678", DIGEST),
     KeyDropped(KeyId("k"), "12345678"),
 ]
-OF_CONTROL: list[FromControl] = [Changes(CHANGES), Whole(True), Mark(7), Failed("the disk\nis full"), Here()]
+OF_CONTROL: list[FromControl] = [
+    Changes(CHANGES),
+    Whole(True),
+    Mark(7),
+    HttpChallenge("a.example.org", "token", "answer"),
+    AlpnChallenge("a.example.org", "certificate\n", "key\n"),
+    ChallengeOver("a.example.org", ""),
+    CertificatePut(["*.example.org"]),
+    Failed("the disk\nis full"),
+    Here(),
+]
 OF_EDGE: list[FromEdge] = [
     Taken(7),
     Presences([Seen(TunnelId("t"), Presence(True, NOW, None, "192.0.2.7", "agent/1"))]),
     Trespass(KeyId("k"), TunnelId("t"), "192.0.2.7"),
     KeysUsed([KeyId("k")]),
+    Wanted("a.example.org"),
     Stop(),
     Ask(),
 ]

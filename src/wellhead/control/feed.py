@@ -4,39 +4,50 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import assert_never, cast
 
-from wellhead.errors import ProtocolError
+from wellhead.errors import LinkError, ProtocolError
 from wellhead.logs import Log
 from wellhead.model.changes import Change
 from wellhead.model.snapshot import Snapshot
 from wellhead.wire import feed as wire
 from wellhead.wire.feed import (
+    AlpnChallenge,
     Ask,
+    CertificatePut,
+    ChallengeOver,
     Changes,
     Failed,
     FromEdge,
     Here,
+    HttpChallenge,
     KeysUsed,
     Mark,
     Presences,
     Stop,
     Taken,
     Trespass,
+    Wanted,
     Whole,
 )
 
 SETTLE_SECONDS = 1.0  # for the edge to take a change; an edge that is busier than that does so later
+TELL_SECONDS = 10.0  # for the edge to take what it is told besides
 
 _log = Log("wellhead.control")
 
 
 class Feed(asyncio.Protocol):
-    """``over`` is done when the edge asked for the end: it raises ProtocolError where its lines are none."""
+    """``over`` is done when the edge asked for the end: it raises ProtocolError where its lines are none.
+
+    ``on_wanted`` is told of each name of ours that was asked for at the edge and has no certificate.
+    """
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
+        self.on_wanted: Callable[[str], None] = lambda hostname: None
         self.over: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -73,18 +84,35 @@ class Feed(asyncio.Protocol):
     async def settle(self) -> None:
         """Wait until the edge has taken every change that was made, or for SETTLE_SECONDS."""
         self._flush()
+        if not await self._is_taken(SETTLE_SECONDS):
+            _log.warning("the edge is behind", changes=self._told - self._taken)
+
+    async def tell(self, message: HttpChallenge | AlpnChallenge | ChallengeOver | CertificatePut) -> None:
+        """Tell the edge, and wait until it has taken it.
+
+        Raises:
+            LinkError: it did not within TELL_SECONDS, or is gone.
+        """
+        self._told += 1
+        self._write(wire.from_control(message))
+        if not await self._is_taken(TELL_SECONDS) or self._transport is None:
+            raise LinkError("the edge does not answer")
+
+    async def _is_taken(self, seconds: float) -> bool:
+        """Whether the edge has taken what it was told, waited for at most so long."""
         if self._taken >= self._told or self._transport is None:
-            return
+            return True
         if self._marked < self._told:
             self._marked = self._told
             self._write(wire.from_control(Mark(self._told)))
         taken: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((self._told, taken))
         try:
-            async with asyncio.timeout(SETTLE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await taken
         except TimeoutError:
-            _log.warning("the edge is behind", changes=self._told - self._taken)
+            return False
+        return True
 
     def _changed(self, change: Change) -> None:
         if not self._untold:
@@ -129,6 +157,8 @@ class Feed(asyncio.Protocol):
                         self._snapshot.used(key_id)
             case Trespass():
                 self._trespass(message)
+            case Wanted():
+                self.on_wanted(message.hostname)
             case Ask():
                 self._write(wire.from_control(Here()))
             case Stop():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wellhead.edge.accesslog import AccessLog
+from wellhead.edge.challenges import Challenges, Proved
 from wellhead.edge.directory import Directory
 from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.ingress import CountTerms, Ingress
@@ -22,6 +23,7 @@ from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import Router
 from wellhead.edge.unknown import UnknownNames
+from wellhead.edge.wants import Wants
 from wellhead.errors import ClientHelloError
 from wellhead.model.names import is_loopback
 from wellhead.model.records import TlsMode, TunnelView
@@ -64,13 +66,18 @@ class EdgeTerms:
 
 
 class Edge:
-    """``control`` forwards to the control plane and is closed with the edge; ``log_to`` makes the log."""
+    """``control`` forwards to the control plane and is closed with the edge; ``log_to`` makes the log.
+
+    ``want`` is told each name of ours that has no certificate, once a minute at most.
+    """
 
     def __init__(
         self,
         terms: EdgeTerms,
         directory: Directory,
         certificates: Certificates,
+        challenges: Challenges,
+        want: Callable[[str], None],
         control: UpstreamPool,
         log_to: Callable[[Metrics], AccessLog],
     ) -> None:
@@ -79,15 +86,17 @@ class Edge:
         self._terms = terms
         self._directory = directory
         self._certificates = certificates
+        self._challenges = challenges
         self._router = Router(terms.domain, terms.zone)
         self._log = log_to(self.metrics)
         clock = asyncio.get_running_loop().time
         self._refusals = Refusals(self.metrics, clock)
+        self._wants = Wants(want, clock)
         self._unknown = UnknownNames(terms.unknown_names_per_minute, clock)
         self._scrapes = Scrapes(self.metrics, directory)
         self._pool = control
         self._control = LocalDoor(control.accept)
-        self.gate = Gate(directory, self.registry, self.metrics, terms.gate)
+        self.gate = Gate(directory, self.registry, self.metrics, terms.gate, self._welcomed)
         self.ingress = Ingress(
             self._router,
             directory,
@@ -97,6 +106,7 @@ class Edge:
             self._log,
             terms.visitor,
             terms.counts,
+            challenges,
             self._refusals.note,
         )
         self._portal: Portal | None = None
@@ -219,7 +229,12 @@ class Edge:
         Raises:
             ClientHelloError: nothing is to be proved of this name.
         """
-        raise ClientHelloError(NO_APPLICATION_PROTOCOL, "acme-alpn")
+        # An authority offers nothing else, and who does might be led on to a tenant by the rest.
+        alone = hello.alpn == (ALPN_ACME.encode(),)
+        context = self._challenges.alpn(hello.server_name) if alone and hello.server_name else None
+        if context is None:
+            raise ClientHelloError(NO_APPLICATION_PROTOCOL, "acme-alpn")
+        return TlsWay(lambda: context, Proved)
 
     def _passed_through(self, name: str) -> TunnelView | None:
         """The passthrough tunnel of this hostname, whatever its status: its TLS never ends here."""
@@ -239,7 +254,7 @@ class Edge:
         return destination.place is Place.CONTROL or self._directory.tunnel(destination.name) is not None
 
     def _certificate(self, name: str | None, *, known: bool = True) -> ContextFor:
-        """What makes the context with the name's certificate.
+        """What makes the context with the name's certificate; one that is missing is asked for.
 
         Raises:
             ClientHelloError: there is none.
@@ -247,7 +262,16 @@ class Edge:
         context = self._certificates.choose(name, keep=known)
         if context is not None:
             return context
-        raise ClientHelloError(INTERNAL_ERROR if known else UNRECOGNIZED_NAME, "no-certificate")
+        if not known or name is None:
+            raise ClientHelloError(UNRECOGNIZED_NAME, "no-certificate")
+        self._wants.want(name)
+        raise ClientHelloError(INTERNAL_ERROR, "no-certificate")
+
+    def _welcomed(self, view: TunnelView) -> None:
+        """An agent is here: visitors will come, and will want a certificate."""
+        hostname = self._router.hostname(view.name)
+        if view.tls_mode is TlsMode.EDGE and self._certificates.choose(hostname, keep=False) is None:
+            self._wants.want(hostname)
 
 
 def _is_loopback(sock: socket.socket) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import assert_never, cast
 
+from wellhead.edge.challenges import Challenges
 from wellhead.errors import LinkError, LocalStateError, ProtocolError
 from wellhead.logs import Log
 from wellhead.model.changes import Change, KeyPut, TunnelPut
@@ -18,12 +20,16 @@ from wellhead.model.records import ApiKey, KeyId, TunnelId, TunnelView
 from wellhead.model.snapshot import Snapshot
 from wellhead.wire import feed as wire
 from wellhead.wire.feed import (
+    AlpnChallenge,
     Ask,
+    CertificatePut,
+    ChallengeOver,
     Changes,
     Failed,
     FromControl,
     FromEdge,
     Here,
+    HttpChallenge,
     KeysUsed,
     Mark,
     Presences,
@@ -31,6 +37,7 @@ from wellhead.wire.feed import (
     Stop,
     Taken,
     Trespass,
+    Wanted,
     Whole,
 )
 
@@ -58,6 +65,8 @@ class Follower:
         self.directory.on_trespass(self._trespass)
         self.directory.on_used(self._key_used)
         self._loop = asyncio.get_running_loop()
+        self.challenges = Challenges(self._loop.time)
+        self.on_certificates: Callable[[], None] = lambda: None
         self._link: Link | None = None  # the one that has told all records
         self._untold: dict[TunnelId, None] = {}  # a set that keeps its order
         self._used: dict[KeyId, None] = {}  # the same, of keys
@@ -91,6 +100,11 @@ class Follower:
         """A control plane does not answer, or does again."""
         if self._link is link:
             self.directory.current = not silent
+
+    def want(self, hostname: str) -> None:
+        """Tell that a name of ours has no certificate; nobody to tell is no matter, it is asked for again."""
+        if self._link is not None and not self._link.choked:
+            self._link.send(Wanted(hostname))
 
     def flush(self) -> None:
         """Tell what is to be told, as far as the control plane takes it now."""
@@ -199,6 +213,14 @@ class Link(asyncio.Protocol):
                 self.whole.set_result(message)
             case Here():
                 self._heard()
+            case CertificatePut():
+                self._follower.on_certificates()
+            case HttpChallenge():
+                self._follower.challenges.put_http(message.hostname, message.token, message.answer)
+            case AlpnChallenge():
+                self._follower.challenges.put_alpn(message.hostname, message.certificate, message.key)
+            case ChallengeOver():
+                self._follower.challenges.remove(message.hostname, message.token)
             case Failed():
                 self.whole.set_exception(LocalStateError(message.text))
             case _:

@@ -60,9 +60,17 @@ class GateTerms:
 
 
 class Gate:
-    """Makes a session of each agent's connection, and lets it in."""
+    """Makes a session of each agent's connection, and lets it in. ``welcomed`` is told of each tunnel."""
 
-    def __init__(self, directory: Directory, registry: Registry, metrics: Metrics, terms: GateTerms) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        registry: Registry,
+        metrics: Metrics,
+        terms: GateTerms,
+        welcomed: Callable[[TunnelView], None] = lambda view: None,
+    ) -> None:
+        self._welcomed = welcomed
         self._directory = directory
         self._registry = registry
         self._metrics = metrics
@@ -243,6 +251,7 @@ class Gate:
         self._hints[session] = hello.session_hint
         self._registry.add(view.id, session)
         self._metrics.sessions_opened += 1
+        self._welcomed(view)
         self._directory.session_opened(view.id, session.id, session.peer, hello.agent)
         _log.info(
             "session opened", session=session.id, tunnel=view.name, carrier="mux",

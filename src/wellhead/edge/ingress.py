@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote_from_bytes
 
 from wellhead.edge.accesslog import AccessLog
+from wellhead.edge.challenges import Challenges
 from wellhead.edge.directory import Directory
+from wellhead.edge.local import saying
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Registry
@@ -24,8 +26,8 @@ from wellhead.visitors.crowd import Crowd
 from wellhead.visitors.exchange import Door
 from wellhead.visitors.house import Destination, Place, Swept, VisitorTerms
 from wellhead.visitors.pages import Page
+from wellhead.wire.challenge import challenge_token
 
-CHALLENGES: Final = b"/.well-known/acme-challenge/"  # RFC 8555 section 8.3: never a tenant's to answer
 _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
 _PASSTHROUGH = TlsMode.PASSTHROUGH
 _ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
@@ -56,6 +58,7 @@ class Ingress(Crowd):
         log: AccessLog,
         terms: VisitorTerms,
         counts: CountTerms,
+        challenges: Challenges,
         refused: Callable[[str, str], None],
     ) -> None:
         super().__init__(terms)
@@ -63,6 +66,7 @@ class Ingress(Crowd):
         self.note = log.add
         self.refused = refused  # takes a constant word and the visitor's address
         self._router = router
+        self._challenges = challenges
         self._tunnel = directory.tunnel
         self._is_current = directory.is_current
         self._lines = registry.lines
@@ -84,7 +88,7 @@ class Ingress(Crowd):
         if secure and sni != hostname and not self._same_place(sni, destination):
             return pages.MISDIRECTED
         if destination.place is Place.CONTROL and not (secure or local):
-            return pages.PLAIN_CONTROL
+            return replace(destination, page=pages.PLAIN_CONTROL)
         return destination
 
     def way(
@@ -94,6 +98,9 @@ class Ingress(Crowd):
         if isinstance(destination, Page):
             return "none", "", destination, None
         place = destination.place
+        token = challenge_token(target)
+        if token is not None and place is not Place.NOWHERE:
+            return place.value, "", self._answered(destination, token), None
         if place is _TUNNEL:
             found = self.tunnel(destination.name)
             if isinstance(found, Page):
@@ -101,6 +108,8 @@ class Ingress(Crowd):
                     found = self._over_tls(destination.name, target)
                 return "tunnel", destination.name, found, None
             return "tunnel", destination.name, *found
+        if destination.page is not None:
+            return "none", "", destination.page, None
         if place is _CONTROL:
             return "control", "", self._control(target, peer), None
         return "none", "", pages.UNKNOWN, None
@@ -127,13 +136,16 @@ class Ingress(Crowd):
         return session, line
 
     def _over_tls(self, name: str, target: bytes) -> Page:
-        """Where a passthrough tunnel is served. What proves a name to an authority is not found there either:
-        it would lend its tenant the proof.
-        """
-        if target.startswith(CHALLENGES):
-            return pages.UNKNOWN
+        """Where a passthrough tunnel is served."""
         path = quote_from_bytes(target, _ASCII) if target.startswith(b"/") else "/"
         return pages.TLS_ONLY._replace(location=f"https://{self._router.hostname(name)}{path}")
+
+    def _answered(self, destination: Destination, token: str) -> Door | Page:
+        """What a certificate authority is told at one of our names; no tenant ever is."""
+        name = destination.name
+        hostname = self._router.hostname(name) if destination.place is _TUNNEL else name
+        answer = self._challenges.http(hostname, token)
+        return pages.NO_CHALLENGE if answer is None else saying(answer)
 
     def another(self, name: str, refused: Door | None) -> Door | None:
         """Another session of a tunnel, for a request that the first one refused."""

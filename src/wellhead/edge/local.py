@@ -48,9 +48,9 @@ class LocalDoor:
 
 
 class _Ignore:
-    """A scrape has no body; what comes all the same is dropped."""
+    """Where no body is expected; what comes all the same is dropped. ``task`` ends with the stream."""
 
-    def __init__(self, stream: Stream, task: asyncio.Task[None]) -> None:
+    def __init__(self, stream: Stream, task: asyncio.Task[None] | asyncio.Handle) -> None:
         self._stream = stream
         self._task = task
 
@@ -64,7 +64,22 @@ class _Ignore:
         self._task.cancel()
 
     def on_writable(self) -> None:
-        """A scrape is written in one piece."""
+        """What is answered is written in one piece."""
+
+
+def saying(body: bytes) -> Door:
+    """A door behind which every request is answered by these bytes."""
+
+    def accept(stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
+        def answer() -> None:
+            fields = b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n"
+            _reply(stream, b"200 OK", fields, body, bodyless=envelope.startswith(b"HEAD "))
+
+        # Whoever opens a stream does not expect it to answer before it is open.
+        stream.sink = _Ignore(stream, asyncio.get_running_loop().call_soon(answer))
+        stream.consumed(len(data))
+
+    return LocalDoor(accept)
 
 
 class Scrapes:

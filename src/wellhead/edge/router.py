@@ -14,7 +14,6 @@ from wellhead.visitors.house import Destination, Place
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
-CONTROL = Destination(Place.CONTROL)
 NOWHERE = Destination(Place.NOWHERE)
 
 
@@ -32,7 +31,7 @@ class Router:
     def destination(self, hostname: str, *, plain: bool = False) -> Destination:
         """``hostname`` is lower case, without port, brackets or trailing dot."""
         if hostname in self._control:
-            return CONTROL
+            return Destination(Place.CONTROL, hostname, plain)
         if hostname.endswith(self._suffix):
             label = hostname[: -len(self._suffix)]
             if label and "." not in label:

@@ -56,14 +56,16 @@ class Place(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The decision; ``name`` is the tunnel's name where ``place`` is TUNNEL, else empty.
+    """The decision; ``name`` is the tunnel's where ``place`` is TUNNEL, the hostname where it is CONTROL.
 
-    ``plain``: it was asked for without TLS.
+    ``plain``: it was asked for without TLS. ``page`` answers every request there, but for a certificate
+    authority's.
     """
 
     place: Place
     name: str = ""
     plain: bool = False
+    page: Page | None = None
 
 
 class Swept(Protocol):

@@ -113,6 +113,12 @@ TLS_ONLY = Page(
     "This name is served over TLS only",
     "The connection is encrypted up to the agent.",
 )
+NO_CHALLENGE = Page(
+    404,
+    "no-challenge",
+    "Nothing is to be proved here",
+    "No certificate authority is expected at this path.",
+)
 PLAIN_CONTROL = Page(
     421, "plain-control", "Not on this port", "The control plane is not served on a plain port.", "Use https."
 )

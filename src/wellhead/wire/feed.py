@@ -4,13 +4,14 @@ The control plane tells all records in batches, ``Whole``, and from then on each
 tells agents' comings and goings, and says how far it has come where a ``Mark`` asks. Both know the other for
 the same release of the same program on the same machine: what does not fit the schema ends the conversation.
 
-No secret passes here, only digests; nothing that a user wrote but tunnels' names.
+No secret passes here, only digests, but for the key of a challenge's certificate, which nobody trusts;
+nothing that a user wrote but tunnels' names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -48,6 +49,43 @@ class Mark:
 
     number: int
     do: Literal["mark"] = "mark"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpChallenge:
+    """A certificate authority that asks for the token at the name is to be given the answer."""
+
+    hostname: str
+    token: str
+    answer: str
+    do: Literal["put_http"] = "put_http"
+
+
+@dataclass(frozen=True, slots=True)
+class AlpnChallenge:
+    """Whoever offers ``acme-tls/1`` alone for the name is to be shown the certificate. PEM."""
+
+    hostname: str
+    certificate: str
+    key: str = field(repr=False)
+    do: Literal["put_alpn"] = "put_alpn"
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeOver:
+    """Nothing is to be proved any more by the token; "": by the certificate."""
+
+    hostname: str
+    token: str
+    do: Literal["drop_challenge"] = "drop_challenge"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatePut:
+    """The files of these names' certificates are new."""
+
+    names: list[str]
+    do: Literal["put_certificate"] = "put_certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +137,14 @@ class KeysUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A name of ours was asked for and has no certificate."""
+
+    hostname: str
+    do: Literal["wanted"] = "wanted"
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Write what is waiting, and end."""
 
@@ -117,8 +163,10 @@ class Here:
     do: Literal["here"] = "here"
 
 
-FromControl = Changes | Whole | Mark | Failed | Here
-FromEdge = Taken | Presences | KeysUsed | Trespass | Stop | Ask
+FromControl = (
+    Changes | Whole | Mark | HttpChallenge | AlpnChallenge | ChallengeOver | CertificatePut | Failed | Here
+)
+FromEdge = Taken | Presences | KeysUsed | Trespass | Wanted | Stop | Ask
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex")
 _from_control: TypeAdapter[FromControl] = TypeAdapter(
