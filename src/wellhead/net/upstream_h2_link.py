@@ -24,6 +24,7 @@ HIGH_WATER = 256 * 1024  # bytes in the transport above which nothing more is ta
 LOW_WATER = 64 * 1024
 # gRPC servers hang up on whoever sends a second PING within five minutes in which they sent no data.
 PING_PAUSE_SECONDS = 330.0
+MOST_RESETS = 100  # of one connection: Netty hangs up on 200 in 30 s, Node on 1,000 in one go
 REFUSED_PAUSE_SECONDS = 0.05  # for which a connection whose upstream refused a request gets no other
 
 # An upstream is trusted more than a stranger, and it may be busy: a program of one thread answers nobody
@@ -59,8 +60,8 @@ class H2Link(asyncio.Protocol):
     """See the module; made by ``net.upstream_h2`` only."""
 
     __slots__ = (
-        "_asked", "_has_enough", "_heard", "_held", "_home", "_paused", "_pinged", "_receiving", "_scheduled",
-        "_transport", "h2", "is_leaving", "requests", "reused", "since",
+        "_asked", "_has_enough", "_heard", "_held", "_home", "_paused", "_pinged", "_receiving", "_resets",
+        "_scheduled", "_transport", "h2", "is_leaving", "requests", "reused", "since",
     )  # fmt: skip
 
     def __init__(self, home: Home) -> None:
@@ -86,6 +87,7 @@ class H2Link(asyncio.Protocol):
         self._pinged = -PING_PAUSE_SECONDS
         self._asked = False  # and nothing was heard since
         self._has_enough = False  # a request was refused just now
+        self._resets = 0  # requests that were given up
 
     def has_room(self) -> bool:
         # How many it takes is in its SETTINGS: some hang up on whoever guesses too high.
@@ -100,6 +102,12 @@ class H2Link(asyncio.Protocol):
 
     def hold(self, reply: H2Reply) -> None:
         self._held.append(reply)
+
+    def gave_up(self) -> None:
+        """One visitor's haste must not cost the others their connection: they get a fresh one in time."""
+        self._resets += 1
+        if self._resets >= MOST_RESETS:
+            self.leave()
 
     def refused(self) -> None:
         if not self._has_enough:

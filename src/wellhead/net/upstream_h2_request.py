@@ -39,6 +39,9 @@ class Link(Protocol):
 
     def hold(self, reply: H2Reply) -> None: ...
 
+    def gave_up(self) -> None:
+        """The upstream was told that nobody waits for a request any more."""
+
     def refused(self) -> None:
         """The upstream did not take the request: it has enough for the moment."""
 
@@ -234,7 +237,7 @@ class H2Request:
         stream, h2, whole = self.stream, self.h2, self._whole
         self.credit()
         if not whole and h2 is not None:
-            h2.reset(ErrorCode.CANCEL)  # RFC 9113 section 8.1: the rest of the request has no reader
+            self._reset(h2, ErrorCode.CANCEL)  # RFC 9113 section 8.1: the rest of the request has no reader
         self._over(None)
         if not whole and stream is not None:
             stream.sink = Dropping(stream)
@@ -289,8 +292,13 @@ class H2Request:
     def _leave(self, reason: int) -> None:
         """End it, and tell the upstream: first of all, so that its stream makes room for who waits."""
         if self.h2 is not None:
-            self.h2.reset(_CODES.get(reason, ErrorCode.CANCEL))  # type: ignore[call-overload]  # any number
+            self._reset(self.h2, _CODES.get(reason, ErrorCode.CANCEL))  # type: ignore[call-overload]  # any number
         self._over(reason)
+
+    def _reset(self, h2: H2Stream, code: ErrorCode) -> None:
+        h2.reset(code)
+        if self._link is not None:
+            self._link.gave_up()
 
     def _count(self, data: Buffer, end: bool) -> None:
         """Raises:
