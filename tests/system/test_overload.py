@@ -19,13 +19,15 @@ from tests.kit.relay import relaying
 from tests.kit.stopwatch import Stopwatch
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, Visitor, ask, request, visiting
+from wellhead.wire.window import INITIAL_WINDOW
 
 pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(180)]
 
 MIB = 1024 * 1024
 LOGIN_SECONDS = 15.0
 STANDS_SECONDS = 2.0
-HELD_BYTES = 4 * MIB  # of a reply whose visitor stopped reading: the largest window of a stream
+# Of a reply whose visitor stopped reading: a near window; and what each visitor beside it has under way.
+HELD_BYTES = INITIAL_WINDOW + 99 * 256
 KILL_SECONDS = 6.0  # write_idle_seconds of the test; 60 by default
 TURNS = 5  # requests of each visitor in a round
 UPLOADS = 2000

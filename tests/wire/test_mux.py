@@ -475,6 +475,20 @@ def test_a_window_of_a_near_peer_stays_as_it_was() -> None:
     assert grow(rtt=0.0005, bytes_per_second=100e6, seconds=0.2) == WINDOW
 
 
+def test_the_window_of_a_reader_that_becomes_slow_shrinks_by_credit_that_is_not_given() -> None:
+    pair = MuxPair()
+    stream, _, accepted = opened(pair)
+    mux, theirs = pair.dialler.mux, accepted.stream
+    mux.now, mux.rtt_min = 10.0, 0.1
+    theirs._size = theirs._room = stream._credit = 4 * 1024 * KiB  # as a fast download left them
+    for _ in range(400):
+        stream.send(bytes(64 * KiB))
+        pair.settle()
+        mux.now += 1.0
+        assert theirs._size == theirs._room + theirs._owed + theirs.held
+    assert theirs._size == WINDOW and stream._credit <= WINDOW
+
+
 def test_a_window_does_not_grow_without_a_clock() -> None:
     pair = MuxPair()
     stream, _, accepted = opened(pair)

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wellhead.errors import FlowError
-from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, MAX_CREDIT, MIN_WINDOW, granted, grown, is_due
+from wellhead.wire.window import (
+    INITIAL_WINDOW,
+    LARGEST_GROWN,
+    MAX_CREDIT,
+    MIN_WINDOW,
+    PROVEN_BYTES,
+    fitted,
+    granted,
+    is_due,
+    may_grow,
+)
 
 sizes = st.integers(MIN_WINDOW, LARGEST_GROWN)
 
@@ -41,32 +51,53 @@ def test_credit_of_nothing_is_an_error() -> None:
         granted(5, 0)
 
 
+def fit(size: int, count: int, seconds: float, rtt_min: float) -> int:
+    return fitted(size, count, seconds, rtt_min, INITIAL_WINDOW, LARGEST_GROWN)
+
+
 @given(
-    sizes,
+    st.integers(INITIAL_WINDOW, LARGEST_GROWN),
     st.integers(0, 2**40),
     st.floats(0, 1e6, allow_nan=False),
     st.floats(0, 100, allow_nan=False),
 )
-def test_a_window_never_shrinks_and_at_most_doubles(
+def test_a_window_at_most_doubles_or_halves_within_its_bounds(
     size: int, count: int, seconds: float, rtt_min: float
 ) -> None:
-    after = grown(size, count, seconds, rtt_min, LARGEST_GROWN)
-    assert size <= after <= min(2 * size, LARGEST_GROWN)
+    after = fit(size, count, seconds, rtt_min)
+    assert max(size // 2, INITIAL_WINDOW) <= after <= min(2 * size, LARGEST_GROWN)
 
 
 def test_a_fast_and_distant_stream_gets_twice_its_bandwidth_delay_product() -> None:
     # 4 MB/s over 50 ms: 200 kB on the way
-    assert grown(INITIAL_WINDOW, 4_000_000, 1.0, 0.050, LARGEST_GROWN) == 400_000
+    assert fit(INITIAL_WINDOW, 4_000_000, 1.0, 0.050) == 400_000
 
 
-def test_a_near_stream_keeps_a_small_window_however_fast_it_is() -> None:
+def test_a_near_stream_needs_no_more_than_the_first_window_however_fast_it_is() -> None:
     # 1 GB/s over 100 us: 100 kB on the way
-    assert grown(INITIAL_WINDOW, 1_000_000_000, 1.0, 0.0001, LARGEST_GROWN) == INITIAL_WINDOW
+    assert fit(INITIAL_WINDOW, 1_000_000_000, 1.0, 0.0001) == INITIAL_WINDOW
+
+
+def test_a_near_reader_gets_a_larger_window_when_it_has_shown_that_it_reads() -> None:
+    assert not may_grow(PROVEN_BYTES - 1, 0.001)
+    assert may_grow(PROVEN_BYTES, 0.001)
+    assert may_grow(0, 0.050)
+
+
+def test_the_window_of_a_reader_that_has_become_slow_shrinks_to_the_first_one() -> None:
+    size = LARGEST_GROWN
+    for _ in range(4):
+        size = fit(size, 100_000, 1.0, 0.050)
+    assert size == INITIAL_WINDOW
+
+
+def test_a_window_stays_where_it_is_somewhat_too_large() -> None:
+    assert fit(1_000_000, 3_000_000, 1.0, 0.050) == 1_000_000  # 300 kB would do now
 
 
 def test_a_measure_over_next_to_no_time_is_bounded_like_any_other() -> None:
-    assert grown(INITIAL_WINDOW, 2**40, 5e-324, 100.0, LARGEST_GROWN) == 2 * INITIAL_WINDOW
+    assert fit(INITIAL_WINDOW, 2**40, 5e-324, 100.0) == 2 * INITIAL_WINDOW
 
 
-def test_no_time_gives_no_growth() -> None:
-    assert grown(INITIAL_WINDOW, 10**9, 0.0, 1.0, LARGEST_GROWN) == INITIAL_WINDOW
+def test_no_time_changes_nothing() -> None:
+    assert fit(INITIAL_WINDOW, 10**9, 0.0, 1.0) == INITIAL_WINDOW

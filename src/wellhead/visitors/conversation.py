@@ -62,7 +62,7 @@ class Conversation:
 
     __slots__ = (
         "_bytes_in", "_bytes_out", "_clock", "_closing_at", "_exchange", "_from_agent", "_from_visitor",
-        "_heard", "_heard_bytes", "_leave_at", "_leaving", "_outlet", "_over", "_owed", "_pings", "_second",
+        "_heard", "_heard_bytes", "_leave_at", "_leaving", "_outlet", "_over", "owed", "_pings", "_second",
         "_stream", "_terms", "_unanswered", "_uploaded", "_visitor", "_waiting_since",
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ class Conversation:
         self._unanswered = 0  # pings of ours since the visitor was last heard
         self._bytes_in = 0
         self._bytes_out = 0
-        self._owed = 0
+        self.owed = 0
         self._closing_at = 0.0  # when we cut a visitor that does not close, 0: not closing
         self._uploaded = False  # our half of the stream is ended
         self._waiting_since = 0.0  # when the agent stopped taking what the visitor says, 0: it takes it
@@ -149,7 +149,7 @@ class Conversation:
             self._conclude()
 
     def unchoked(self) -> None:
-        owed, self._owed = self._owed, 0
+        owed, self.owed = self.owed, 0
         if owed and not self._over:
             self._stream.consumed(owed)
 
@@ -174,12 +174,12 @@ class Conversation:
             self._bytes_out += size
             self._outlet.write(data if count == size else data[:count])
         if end:
-            self._stream.consumed(self._owed + size)
+            self._stream.consumed(self.owed + size)
             self._end_upload()  # nothing that the visitor may still say has a reader
             self._conclude()
             return
         if self._visitor.choked:
-            self._owed += size
+            self.owed += size
         else:
             self._stream.consumed(size)
         if self._leaving:

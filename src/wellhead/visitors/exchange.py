@@ -114,7 +114,7 @@ class Exchange:
     _door: Door | None = None
     _envelope = b""  # of a request without a body, which may be sent again if it was refused unheard
     _left = -1  # body bytes still to come by Content-Length, -1 if not told
-    _owed = 0  # bytes handed to a choked visitor, not yet credited
+    owed = 0  # bytes handed to a choked visitor, not yet credited
     _interims = 0
     _websocket_key = b""  # there where the visitor asked for a WebSocket: 101 is an answer
 
@@ -188,7 +188,7 @@ class Exchange:
 
     def unchoked(self) -> None:
         """The visitor reads again: credit what it took."""
-        owed, self._owed = self._owed, 0
+        owed, self.owed = self.owed, 0
         if owed and self.stream is not None and not self.over:
             self.stream.consumed(owed)
 
@@ -316,10 +316,10 @@ class Exchange:
     def _took(self, size: int, end: bool) -> None:
         """Bytes were handed to the visitor: credit for them, now or when it reads again."""
         if end:
-            self._owed += size
+            self.owed += size
             self._complete(whole=True)
         elif self.visitor.choked:
-            self._owed += size
+            self.owed += size
         elif size and self.stream is not None:
             self.stream.consumed(size)
 
@@ -366,8 +366,8 @@ class Exchange:
         if stream is not None:
             if not self.uploaded:
                 stream.reset(Reason.CANCELLED)  # the reply is whole, the rest of the request is not wanted
-            elif self._owed:
-                stream.consumed(self._owed)
+            elif self.owed:
+                stream.consumed(self.owed)
         now = self._house.clock()
         self._house.note(
             (

@@ -363,8 +363,16 @@ class Http1Visitor(Replies, asyncio.Protocol):
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the visitor, and those of its own that nobody has looked at yet."""
-        return self._outflow.unsent + len(self._buffer)
+        """Bytes that wait for the visitor, and those of its own that nobody has looked at yet.
+
+        Not those that the agent's session counts, because they have not been credited to it.
+        """
+        owed = 0
+        if self._conversation is not None:
+            owed = self._conversation.owed
+        elif self._exchange is not None:
+            owed = self._exchange.owed
+        return max(0, self._outflow.unsent - owed) + len(self._buffer)
 
     def tick(self, now: float) -> None:
         transport = self._transport

@@ -61,7 +61,7 @@ from wellhead.wire.muxstream import (
 )
 from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind, tell_reset
 from wellhead.wire.turns import Turns
-from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, granted, grown
+from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, fitted, granted, may_grow
 
 __all__ = ["HELD_MAX", "MAX_PONGS", "MAX_RESETS", "MAX_STREAMS", "Mux", "MuxStream", "Role"]
 
@@ -384,14 +384,19 @@ class Mux:
         self._turns.interactive_open += change
 
     def _announce(self, stream: MuxStream) -> None:
-        """Give the peer the credit that ``stream`` owes, and more where its window is too small."""
+        """Give the peer the credit that ``stream`` owes; more or less where its window does not fit."""
         now = self.now
         credit = stream._owed
         stream._since += credit
+        stream._taken += credit
         rtt = self.rtt_min
         if rtt is not None and now - stream._mark >= rtt:
-            if stream._mark and self.held * 2 < self.held_max:
-                size = grown(stream._size, stream._since, now - stream._mark, rtt, self.window_max)
+            if stream._mark:
+                grows = self.held * 2 < self.held_max and may_grow(stream._taken, rtt)
+                largest = self.window_max if grows else stream._size
+                took = now - stream._mark
+                size = fitted(stream._size, stream._since, took, rtt, self.window, largest)
+                size = max(size, stream._size - credit + 1)  # credit of nothing is an error
                 credit += size - stream._size
                 stream._size = size
             stream._mark = now

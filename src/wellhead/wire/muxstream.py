@@ -95,6 +95,7 @@ class MuxStream:
         "_room",
         "_since",
         "_size",
+        "_taken",
         "id",
         "sink",
     )
@@ -111,6 +112,7 @@ class MuxStream:
         self._queued = 0  # body bytes in the queue
         self._mark = 0.0  # when counting of ``_since`` began
         self._since = 0  # bytes consumed since then
+        self._taken = 0  # bytes consumed in all, as far as credit for them was announced
 
     def __repr__(self) -> str:
         return f"MuxStream({self.id}, held={self.held}, queued={self._queued}, credit={self._credit})"

@@ -20,6 +20,8 @@ from wellhead.errors import FlowError
 MIN_WINDOW = 16 * 1024
 INITIAL_WINDOW = 256 * 1024
 LARGEST_GROWN = 4 * 1024 * 1024  # a larger one fills queues on the way and slows everybody's keystrokes
+NEAR_SECONDS = 0.005  # a round trip in which INITIAL_WINDOW is 50 MB/s: a nearer stream can wait for more
+PROVEN_BYTES = 16 * 1024 * 1024  # more than the buffers behind us take: whoever took so much does read
 MAX_CREDIT = 2**31 - 1  # no more may ever be allowed at once
 
 
@@ -41,13 +43,25 @@ def granted(credit: int, added: int) -> int:
     return credit + added
 
 
-def grown(size: int, count: int, seconds: float, rtt_min: float, largest: int) -> int:
+def may_grow(taken: int, rtt_min: float) -> bool:
+    """Whether a stream's window may be widened of which ``taken`` bytes were consumed in all.
+
+    What a window allows is held when its reader stops. A near stream can do without more until its reader
+    has shown that it reads; a distant one cannot.
+    """
+    return rtt_min >= NEAR_SECONDS or taken >= PROVEN_BYTES
+
+
+def fitted(size: int, count: int, seconds: float, rtt_min: float, smallest: int, largest: int) -> int:
     """The window that suits a stream of which ``count`` bytes were consumed in ``seconds``.
 
     Twice the bandwidth-delay product, the delay being the smallest round trip seen: a full queue on the
-    way does not count as distance. A window never shrinks, and at most doubles in a step.
+    way does not count as distance. At most it doubles in a step. It halves where a quarter would do: the
+    window of a reader that has become slow is what it holds.
     """
     if seconds <= 0:
         return size
-    wanted = min(2 * count * rtt_min / seconds, 2 * size, largest)  # may be infinite before min
-    return max(size, int(wanted))
+    wanted = 2 * count * rtt_min / seconds  # may be infinite
+    if wanted >= size:
+        return int(min(wanted, 2 * size, largest))
+    return max(smallest, size // 2) if 4 * wanted < size and size > smallest else size
