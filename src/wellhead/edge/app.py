@@ -16,7 +16,7 @@ from wellhead.edge.challenges import Challenges, Proved
 from wellhead.edge.directory import Directory
 from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.ingress import CountTerms, Ingress
-from wellhead.edge.local import LocalDoor, Scrapes
+from wellhead.edge.local import Scrapes
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.passthrough import RawTerms, RawVisitor
 from wellhead.edge.refusals import Refusals
@@ -40,6 +40,7 @@ from wellhead.visitors.exchange import Door
 from wellhead.visitors.house import Place, VisitorTerms
 from wellhead.visitors.http1 import Http1Visitor
 from wellhead.visitors.http2 import Http2Visitor
+from wellhead.visitors.local import LocalDoor
 from wellhead.visitors.pages import Page
 from wellhead.wire.sni import (
     INTERNAL_ERROR,

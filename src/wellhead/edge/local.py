@@ -1,13 +1,9 @@
-"""Doors to what lives beside the edge: the control plane's upstream, and the edge's own metrics.
-
-Each opens streams as a session does, so an exchange does not know the difference.
-"""
+"""The door to the edge's own metrics, which opens streams as a session does."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 
 from prometheus_client import exposition
 
@@ -16,35 +12,11 @@ from wellhead.edge.metrics import Metrics
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.visitors.exchange import Door
-from wellhead.wire.pair import join
-from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
-
-Accept = Callable[[Stream, StreamKind, bytes, Buffer, bool], None]
+from wellhead.visitors.local import LocalDoor
+from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream, StreamKind
 
 _log = Log("wellhead.edge")
 _KEY = re.compile(rb"(?i)\r\nx-api-key:[ \t]*([^\r\n]*?)[ \t]*\r\n")
-
-
-class LocalDoor:
-    """Opens streams on a program in this process; ``accept`` takes their far ends."""
-
-    def __init__(self, accept: Accept) -> None:
-        self._accept = accept
-
-    def open(
-        self,
-        kind: StreamKind,
-        envelope: bytes,
-        sink: Sink,
-        data: Buffer = b"",
-        end: bool = False,
-        *,
-        interactive: bool = False,
-    ) -> Stream:
-        near, far = join(len(data), end)
-        near.sink = sink
-        self._accept(far, kind, envelope, data, end)
-        return near
 
 
 class _Ignore:

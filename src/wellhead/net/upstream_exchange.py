@@ -58,6 +58,13 @@ class Exchange:
             f" in={self.bytes_in} out={self.bytes_out} ms={self.total_ms:.1f} failure={self.failure!r})"
         )
 
+    @classmethod
+    def turned_away(cls, method: bytes, target: bytes, status: int, bytes_out: int) -> Exchange:
+        """Of a request that was answered before it came to an upstream."""
+        exchange = cls(StreamKind.HTTP, method, target, 0)
+        exchange.replied(status, bytes_out)
+        return exchange
+
     # For the connection that carries it
 
     def replied(self, status: int, bytes_out: int) -> None:

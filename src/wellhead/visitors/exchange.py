@@ -90,7 +90,9 @@ class Keeper(Protocol):
     """What all exchanges of a program share."""
 
     clock: Callable[[], float]  # loop seconds
-    note: Callable[[Fields], None]  # takes the access line
+
+    def note(self, fields: Fields, /) -> None:
+        """Take the access line."""
 
     @property
     def terms(self) -> Terms: ...
