@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 from wellhead.net.authority import LocalAuthority
@@ -102,7 +102,7 @@ class Root:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._serial = 0
-        self.pem = self._sign(self._subject, self._key, (), -DAY, 3650 * DAY)
+        self.pem = self._sign(self._subject, self._key.public_key(), (), -DAY, 3650 * DAY)
 
     def pair(
         self,
@@ -113,7 +113,16 @@ class Root:
         """Certificate and key, PEM; the times are from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64] if names else "nobody")])
-        return self._sign(subject, key, names, begins, ends), key_pem(key)
+        return self._sign(subject, key.public_key(), names, begins, ends), key_pem(key)
+
+    def sign(
+        self, request: x509.CertificateSigningRequest, *, begins: dt.timedelta, ends: dt.timedelta
+    ) -> str:
+        """A certificate for the names of a request, PEM; the times are from now."""
+        asked = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = asked.get_values_for_type(x509.DNSName)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+        return self._sign(subject, request.public_key(), names, begins, ends)
 
     def put(self, directory: Path, stem: str, pair: tuple[str, str]) -> tuple[Path, Path]:
         """Write a pair as the operator's files, each replaced as a whole."""
@@ -135,7 +144,7 @@ class Root:
     def _sign(
         self,
         subject: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
+        key: CertificatePublicKeyTypes,
         names: Sequence[str],
         begins: dt.timedelta,
         ends: dt.timedelta,
@@ -147,7 +156,7 @@ class Root:
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._subject)
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(self._serial)
             .not_valid_before(now + begins)
             .not_valid_after(now + ends)
