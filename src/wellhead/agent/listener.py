@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from wellhead.agent.passthrough import ALPN, Passthrough
+from wellhead.agent.renewal import Renewal
 from wellhead.errors import StateError, WellheadError
 from wellhead.logs import Log
 from wellhead.model.records import Tunnel
+from wellhead.net.keypair import KeyPair
 from wellhead.net.uplink import EdgeAddress, OnStatus, Status, Uplink, UplinkTimes
 from wellhead.net.upstream import UpstreamPool
 from wellhead.wire.messages import Hello, Welcome
@@ -37,14 +40,33 @@ class Plan:
     drain_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class TlsEnd:
+    """Of a tunnel whose visitors' TLS ends in the agent."""
+
+    passthrough: Passthrough
+    renewal: Renewal
+
+    async def renew(self) -> None:
+        """Have visitors shown each new certificate. Ends by being cancelled only."""
+
+        def use(pair: KeyPair) -> None:
+            self.passthrough.context = pair.context(ALPN)
+
+        await self.renewal.run(use)
+
+
 class TunnelListener:
     """The tunnel, its public addresses and how its connection is doing. Made by ``connect`` only."""
 
-    def __init__(self, plan: Plan, pool: UpstreamPool, on_status: OnStatus | None) -> None:
+    def __init__(
+        self, plan: Plan, pool: UpstreamPool, on_status: OnStatus | None, ending: TlsEnd | None = None
+    ) -> None:
         self.tunnel = plan.tunnel
         self._public_urls = plan.public_urls
         self._drain_seconds = plan.drain_seconds
         self._pool = pool
+        self._ending = ending
         self._watchers: list[OnStatus] = [] if on_status is None else [on_status]
         self._loop = asyncio.get_running_loop()
         self._thread: threading.Thread | None = None  # ours, for a listener of ``connect``
@@ -55,7 +77,7 @@ class TunnelListener:
         self._uplink = Uplink(
             plan.edge,
             plan.hello,
-            on_open=pool.accept,
+            on_open=pool.accept if ending is None else ending.passthrough.accept,
             on_status=self._status_changed,
             on_welcome=self._welcomed,
             times=plan.times,
@@ -197,6 +219,7 @@ class TunnelListener:
     # The work
 
     async def _run(self) -> None:
+        renewing = None if self._ending is None else self._loop.create_task(self._ending.renew())
         try:
             await self._uplink.run()
         except asyncio.CancelledError:
@@ -210,6 +233,11 @@ class TunnelListener:
         finally:
             if not self._settled.done():
                 self._settled.set_result(None)
+            if renewing is not None:
+                renewing.cancel()
+                await asyncio.gather(renewing, return_exceptions=True)
+            if self._ending is not None:
+                await self._ending.passthrough.close()
             await self._pool.aclose()
             self._over.set()
 
@@ -219,7 +247,10 @@ class TunnelListener:
         await asyncio.shield(self._closing)
 
     async def _close_down(self) -> None:
-        await self._uplink.aclose(self._drain_seconds)
+        leaving = [self._uplink.aclose(self._drain_seconds)]
+        if self._ending is not None:  # a connection that is kept for later would never end by itself
+            leaving.append(self._ending.passthrough.drain(self._drain_seconds))
+        await asyncio.gather(*leaving)
         self._running.cancel()  # where it waits for a dial or a pause
         await asyncio.gather(self._running, return_exceptions=True)
 
@@ -232,6 +263,8 @@ class TunnelListener:
     def _status_changed(self, status: Status, error: WellheadError | None) -> None:
         if not self._settled.done() and status in (Status.CONNECTED, Status.RECONNECTING):
             self._settled.set_result(None)
+        if status is Status.DRAINING and self._ending is not None:
+            self._ending.passthrough.leave()
         for call in self._watchers:
             try:
                 call(status, error)
