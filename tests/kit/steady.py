@@ -1,5 +1,6 @@
 """A visitor that asks steadily through a tunnel, in a process of its own, and writes down how long it waited.
 
+What it or the edge had no processor for is taken off, for a machine that is busy with something else.
 Every answer has to be its own: the target it asked for, and the upstream's name.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from tests.kit.load_server import IDENTITY
-from tests.kit.programs import Edge
+from tests.kit.programs import Edge, kept_waiting
 
 WARY = 0.010  # seconds: below it a p99 says more about this machine's scheduler than about the edge
 
@@ -67,7 +68,7 @@ def moved(quiet: list[float], loud: list[float]) -> float:
 def steady(edge: Edge, hostname: str, name: str, *, every: float = 0.005) -> Iterator[Steady]:
     """Asks while the block runs; afterwards no answer may have been wrong."""
     seen = Steady()
-    command = ["--every", str(every), str(edge.https), str(edge.ca), hostname, name]
+    command = ["--every", str(every), str(edge.https), str(edge.ca), hostname, name, str(edge.pid)]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.kit.steady", *command],
         stdin=subprocess.PIPE,
@@ -95,7 +96,7 @@ def _ask(options: argparse.Namespace) -> None:
     while not select.select([sys.stdin], [], [], 0)[0]:
         number += 1
         target = f"/echo/{options.name}/{number}"
-        began = time.monotonic()
+        began, starved = time.monotonic(), kept_waiting() + kept_waiting(options.edge)
         try:
             connection = connection or _connect(context, options)
             connection.request("GET", target)
@@ -107,9 +108,10 @@ def _ask(options: argparse.Namespace) -> None:
             time.sleep(0.1)
             continue
         now = time.monotonic()
+        starved = kept_waiting() + kept_waiting(options.edge) - starved
         said = reply.status, reply.headers[IDENTITY], body
         if said == (200, options.name, target):
-            print(now, now - began, flush=True)
+            print(now, max(0.0, now - began - starved), flush=True)
         else:
             print("wrong:", *said, "for", target, flush=True)
         time.sleep(options.every)
@@ -128,6 +130,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", type=float)
     parser.add_argument("port", type=int)
-    for each in ("ca", "hostname", "name"):
+    for each in ("ca", "hostname", "name", "edge"):
         parser.add_argument(each)
     _ask(parser.parse_args())

@@ -29,7 +29,7 @@ from tests.kit.stopwatch import Stopwatch
 from wellhead.wire.h2_frames import ErrorCode
 
 NAME, ACCESS = "beside", "access.log"
-FULL = float(os.environ.get("ATTACK_SECONDS", "3"))  # of each attack
+FULL = float(os.environ.get("ATTACK_SECONDS", "2"))  # of each attack
 ROUNDS = 3
 TRIES = 3  # who goes on writing into a closed connection may never read what it said last
 pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.timeout(60 + FULL * 8)]

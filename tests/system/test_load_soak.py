@@ -132,7 +132,7 @@ class _NoBody:
 
 
 async def test_what_comes_and_goes_leaves_nothing_behind(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    seconds = float(pytestconfig.getoption("load_seconds") or 40.0)
+    seconds = float(pytestconfig.getoption("load_seconds") or 25.0)
     settings = {"access_log": "off", "api_requests_per_key_per_minute": 1_000_000}
     with (
         Edge(tmp_path, settings=settings) as edge,

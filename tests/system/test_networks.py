@@ -41,7 +41,7 @@ ZONE = "edge.tunnels.test"
 BACK_SECONDS = 5.0
 SILENCE_SECONDS = 15.0  # until an idle end notices it
 LOOKUP_SECONDS = 2.0  # how long a name whose last address is known is waited for
-LOSS_SECONDS = float(os.environ.get("LOSS_SECONDS", 40))  # the whole form is 600
+LOSS_SECONDS = float(os.environ.get("LOSS_SECONDS", 20))  # the whole form is 600
 ECHO_SECONDS = 0.3
 MANY_ECHOES = int(os.environ.get("ECHOES", 200))
 
