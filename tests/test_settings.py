@@ -197,7 +197,7 @@ def test_every_setting_says_what_it_does_and_names_its_unit() -> None:
     for key, field in ServerSettings.model_fields.items():
         assert field.description, key
         if field.annotation is float:
-            assert key.endswith(("_seconds", "_per_second")), key
+            assert key.endswith(("_seconds", "_per_second", "_days")), key
 
 
 def test_the_reference_page_is_the_printed_one() -> None:

@@ -21,7 +21,7 @@ and the bound.
     │   └── SecretRejected · Superseded · TunnelRemoved · VersionRefused · QuotaExceeded · Draining
     │       RecordsAway
     └── ApiError           the control plane's answer, by status               by status
-        └── Unauthorized · Forbidden · NotFound · Conflict · Invalid · RateLimited · Unavailable
+        └── BadRequest · Unauthorized · Forbidden · NotFound · Conflict · Invalid · RateLimited · Unavailable
 """
 
 from __future__ import annotations
@@ -239,6 +239,10 @@ class ApiError(WellheadError):
             self.retry = Retry.LATER
 
 
+class BadRequest(ApiError):
+    code = "bad-request"
+
+
 class Unauthorized(ApiError):
     code = "unauthorized"
 
@@ -268,6 +272,7 @@ class Unavailable(ApiError):
 
 
 ApiError.by_status = {
+    400: BadRequest,
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,

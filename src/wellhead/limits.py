@@ -128,6 +128,11 @@ The REST API
   api_failures_per_address_per_minute | 429 with Retry-After | api-rate
   tunnels_per_organization | 429 with Retry-After | api-rate
   keys_per_organization | 429 with Retry-After | api-rate
+  csr_per_tunnel_per_hour | 429 with Retry-After | csr-rate
+  issue_budget_per_name_per_week | 429 with Retry-After | issue-budget-name
+  issue_budget_per_organization_per_week | 429 with Retry-After | issue-budget-organization
+  issue_budget_per_week | 429 with Retry-After | issue-budget
+  local_certificate_days | the certificate is over: the agent has the next one before |
   history_days | the record is pruned |
 """)
 """Title -> limits. Indented lines: setting | what happens beyond it | reason."""

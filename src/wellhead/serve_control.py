@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import uvicorn
@@ -26,13 +27,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from wellhead import logs, private
 from wellhead.control.app import build
+from wellhead.control.csr import key_digest
 from wellhead.control.feed import Feed
+from wellhead.control.local_issuer import LocalIssuer, Revocations
 from wellhead.control.problems import Problem
+from wellhead.control.signing import Signing, SigningTerms
 from wellhead.control.store import Store
 from wellhead.errors import LocalStateError, ProtocolError, WellheadError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.net import loop as net_loop
+from wellhead.net.authority import LocalAuthority
 from wellhead.serve_process import Terms
 from wellhead.version import VERSION
 
@@ -97,7 +102,16 @@ async def _serve(terms: Terms, feed: Feed) -> None:
     store = await Store.open(directory / "wellhead.db", sessions_live=terms.resumed)
     async with _closing(store):
         key = await store.bootstrap(_keep_in(directory / ADMIN_KEY_FILE))
-        async with _rest(build(store, terms.public, terms.settings, feed.settle), terms.socket_path):
+        # With the database this server alone holds the directory: the edge reads what is made here.
+        authority = LocalAuthority(directory)
+        issuer = LocalIssuer(authority, timedelta(days=terms.settings.local_certificate_days))
+        own_keys = (key_digest(authority.certificate.public_key()),)
+        signing = Signing(
+            store, issuer, terms.public, SigningTerms.of(terms.settings, issuer), lambda: own_keys
+        )
+        revocations = Revocations(authority, store.certificates)
+        app = build(store, terms.public, terms.settings, signing, revocations, feed.settle)
+        async with _closing(signing), _rest(app, terms.socket_path):
             _step_back(terms.nice)
             await feed.tell_all(store.directory, made_key=key is not None)
             net_loop.freeze()
@@ -113,11 +127,11 @@ def _step_back(nice: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _closing(store: Store) -> AsyncIterator[None]:
+async def _closing(part: Store | Signing) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await store.close()
+        await part.close()
 
 
 def _keep_in(path: Path) -> Callable[[Secret], None]:

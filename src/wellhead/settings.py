@@ -506,6 +506,28 @@ class ServerSettings(BaseSettings):
     keys_per_organization: PositiveInt = Field(
         1000, description="Most live API keys of an organization; beyond: 429."
     )
+    local_certificate_days: PositiveFloat = Field(
+        90.0, le=397, description="Life of a certificate that the local authority signs for an agent's key."
+    )
+    name_hold: Literal["public", "every", "off"] = Field(
+        "public",
+        description="A deleted tunnel's name is kept from other organizations until its last certificate"
+        " expires: of a `public` issuer (the local one's are revoked), of `every` issuer, or `off`.",
+    )
+    csr_per_tunnel_per_hour: PositiveInt = Field(
+        20, description="Most certificates ordered for one tunnel in an hour; beyond: 429."
+    )
+    issue_budget_per_name_per_week: PositiveInt = Field(
+        4, description="Most certificates ordered from a public issuer for one name in a week; beyond: 429."
+    )
+    issue_budget_per_organization_per_week: PositiveInt = Field(
+        20,
+        description="Most certificates ordered from a public issuer for one organization in a week; beyond:"
+        " 429.",
+    )
+    issue_budget_per_week: PositiveInt = Field(
+        45, description="Most certificates ordered from a public issuer in a week; beyond: 429."
+    )
     history_days: PositiveInt = Field(
         400,
         le=36500,

@@ -7,7 +7,7 @@ import pytest
 
 from tests.kit import certs
 from tests.kit.asgi import served
-from wellhead.control.app import build
+from tests.kit.control import built
 from wellhead.control.store import Store
 from wellhead.model.access import Secret
 from wellhead.model.names import Public
@@ -26,7 +26,7 @@ async def control(tmp_path: Path, authority: LocalAuthority) -> AsyncIterator[tu
     store = await Store.open(tmp_path / "wellhead.db")
     key = await store.bootstrap()
     assert key is not None
-    app = build(store, Public("localhost", "localhost", 8443), ServerSettings())
+    app = built(store, Public("localhost", "localhost", 8443), ServerSettings())
     async with served(app, authority.address_context()) as port:
         yield port, key
     await store.close()

@@ -8,7 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from wellhead.control.app import build
+from tests.kit.control import built, memory_authority
+from wellhead.control.issuing import Issuer
+from wellhead.control.local_issuer import LocalIssuer
 from wellhead.control.store import Store
 from wellhead.model.access import Secret
 from wellhead.model.names import Public
@@ -61,8 +63,19 @@ def organization(store: Store, admin: Secret) -> OrganizationId:
 
 
 @pytest.fixture
-def app(store: Store) -> FastAPI:
-    return build(store, PUBLIC, ServerSettings(reserved_names=("acme-corp",)))
+def issuer(clock: Clock) -> Issuer:
+    """Who signs for the app; a test may put another in its place."""
+    return LocalIssuer(memory_authority(), timedelta(days=90), clock)
+
+
+@pytest.fixture
+def settings() -> ServerSettings:
+    return ServerSettings(reserved_names=("acme-corp",))
+
+
+@pytest.fixture
+def app(store: Store, settings: ServerSettings, issuer: Issuer) -> FastAPI:
+    return built(store, PUBLIC, settings, issuer=issuer)
 
 
 @pytest.fixture

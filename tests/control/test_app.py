@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ ROUTES = [
     ("POST", "/api/v1/keys"),
     ("GET", "/api/v1/keys/x"),
     ("DELETE", "/api/v1/keys/x"),
+    ("POST", "/api/v1/tunnels/x/sign-csr"),
+    ("GET", "/api/v1/certificates"),
+    ("GET", "/api/v1/certificates/x"),
+    ("POST", "/api/v1/certificates/x/renew"),
     ("GET", "/api/v1/audit"),
     ("GET", "/api/whoami"),
 ]
@@ -36,11 +41,11 @@ ROUTES = [
 def test_the_list_of_routes_is_whole(app: FastAPI) -> None:
     document = app.openapi()
     described = {
-        (method.upper(), path.replace("{tunnel_id}", "x").replace("{key_id}", "x"))
+        (method.upper(), re.sub(r"\{\w+_id\}", "x", path))
         for path, methods in document["paths"].items()
         for method in methods
     }
-    assert described == {*ROUTES, ("GET", "/healthz")}
+    assert described == {*ROUTES, ("GET", "/healthz"), ("GET", "/ca.crl")}
 
 
 @pytest.mark.parametrize(

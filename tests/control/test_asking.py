@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.control.conftest import PUBLIC, Clock
-from wellhead.control.app import build
+from tests.kit.control import built
 from wellhead.control.limits import CALLERS_MAX, Rate
 from wellhead.control.store import Store
 from wellhead.control.store.rows import IDEMPOTENCY_KEPT
@@ -216,7 +216,7 @@ async def test_fifty_creates_of_one_name_at_once_make_one(api: httpx.AsyncClient
 async def test_an_organization_has_as_many_tunnels_and_live_keys_as_it_may(
     store: Store, admin: Secret, clock: Clock
 ) -> None:
-    app = build(store, PUBLIC, ServerSettings(tunnels_per_organization=3, keys_per_organization=3))
+    app = built(store, PUBLIC, ServerSettings(tunnels_per_organization=3, keys_per_organization=3))
     async with asking(app, "127.0.0.1", admin.reveal()) as api:
 
         async def create(name: str, key: str | None = None) -> httpx.Response:
@@ -294,7 +294,7 @@ def asking(app: FastAPI, address: str, key: str | None) -> httpx.AsyncClient:
 
 async def test_too_many_requests_are_told_when_to_go_on(store: Store, admin: Secret) -> None:
     settings = ServerSettings(api_requests_per_key_per_minute=5, api_requests_per_address_per_minute=8)
-    app = build(store, PUBLIC, settings)
+    app = built(store, PUBLIC, settings)
     async with (
         asking(app, "192.0.2.1", admin.reveal()) as first,
         asking(app, "192.0.2.2", admin.reveal()) as second,
@@ -312,7 +312,7 @@ async def test_too_many_requests_are_told_when_to_go_on(store: Store, admin: Sec
 
 
 async def test_wrong_keys_make_an_address_wait_with_right_ones_too(store: Store, admin: Secret) -> None:
-    app = build(store, PUBLIC, ServerSettings())
+    app = built(store, PUBLIC, ServerSettings())
     async with asking(app, "192.0.2.1", "wh_wrong") as guesser:
         said = [await guesser.get("/tunnels/") for _ in range(11)]
         assert [answer.status_code for answer in said] == [401] * 10 + [429]
@@ -324,7 +324,7 @@ async def test_wrong_keys_make_an_address_wait_with_right_ones_too(store: Store,
 
 
 async def test_the_addresses_of_one_network_are_counted_as_one(store: Store) -> None:
-    app, said = build(store, PUBLIC, ServerSettings()), []
+    app, said = built(store, PUBLIC, ServerSettings()), []
     for number in range(11):
         async with asking(app, f"2001:db8::{number:x}", "wh_wrong") as guesser:
             said.append((await guesser.get("/tunnels/")).status_code)

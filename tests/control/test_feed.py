@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.control.conftest import PUBLIC
+from tests.kit.control import built
 from wellhead.control import feed as control_feed
-from wellhead.control.app import build
 from wellhead.control.feed import Feed
 from wellhead.control.store import Store
 from wellhead.edge import follower as edge_follower
@@ -238,7 +238,7 @@ async def test_an_answer_waits_for_the_edge_and_not_for_longer_than_its_time(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(control_feed, "SETTLE_SECONDS", 0.2)
     async with joined(follower) as pair:
-        app = build(store, PUBLIC, ServerSettings(), pair.feed.settle)
+        app = built(store, PUBLIC, ServerSettings(), pair.feed.settle)
         await pair.feed.tell_all(store.directory, made_key=False)
         await pair.link.whole
         async with httpx.AsyncClient(

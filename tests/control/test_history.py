@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.control.conftest import PUBLIC, Clock
-from wellhead.control.app import build
+from tests.kit.control import built
 from wellhead.control.store import Store
 from wellhead.control.store.duty import SIGHTING_SECONDS
 from wellhead.control.store.history import BATCH, KEPT, History
@@ -110,7 +110,7 @@ async def test_a_forgotten_key_is_forgotten_in_memory_too(
 
 
 async def test_the_duty_does_it_and_the_settings_say_how_long(store: Store) -> None:
-    build(store, PUBLIC, ServerSettings(history_days=30))
+    built(store, PUBLIC, ServerSettings(history_days=30))
     assert store.history.kept == timedelta(days=30)
     assert store._duty._release == store._seldom
 

@@ -12,27 +12,35 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Route as StarletteRoute
 
-from tests.control.conftest import Clock
+from tests.control.conftest import PUBLIC, Clock
+from tests.kit.control import signing_of
+from tests.kit.csr import pem_for
+from wellhead.control.issuing import Issuer
 from wellhead.control.store import Store
 from wellhead.model import access
 from wellhead.model.access import ADMIN, Scope, ScopeKind, Secret
-from wellhead.model.records import OrganizationId, TlsMode
+from wellhead.model.records import SERVER, OrganizationId, TlsMode
+from wellhead.settings import ServerSettings
 
 STRANGERS = ("none", "malformed", "unknown", "revoked", "expired", "connect secret", "two keys")
 KEYS = ("admin", "own tunnel", "another tunnel", "other organization")
-OPEN = {"healthz", "docs_page", "openapi"}
+OPEN = {"healthz", "revocation_list", "docs_page", "openapi"}
 ADMINS = {"create_tunnel", "list_keys", "create_key", "list_audit"}  # 403 for whoever is not
-MEMBERS = {"list_tunnels", "whoami"}  # answered for every key, with what it may see
+MEMBERS = {"list_tunnels", "list_certificates", "whoami"}  # answered for every key, with what it may see
 OF_A_KEY = {"get_key", "revoke_key"}
-READS_OF_A_TUNNEL = {"get_tunnel"}
+READS_OF_A_TUNNEL = {"get_tunnel", "get_certificate"}
+FOR_A_TUNNEL = {"sign_csr"}  # for whoever answers for it
 WRITES_OF_A_TUNNEL = {
     "update_tunnel",
     "delete_tunnel",
     "restore_tunnel",
     "force_delete_tunnel",
     "rotate_secret",
+    "renew_certificate",
 }
+CSR = pem_for("my-agent.example.org")
 BODIES: dict[str, dict[str, object]] = {
+    "sign_csr": {"csr_pem": CSR},
     "create_tunnel": {"tunnel_name": "made-here"},
     "update_tunnel": {"description": "x"},
     "create_key": {"label": "x", "scopes": ["admin"]},
@@ -76,27 +84,43 @@ def expected(operation: str, caller: str) -> set[int]:
         return {200, 201, 409} if caller in ("admin", "other organization") else {403}
     if operation in OF_A_KEY:
         return {"admin": {200}, "other organization": {404}}.get(caller, {403})
-    assert operation in READS_OF_A_TUNNEL | WRITES_OF_A_TUNNEL, f"what may be asked of {operation}?"
+    assert operation in READS_OF_A_TUNNEL | FOR_A_TUNNEL | WRITES_OF_A_TUNNEL, (
+        f"what may be asked of {operation}?"
+    )
     if caller in ("another tunnel", "other organization"):
         return {404}
     if caller == "own tunnel":
-        return {200} if operation in READS_OF_A_TUNNEL else {403}
+        return {200} if operation in READS_OF_A_TUNNEL | FOR_A_TUNNEL else {403}
     return {200, 409}
 
 
 class House:
-    """Two organizations, a tunnel, and a key of every kind; ``subject`` is a key to be asked about."""
+    """Two organizations, a tunnel and its certificate, and a key of every kind.
 
-    def __init__(self, store: Store, clock: Clock, admin: Secret, organization: OrganizationId) -> None:
+    ``subject`` is a key to be asked about.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, admin: Secret, organization: OrganizationId, issuer: Issuer
+    ) -> None:
+        self.issuer = issuer
         self.store, self.clock, self.admin, self.organization = store, clock, admin, organization
         self.callers: dict[str, list[tuple[str, str]]] = {}
-        self.tunnel = self.subject = ""
+        self.tunnel = self.subject = self.certificate = ""
+
+    def path(self, route: Route) -> str:
+        return route.template.format(
+            tunnel_id=self.tunnel, key_id=self.subject, certificate_id=self.certificate
+        )
 
     async def furnish(self) -> None:
         store, ours = self.store, self.organization
-        row, connect_secret = await store.create_tunnel(ours, "my-agent", TlsMode.EDGE)
+        row, connect_secret = await store.create_tunnel(ours, "my-agent", TlsMode.PASSTHROUGH)
         other, _ = await store.create_tunnel(ours, "another", TlsMode.EDGE)
         self.tunnel = row.id
+        signing = signing_of(store, PUBLIC, ServerSettings(), self.issuer)
+        signed = await signing.sign(ours, row.id, CSR, by=SERVER)
+        self.certificate = signed.id
         revoked, revoked_key = await store.keys.create(ours, [ADMIN])
         await store.keys.revoke(ours, revoked.id)
         expired = await store.keys.create(ours, [ADMIN], self.clock() + timedelta(hours=1))
@@ -122,9 +146,9 @@ class House:
 
 @pytest.fixture
 async def house(
-    store: Store, clock: Clock, admin: Secret, organization: OrganizationId
+    store: Store, clock: Clock, admin: Secret, organization: OrganizationId, issuer: Issuer
 ) -> AsyncIterator[House]:
-    house = House(store, clock, admin, organization)
+    house = House(store, clock, admin, organization, issuer)
     await house.furnish()
     yield house
 
@@ -136,7 +160,7 @@ async def test_every_route_answers_every_kind_of_caller_as_the_spec_says(
     asked = 0
     for route in routes(app):
         for caller in (*STRANGERS, *KEYS):  # the admin's changes come last but for those who must not see
-            path = route.template.format(tunnel_id=house.tunnel, key_id=house.subject)
+            path = house.path(route)
             headers = [(name.encode(), text.encode("latin-1")) for name, text in house.callers[caller]]
             answer = await stranger.request(
                 route.method, path, headers=headers, json=BODIES.get(route.operation)
@@ -147,7 +171,11 @@ async def test_every_route_answers_every_kind_of_caller_as_the_spec_says(
             asked += 1
     assert asked == len(routes(app)) * len((*STRANGERS, *KEYS))
     assert len(said["401"]) == 1, "one shape for every stranger"
-    assert said["404"] == {b'{"detail":"no such tunnel"}', b'{"detail":"no such key"}'}
+    assert said["404"] == {
+        b'{"detail":"no such tunnel"}',
+        b'{"detail":"no such key"}',
+        b'{"detail":"no such certificate"}',
+    }
 
 
 def test_what_is_described_and_what_is_answered_are_the_same(app: FastAPI) -> None:
@@ -170,11 +198,14 @@ async def test_a_foreign_id_is_answered_as_one_that_does_not_exist(
         answers = [
             await stranger.request(
                 route.method,
-                route.template.format(tunnel_id=ids[0], key_id=ids[1]),
+                path,
                 headers=headers,
                 json=BODIES.get(route.operation),
             )
-            for ids in ((house.tunnel, house.subject), (nobody, nobody))
+            for path in (
+                house.path(route),
+                route.template.format(tunnel_id=nobody, key_id=nobody, certificate_id=nobody),
+            )
         ]
         assert len({(answer.status_code, answer.content) for answer in answers}) == 1, route
 

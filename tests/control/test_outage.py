@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.control.conftest import PUBLIC
-from wellhead.control.app import build
+from tests.kit.control import built
 from wellhead.control.store import Store
 from wellhead.control.store.database import Database
 from wellhead.errors import SecretRejected
@@ -65,7 +65,7 @@ async def test_a_hung_store_keeps_no_hello_and_no_visitor_waiting(file: Path) ->
         assert (await store.directory.admit("my-agent", secret, "192.0.2.7", "test")).tunnel.id == row.id
         assert (await store.directory.admit("my-agent", admin, "192.0.2.7", "test")).tunnel.id == row.id
         store.directory.session_opened(TunnelId(row.id), "s_1", "192.0.2.7", "test")
-    app = build(store, PUBLIC, ServerSettings(api_reply_seconds=0.3))
+    app = built(store, PUBLIC, ServerSettings(api_reply_seconds=0.3))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app),
         base_url="http://control/api/v1",

@@ -12,13 +12,15 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wellhead.control import audit, docs, keys, problems, tunnels, whoami
+from wellhead.control import audit, certificates, docs, keys, problems, tunnels, whoami
 from wellhead.control.access import KeyGate
 from wellhead.control.deadline import Deadline
 from wellhead.control.intake import BodyGate
 from wellhead.control.limits import Limits
+from wellhead.control.local_issuer import Revocations
 from wellhead.control.problems import Faults
 from wellhead.control.settled import Settled
+from wellhead.control.signing import Signing
 from wellhead.control.spelling import OneSpelling
 from wellhead.control.store.store import Store
 from wellhead.model.names import Public
@@ -38,9 +40,11 @@ def build(
     store: Store,
     public: Public,
     settings: ServerSettings,
+    signing: Signing,
+    revocations: Revocations,
     settle: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
-    """REST under ``/api/v1``, described at ``/api/docs`` and ``/api/openapi.json``, and ``/healthz``.
+    """REST under ``/api/v1``, described at ``/api/docs`` and ``/api/openapi.json``, beside public pages.
 
     ``settle`` is awaited between a change and its answer.
     """
@@ -54,9 +58,11 @@ def build(
     )
     problems.install(app)
     store.history.kept = timedelta(days=settings.history_days)
+    store.certificates.hold = settings.name_hold
 
     v1 = APIRouter(prefix=API, responses=_refusals())
     v1.include_router(tunnels.router(store, public, settings))
+    v1.include_router(certificates.router(store, signing))
     v1.include_router(keys.router(store, settings.keys_per_organization))
     v1.include_router(audit.router(store))
     app.include_router(v1)
@@ -66,6 +72,8 @@ def build(
     async def healthz() -> Health:
         """Whether the server answers."""
         return Health("ok", VERSION)
+
+    app.include_router(certificates.revocations_router(revocations))
 
     @functools.cache  # strangers may ask for it as often as they like
     def page() -> str:
@@ -78,7 +86,11 @@ def build(
     # The last added is the outermost: faults, fields of each answer, the key, the body, the time, the
     # spelling, the routes.
     app.add_middleware(OneSpelling, prefix="/api")
-    app.add_middleware(Deadline, seconds=settings.api_reply_seconds)
+    app.add_middleware(
+        Deadline,
+        seconds=settings.api_reply_seconds,
+        longer={"/sign-csr": signing.terms.answer_seconds + settings.api_reply_seconds},
+    )
     if settle is not None:
         app.add_middleware(Settled, settle=settle)
     app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)

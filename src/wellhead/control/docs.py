@@ -68,7 +68,9 @@ def _operation(document: Document, path: str, method: str, operation: Document) 
 
 
 def _fields(content: Document, document: Document) -> list[tuple[str, Document, bool]]:
-    schema = _resolve(content["content"]["application/json"]["schema"], document)
+    if (described := content["content"].get("application/json")) is None:
+        return []
+    schema = _resolve(described["schema"], document)
     needed = schema.get("required", [])
     return [(name, field, name in needed) for name, field in schema.get("properties", {}).items()]
 

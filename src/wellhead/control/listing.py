@@ -14,7 +14,7 @@ from datetime import datetime
 from wellhead.control import paging
 from wellhead.control.store.rows import ListedRow
 from wellhead.model.names import Public
-from wellhead.model.records import TunnelId
+from wellhead.model.records import TlsMode, TunnelId
 from wellhead.model.snapshot import Presence, Snapshot
 
 
@@ -26,7 +26,12 @@ class Listing:
         self._hostnames = f".{public.domain}"
         self._zone = json.dumps(public.zone)
         # The URLs around a tunnel's name: "-" is the name of none.
-        self._around = json.dumps(public.urls("-"), separators=(",", ":")).split("://-.")
+        self._around = {
+            mode.value: json.dumps(public.urls("-", plain=mode is TlsMode.EDGE), separators=(",", ":")).split(
+                "://-."
+            )
+            for mode in TlsMode
+        }
 
     async def text(self, batches: AsyncIterator[Sequence[ListedRow]], limit: int | None) -> bytes:
         """The whole answer, of at most ``limit`` tunnels; others have their turn between two batches."""
@@ -51,17 +56,17 @@ class Listing:
 
     def _tunnel(self, row: ListedRow) -> str:
         # What is put in as it is cannot hold a quote: ids, names and words of ours. Metadata is JSON already.
-        tunnel_id, organization, name, mode, status, made, changed, description, metadata, deadline = row
+        tunnel_id, organization, name, mode, status, made, changed, description, metadata, deadline = row[:10]
         presence = self._directory.presence(TunnelId(tunnel_id))
         seen = _NEVER_SEEN if presence.last_connected_at is None else _presence(presence)
-        urls = f"://{name}.".join(self._around)
+        urls = f"://{name}.".join(self._around[mode])
         return (
             f'{{"id":"{tunnel_id}","organization_id":"{organization}","tunnel_name":"{name}"'
             f',"tls_mode":"{mode}","status":"{status}","created_at":{_time(made)},"updated_at":{_time(changed)}'
             f',"public_host":"{name}{self._hostnames}","zone":{self._zone},"public_urls":{urls}'
             f',"description":{"null" if description is None else json.dumps(description)}'
-            f',"metadata":{metadata},{seen},"restore_deadline_at":{_time(deadline)},"cert_pem":null'
-            ',"cert_fingerprint_sha256":null,"cert_expires_at":null,"agent_identity_id":null}'
+            f',"metadata":{metadata},{seen},"restore_deadline_at":{_time(deadline)}'
+            f"{_NO_CERTIFICATE if row.cert_pem is None else _certificate(*row[10:])}}}"
         )
 
 
@@ -79,4 +84,14 @@ def _time(at: datetime | None) -> str:
     return "null" if at is None else f'"{at.isoformat()[:26]}Z"'
 
 
+def _certificate(
+    pem: str | None, fingerprint: str | None, ends: datetime | None, renew: datetime | None
+) -> str:
+    return (
+        f',"cert_pem":{json.dumps(pem)},"cert_fingerprint_sha256":{json.dumps(fingerprint)}'
+        f',"cert_expires_at":{_time(ends)},"agent_identity_id":null,"cert_renew_at":{_time(renew)}'
+    )
+
+
+_NO_CERTIFICATE = _certificate(None, None, None, None)
 _NEVER_SEEN = _presence(Presence())

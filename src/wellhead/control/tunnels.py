@@ -18,7 +18,7 @@ from wellhead.control.listing import Listing
 from wellhead.control.store.rows import Filter, Once
 from wellhead.control.store.store import UNCHANGED, Store
 from wellhead.control.store.tables import TunnelRow
-from wellhead.errors import Conflict, InputError, Invalid
+from wellhead.errors import Conflict, InputError
 from wellhead.model import access
 from wellhead.model.names import NAME_MAX, NAME_MIN, Public, check_name
 from wellhead.model.records import (
@@ -65,14 +65,15 @@ Description = Annotated[
     str, AfterValidator(_short), WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_MAX})
 ]
 Metadata = Annotated[dict[str, object], AfterValidator(_small)]
-NewMode = Annotated[TlsMode, WithJsonSchema({"type": "string", "enum": ["edge"]})]  # those that are made yet
 
 
 class NewTunnel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tunnel_name: Name = Field(description="3 to 63 of a-z, 0-9 and -; unique on this server.")
-    tls_mode: NewMode = Field(TlsMode.EDGE, description="Where a visitor's TLS ends.")
+    tls_mode: TlsMode = Field(
+        TlsMode.EDGE, description="Where a visitor's TLS ends: at the edge, or (`passthrough`) at the agent."
+    )
     description: Description | None = None
     metadata: Metadata | None = Field(None, description="At most 4096 bytes of JSON.")
 
@@ -184,8 +185,6 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
         same tunnel and gives it a fresh secret (the lost one is dead), as long as no agent has connected.
         """
         need_admin(key)
-        if new.tls_mode is not TlsMode.EDGE:
-            raise Invalid(422, f'this server makes no {new.tls_mode.value} tunnels: tls_mode must be "edge"')
         if settings.is_reserved(new.tunnel_name):
             raise Conflict(409, f"tunnel name {shown(new.tunnel_name)} is reserved")
         made = await store.create_once(
@@ -238,7 +237,10 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
 
     @routes.delete("/{tunnel_id}/force", operation_id="force_delete_tunnel")
     async def force_delete_tunnel(key: Key, by: By, tunnel_id: str) -> Tunnel:
-        """End a tunnel that is pending removal now: it cannot be restored, its name is free."""
+        """End a tunnel that is pending removal now: it cannot be restored.
+
+        Its name is free, unless a certificate for it is still believed: then it is held for the organization.
+        """
         need_tunnel(key, tunnel_id)
         need_admin(key)
         return represent(await store.force_delete_tunnel(key.organization_id, tunnel_id, by=by))
@@ -275,7 +277,7 @@ def tunnel_record(row: TunnelRow, presence: Presence, public: Public) -> Tunnel:
         updated_at=row.updated_at,
         public_host=public.hostname(row.name),
         zone=public.zone,
-        public_urls=public.urls(row.name),
+        public_urls=public.urls(row.name, plain=row.tls_mode is TlsMode.EDGE),
         description=row.description,
         metadata=row.metadata_,
         currently_connected=presence.connected,
@@ -284,4 +286,8 @@ def tunnel_record(row: TunnelRow, presence: Presence, public: Public) -> Tunnel:
         last_connected_ip_addr=presence.last_ip,
         agent_version=presence.agent,
         restore_deadline_at=row.restore_deadline_at,
+        cert_pem=row.cert_pem,
+        cert_fingerprint_sha256=row.cert_fingerprint_sha256,
+        cert_expires_at=row.cert_expires_at,
+        cert_renew_at=row.cert_renew_at,
     )

@@ -17,7 +17,10 @@ __all__ = ["Admission", "Directory", "TunnelView"]
 
 class Directory(Protocol):
     def tunnel(self, name: str) -> TunnelView | None:
-        """The tunnel of this name that may be routed to, or None. Lower case, a single label."""
+        """The tunnel of this name that may be routed to, or None. Lower case, a single label.
+
+        One that awaits its certificate has agents, but no visitor can get through to them yet.
+        """
 
     def named(self, name: str) -> TunnelView | None:
         """The tunnel whose name this is, whatever its status: it says where TLS for the name ends."""

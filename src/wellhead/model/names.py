@@ -197,9 +197,12 @@ class Public:
         """The hostname of a tunnel."""
         return f"{name}.{self.domain}"
 
-    def urls(self, name: str) -> list[str]:
-        """The public URLs of an edge tunnel, https first; the port is there where it is not the scheme's."""
-        return self._urls(self.hostname(name))
+    def urls(self, name: str, *, plain: bool = True) -> list[str]:
+        """The public URLs of a tunnel, https first; the port is there where it is not the scheme's.
+
+        ``plain``: whether it is served without TLS too, where there is a port for that.
+        """
+        return self._urls(self.hostname(name))[: None if plain else 1]
 
     @property
     def api_url(self) -> str:

@@ -183,3 +183,4 @@ class Tunnel:
     cert_fingerprint_sha256: str | None = None
     cert_expires_at: datetime | None = None
     agent_identity_id: str | None = None
+    cert_renew_at: datetime | None = None  # when a passthrough tunnel's agent is to have the next one signed

@@ -252,7 +252,7 @@ class Snapshot:
             entry = self._by_id[view.id] = _Tunnel(view, secret_digest, presence or Presence())
         entry.view, entry.secret_digest = view, secret_digest
         self._by_name[view.name] = entry
-        if view.status is TunnelStatus.ACTIVE:
+        if view.status in (TunnelStatus.ACTIVE, TunnelStatus.AWAITING_CERT):
             self._routes[view.name] = view
         elif self._routes.pop(view.name, None) is not None:
             self._removed(view.id)

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wellhead import private
@@ -35,6 +36,8 @@ CONTEXTS: Final = 256  # 21 KiB each
 
 class LocalAuthority:
     """Makes or loads ``ca.pem`` and ``ca.key`` (0600) in a private directory and hands out server contexts.
+
+    ``certificate`` is its own, that of ``ca.pem``.
 
     Contexts are kept, the least recently used dropped beyond ``contexts``. Every leaf has the same P-256 key,
     which lives as long as this object and is never stored.
@@ -55,7 +58,7 @@ class LocalAuthority:
         self.ca_file = directory / "ca.pem"
         self._contexts = contexts
         self._clock = clock
-        self._key, self._certificate = _load_or_make(directory, clock())
+        self._key, self.certificate = _load_or_make(directory, clock())
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
         self._leaf_key_pem = _key_pem(self._leaf_key)
         own = [ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", *addresses)]
@@ -82,6 +85,37 @@ class LocalAuthority:
         """The context for those who dial an address and so send no name: 127.0.0.1, ::1, localhost."""
         return self._context(None, tuple(alpn))
 
+    def certify(
+        self, key: CertificatePublicKeyTypes, names: Sequence[str], begins: dt.datetime, ends: dt.datetime
+    ) -> x509.Certificate:
+        """A server's certificate for a key of somebody else's, ending with our own at the latest.
+
+        Raises:
+            InputError: not a hostname.
+        """
+        checked = [x509.DNSName(_checked(name)) for name in names]
+        return self._sign(key, checked, begins, min(ends, self.certificate.not_valid_after_utc))
+
+    def revocation_list(
+        self, void: Sequence[tuple[int, dt.datetime]], now: dt.datetime, next_at: dt.datetime
+    ) -> x509.CertificateRevocationList:
+        """Serial numbers and since when they are void. Source: RFC 5280 section 5."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now)
+            .next_update(next_at)
+            # It must grow from list to list, past restarts too.
+            .add_extension(x509.CRLNumber(int(now.timestamp() * 1000)), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+        )
+        for serial, since in void:
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since)
+            builder = builder.add_revoked_certificate(revoked.build())
+        return builder.sign(self._key, hashes.SHA256())
+
     def _context(self, hostname: str | None, alpn: tuple[str, ...], keep: bool = True) -> ssl.SSLContext:
         key = (hostname, alpn)
         now = self._clock()
@@ -101,14 +135,25 @@ class LocalAuthority:
 
     def _mint(self, names: Sequence[x509.GeneralName], alpn: tuple[str, ...], now: dt.datetime) -> _Minted:
         begins = now - SKEW
-        ends = min(now + dt.timedelta(days=LEAF_DAYS), self._certificate.not_valid_after_utc)
+        ends = min(now + dt.timedelta(days=LEAF_DAYS), self.certificate.not_valid_after_utc)
+        certificate = self._sign(self._leaf_key.public_key(), names, begins, ends)
+        context = server_context(alpn)
+        load_pem(context, certificate.public_bytes(serialization.Encoding.PEM) + self._leaf_key_pem)
+        return _Minted(context, begins, min(now + dt.timedelta(days=RENEW_DAYS), ends - SKEW))
+
+    def _sign(
+        self,
+        public: CertificatePublicKeyTypes,
+        names: Sequence[x509.GeneralName],
+        begins: dt.datetime,
+        ends: dt.datetime,
+    ) -> x509.Certificate:
         first = str(names[0].value)
-        public = self._leaf_key.public_key()
-        certificate = (
+        return (
             x509.CertificateBuilder()
             # A common name has at most 64 characters; clients read the alternative names only.
             .subject_name(_name(first if len(first) <= 64 else "Wellhead"))
-            .issuer_name(self._certificate.subject)
+            .issuer_name(self.certificate.subject)
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(begins)
@@ -123,9 +168,6 @@ class LocalAuthority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        context = server_context(alpn)
-        load_pem(context, certificate.public_bytes(serialization.Encoding.PEM) + self._leaf_key_pem)
-        return _Minted(context, begins, min(now + dt.timedelta(days=RENEW_DAYS), ends - SKEW))
 
 
 class _Minted(NamedTuple):

@@ -1,4 +1,4 @@
-"""What is over and kept to be looked up, for a while: the audit, deleted tunnels, ended keys."""
+"""What is over and kept to be looked up, for a while: audit, deleted tunnels, ended keys, certificates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Delete, Select, delete, or_, select
 from wellhead.control.store.database import Database
 from wellhead.control.store.duty import SIGHTING_SECONDS
 from wellhead.control.store.rows import IDEMPOTENCY_KEPT
-from wellhead.control.store.tables import ApiKeyRow, AuditRow, IdempotencyRow, TunnelRow
+from wellhead.control.store.tables import ApiKeyRow, AuditRow, CertificateRow, IdempotencyRow, TunnelRow
 from wellhead.logs import Log
 from wellhead.model.records import KeyId, TunnelStatus
 
@@ -67,8 +67,14 @@ class History:
             lambda ids: [_without(IdempotencyRow.tunnel_id, ids), _without(TunnelRow.id, ids)],
         )
         keys = await self._forget_keys(end)
-        if entries or tunnels or keys:
-            _log.info("history forgotten", entries=entries, tunnels=tunnels, keys=keys)
+        certificates = await self._take(
+            select(CertificateRow.id).where(CertificateRow.expires_at <= end),
+            lambda ids: [_without(CertificateRow.id, ids)],
+        )
+        if entries or tunnels or keys or certificates:
+            _log.info(
+                "history forgotten", entries=entries, tunnels=tunnels, keys=keys, certificates=certificates
+            )
 
     async def _forget_idempotency(self) -> None:
         old = IdempotencyRow.created_at <= self._clock() - IDEMPOTENCY_KEPT

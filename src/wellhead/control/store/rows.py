@@ -69,6 +69,10 @@ class ListedRow(NamedTuple):
     description: str | None
     metadata: str
     restore_deadline_at: datetime | None
+    cert_pem: str | None
+    cert_fingerprint_sha256: str | None
+    cert_expires_at: datetime | None
+    cert_renew_at: datetime | None
 
 
 def listed(query: Select[TunnelRow]) -> Select[*tuple[Any, ...]]:
@@ -85,6 +89,10 @@ def listed(query: Select[TunnelRow]) -> Select[*tuple[Any, ...]]:
         row.description,
         type_coerce(row.metadata_, String),
         type_coerce(row.restore_deadline_at, DateTime),
+        row.cert_pem,
+        row.cert_fingerprint_sha256,
+        type_coerce(row.cert_expires_at, DateTime),
+        type_coerce(row.cert_renew_at, DateTime),
     )
 
 
@@ -142,11 +150,17 @@ def finish(session: AsyncSession, row: TunnelRow, now: datetime, by: Actor, acti
     # What the owner wrote and what let agents in end with it; the row stays for a while as history.
     row.description, row.metadata_, row.secret_digest = None, {}, bytes(32)
     row.restore_deadline_at = None
+    row.cert_pem = row.cert_fingerprint_sha256 = row.cert_expires_at = row.cert_renew_at = None
 
 
 def first_status(tls_mode: TlsMode) -> TunnelStatus:
     """What a tunnel is before its first certificate, if it needs one."""
     return TunnelStatus.ACTIVE if tls_mode is TlsMode.EDGE else TunnelStatus.AWAITING_CERT
+
+
+def status_of(row: TunnelRow) -> TunnelStatus:
+    """What a tunnel is that is not to be removed."""
+    return TunnelStatus.ACTIVE if row.cert_pem is not None else first_status(row.tls_mode)
 
 
 async def count(session: AsyncSession, query: Select[Any]) -> int:

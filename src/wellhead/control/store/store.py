@@ -18,10 +18,12 @@ from sqlalchemy.orm.attributes import flag_modified
 
 from wellhead.control.store import rows
 from wellhead.control.store.audit import Audit, Trespasses
+from wellhead.control.store.certificates import Certificates
 from wellhead.control.store.database import Database
 from wellhead.control.store.duty import Duty, Sightings
 from wellhead.control.store.history import History
 from wellhead.control.store.keys import Keys
+from wellhead.control.store.orders import Orders
 from wellhead.control.store.presence import PresenceWriter, write_presences
 from wellhead.control.store.rows import Filter, ListedRow, Once
 from wellhead.control.store.tables import TunnelRow
@@ -84,6 +86,8 @@ class Store:
         self.directory = Snapshot(self._presence.note, clock)
         self.keys = Keys(database, self.directory, clock)
         self.audit = Audit(database)
+        self.certificates = Certificates(database, clock, self._tell)
+        self.orders = Orders(database, clock)
         self.uses = KeyUses(database, clock)
         self.directory.on_used(self.uses.note)
         self.history = History(database, self.directory.drop_key, clock)
@@ -183,7 +187,7 @@ class Store:
         """A new tunnel and its connect secret, which is nowhere but in the answer. The name is well formed.
 
         Raises:
-            Conflict: the name is taken.
+            Conflict: the name is taken, or held for a certificate.
         """
         made = await self.create_once(organization_id, name, tls_mode, description, metadata, by=by)
         return made.row, made.secret
@@ -207,8 +211,8 @@ class Store:
 
         Raises:
             RateLimited: the organization has as many tunnels as it may.
-            Conflict: the name is taken; the idempotency key was used for another request; or it is a
-                repeat, and the first answer's secret is in use already.
+            Conflict: the name is taken, or held for a certificate; the idempotency key was used for another
+                request; or it is a repeat, and the first answer's secret is in use already.
         """
         secret, now = access.mint(access.CONNECT_SECRET), self.clock()
         row = TunnelRow(
@@ -234,6 +238,7 @@ class Store:
                     rows.replay(session, row, known, used, secret, now, by)
                 else:
                     await rows.check_room_for_tunnel(session, organization_id, most)
+                    await self.certificates.check_free(session, name, organization_id, now)
                     session.add(row)
                     await session.flush()
                     rows.note(session, row, now, by, "tunnel.create", None, rows.facts(row))
@@ -319,7 +324,7 @@ class Store:
                 raise Conflict(409, f"tunnel {row.name} is {row.status.value}, there is nothing to restore")
             if rows.is_over(row, now):
                 raise Conflict(409, f"tunnel {row.name} could be restored until {row.restore_deadline_at}")
-            rows.change(session, row, rows.first_status(row.tls_mode), now, by, "tunnel.restore")
+            rows.change(session, row, rows.status_of(row), now, by, "tunnel.restore")
             row.restore_deadline_at = None
         _log.info("tunnel restored", tunnel=row.id, name=row.name)
         return row
@@ -327,14 +332,14 @@ class Store:
     async def force_delete_tunnel(
         self, organization_id: OrganizationId, tunnel_id: str, *, by: Actor = SERVER
     ) -> TunnelRow:
-        """End a tunnel that is pending removal without waiting for its deadline; its name is free.
+        """End a tunnel that is pending removal without waiting for its deadline; its name is free, or held.
 
         Raises:
             NotFound: none of that id in this organization.
             Conflict: it is not pending removal.
         """
         async with self._changing(organization_id, tunnel_id) as (session, row, now):
-            rows.finish(session, row, now, by, "tunnel.force_delete")
+            await self._finish(session, row, now, by, "tunnel.force_delete")
         _log.info("tunnel deleted", tunnel=row.id, name=row.name)
         return row
 
@@ -354,9 +359,15 @@ class Store:
                 row = await session.get_one(TunnelRow, tunnel_id)
                 if row.status is not TunnelStatus.PENDING_REMOVAL or not rows.is_over(row, self.clock()):
                     continue
-                rows.finish(session, row, self.clock(), SERVER, "tunnel.release")
+                await self._finish(session, row, self.clock(), SERVER, "tunnel.release")
             self._tell(row)
             _log.info("tunnel released", tunnel=row.id, name=row.name)
+
+    async def _finish(
+        self, session: AsyncSession, row: TunnelRow, now: datetime, by: Actor, action: str
+    ) -> None:
+        rows.finish(session, row, now, by, action)
+        await self.certificates.release(session, row, now, by)
 
     @asynccontextmanager
     async def _changing(
@@ -379,6 +390,7 @@ class Store:
     async def _seldom(self, now: float) -> None:
         await self.release_overdue(now)
         await self.uses.write()
+        await self.orders.forget()
         await self.history.forget(now)
 
     async def _load(self, sessions_live: bool) -> None:
@@ -402,6 +414,7 @@ class Store:
     def _tell(self, row: TunnelRow) -> None:
         if row.status is TunnelStatus.DELETED:
             self.directory.drop_tunnel(TunnelId(row.id))
+            self.certificates.revision += 1
         else:
             self._put_tunnel(row)
 

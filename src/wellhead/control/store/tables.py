@@ -6,7 +6,7 @@ import enum
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, DateTime, ForeignKey, Index, Integer, LargeBinary, String, text
+from sqlalchemy import Boolean, DateTime, ForeignKey, Index, Integer, LargeBinary, String, Text, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
@@ -104,6 +104,61 @@ class TunnelRow(Base):
     last_disconnected_at: Mapped[datetime | None] = mapped_column(UtcTime)
     last_connected_ip_addr: Mapped[str | None] = mapped_column(String(45))
     agent_version: Mapped[str | None] = mapped_column(String(200))
+    cert_pem: Mapped[str | None] = mapped_column(Text)  # of the last certificate that was issued for it
+    cert_fingerprint_sha256: Mapped[str | None] = mapped_column(String(64))
+    cert_expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    cert_renew_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class CertificateRow(Base):
+    """Refers to nothing: a name is held for a certificate that outlives its tunnel's record. No keys."""
+
+    __tablename__ = "certificates"
+    __table_args__ = (Index("certificates_in_order", "organization_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    organization_id: Mapped[str] = mapped_column(String(36))
+    tunnel_id: Mapped[str] = mapped_column(String(36), index=True)
+    name: Mapped[str] = mapped_column(String(63), index=True)  # the tunnel's
+    hostname: Mapped[str] = mapped_column(String(253))
+    issuer: Mapped[str] = mapped_column(String(32))
+    serial: Mapped[str] = mapped_column(String(40))
+    fingerprint_sha256: Mapped[str] = mapped_column(String(64))
+    csr_digest: Mapped[bytes] = mapped_column(LargeBinary(32))  # SHA-256 of the request's DER
+    key_digest: Mapped[bytes] = mapped_column(LargeBinary(32), index=True)  # SHA-256 of the public key's DER
+    leaf_pem: Mapped[str] = mapped_column(Text)
+    chain_pem: Mapped[str] = mapped_column(Text)
+    not_before: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcTime)
+    renew_at: Mapped[datetime] = mapped_column(UtcTime)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class Outcome(enum.Enum):
+    """What came of an order; one under way when the server ended stays UNKNOWN."""
+
+    UNKNOWN = "unknown"
+    ISSUED = "issued"
+    REFUSED = "refused"
+    AWAY = "away"  # the issuer was not reached
+
+
+class OrderRow(Base):
+    """A certificate that an issuer was asked for: what budgets and pauses are counted by."""
+
+    __tablename__ = "certificate_orders"
+    __table_args__ = (
+        Index("certificate_orders_of_hostname", "hostname", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcTime, index=True)
+    hostname: Mapped[str] = mapped_column(String(253))
+    issuer: Mapped[str] = mapped_column(String(32))
+    organization_id: Mapped[str | None] = mapped_column(String(36))  # None: the server's own name
+    outcome: Mapped[Outcome] = mapped_column(Word(Outcome))
 
 
 class IdempotencyRow(Base):
