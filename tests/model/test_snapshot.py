@@ -92,14 +92,25 @@ def test_the_snapshot_is_what_the_edge_asks_for(records: Records) -> None:
     assert directory.tunnel("other") is None
 
 
-@pytest.mark.parametrize(
-    "status", [TunnelStatus.AWAITING_CERT, TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED]
-)
-def test_only_an_active_tunnel_is_routed_to(records: Records, status: TunnelStatus) -> None:
+@pytest.mark.parametrize("status", [TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED])
+def test_a_tunnel_on_its_way_out_is_not_routed_to(records: Records, status: TunnelStatus) -> None:
     records.put(status)
     assert records.snapshot.tunnel("my-agent") is None
     records.put()
     assert records.snapshot.tunnel("my-agent") is not None
+
+
+def test_a_tunnel_that_awaits_its_certificate_has_agents_which_a_delete_ends(records: Records) -> None:
+    removed: list[TunnelId] = []
+    records.snapshot.on_removed(removed.append)
+    records.put(TunnelStatus.AWAITING_CERT)
+    view = records.snapshot.tunnel("my-agent")
+    assert view is not None and view.status is TunnelStatus.AWAITING_CERT
+    records.put()
+    assert removed == []
+    records.put(TunnelStatus.AWAITING_CERT)
+    records.put(TunnelStatus.PENDING_REMOVAL)
+    assert removed == [TUNNEL] and records.snapshot.tunnel("my-agent") is None
 
 
 @pytest.mark.parametrize("tunnel", ["my-agent", TUNNEL])
