@@ -33,10 +33,10 @@ class NameServer(Program):
         self.address, self.port, self.zone = address, port, zone
         if address == PRIMARY:
             (home / "zone").write_text(_zone(zone, alone))
-            tells = "no" if alone else "explicit"
-            kind = f'type primary; file "zone"; allow-update {{ key "{KEY_NAME}"; }}; notify {tells};' + (
-                "" if alone else f" also-notify {{ {SECONDARY} port {port}; }}; notify-delay 0;"
-            )
+            follows = f"notify explicit; also-notify {{ {SECONDARY} port {port}; }}; notify-delay 0;"
+            allowed = f"grant {KEY_NAME} name _acme-challenge.{zone}. TXT;"
+            kind = f'type primary; file "zone"; {"notify no;" if alone else follows}'
+            kind += f" update-policy {{ {allowed} }};"
         else:
             kind = f'type secondary; file "copy"; primaries {{ {PRIMARY} port {port}; }};' + (
                 f" allow-notify {{ {'none' if deaf else SECONDARY}; }};"
