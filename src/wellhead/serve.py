@@ -53,19 +53,14 @@ ADMIN_KEY_FILE = "admin-key"
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What the server tells when it accepts connections. ``key`` is there on the first start only.
-
-    ``ca_file``: who vouches for the name that agents dial; None: the operator's or a public authority.
-    ``reload`` has certificates looked at now.
-    """
+    """What the server tells when it accepts connections. ``key`` is there on the first start only."""
 
     https: list[str]
     http: list[str]
     api: str
     key: Secret | None
     data_dir: Path
-    ca_file: Path | None
-    reload: Callable[[], None]
+    ca_file: Path
 
 
 async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -73,8 +68,7 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
 
     Raises:
         LocalStateError: the data directory is unsafe or in use by another server.
-        SettingsError: an address cannot be listened on, the access log not be written, or a certificate of
-            the operator's not be served.
+        SettingsError: an address cannot be listened on, or the access log not be written.
     """
     net_loop.raise_file_limit()
     certificate_files.check(settings.tls_pairs)
@@ -102,9 +96,14 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
                 )
                 edge = _edge(settings, follower, certificates, public, path, lines)
                 edge.metrics.watch(
+                    "wellhead_certificate_orders_failing",
+                    "Names whose last order of a certificate failed.",
+                    lambda: follower.orders_failing,
+                )
+                edge.metrics.watch(
                     "wellhead_control_restarts", "Restarts of the control plane.", lambda: control.restarts
                 )
-                await _run(edge, https, http, settings, public, key, local, certificates, ready, stop)
+                await _run(edge, https, http, settings, public, key, local.ca_file, ready, stop)
 
 
 async def _run(
@@ -114,12 +113,10 @@ async def _run(
     settings: ServerSettings,
     public: Public,
     key: Secret | None,
-    local: LocalAuthority,
-    certificates: Certificates,
+    ca_file: Path,
     ready: Callable[[Ready], None],
     stop: asyncio.Event,
 ) -> None:
-    zone = public.zone
     try:
         await edge.start(https, http)
         net_loop.freeze()
@@ -130,8 +127,7 @@ async def _run(
                 api=public.api_url + "/api/v1",
                 key=key,
                 data_dir=settings.data_dir,
-                ca_file=local.ca_file if _is_address(zone) or certificates.is_local(zone) else None,
-                reload=certificates.reload_soon,
+                ca_file=ca_file,
             )
         )
         await stop.wait()

@@ -26,7 +26,10 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from wellhead import logs, private
+from wellhead.control import public_names
+from wellhead.control.acme_issuer import AcmeIssuer, acme_issuer
 from wellhead.control.app import build
+from wellhead.control.challenges import EdgesChallenges
 from wellhead.control.csr import key_digest
 from wellhead.control.feed import Feed
 from wellhead.control.local_issuer import LocalIssuer, Revocations
@@ -39,6 +42,7 @@ from wellhead.model.access import Secret
 from wellhead.net import loop as net_loop
 from wellhead.net.authority import LocalAuthority
 from wellhead.serve_process import Terms
+from wellhead.settings import ServerSettings
 from wellhead.version import VERSION
 
 ABANDONED = 70  # exit status where the server is gone (EX_SOFTWARE, sysexits.h)
@@ -104,18 +108,43 @@ async def _serve(terms: Terms, feed: Feed) -> None:
         key = await store.bootstrap(_keep_in(directory / ADMIN_KEY_FILE))
         # With the database this server alone holds the directory: the edge reads what is made here.
         authority = LocalAuthority(directory)
-        issuer = LocalIssuer(authority, timedelta(days=terms.settings.local_certificate_days))
-        own_keys = (key_digest(authority.certificate.public_key()),)
+        local = LocalIssuer(authority, timedelta(days=terms.settings.local_certificate_days))
+        acme = _acme(terms.settings, feed)
+        signing_terms = SigningTerms.of(terms.settings, acme or local)
+        own_keys = {key_digest(authority.certificate.public_key())}
         signing = Signing(
-            store, issuer, terms.public, SigningTerms.of(terms.settings, issuer), lambda: own_keys
+            store,
+            acme or local,
+            terms.public,
+            signing_terms,
+            lambda: own_keys if acme is None else own_keys | public_names.own_keys(acme, terms.settings),
         )
         revocations = Revocations(authority, store.certificates)
         app = build(store, terms.public, terms.settings, signing, revocations, feed.settle)
         async with _closing(signing), _rest(app, terms.socket_path):
             _step_back(terms.nice)
             await feed.tell_all(store.directory, made_key=key is not None)
-            net_loop.freeze()
-            await feed.over
+            async with _renewing(acme, store, feed, terms, signing_terms):
+                net_loop.freeze()
+                await feed.over
+
+
+def _acme(settings: ServerSettings, feed: Feed) -> AcmeIssuer | None:
+    return acme_issuer(settings, EdgesChallenges(feed.tell)) if settings.issuer == "acme" else None
+
+
+@contextlib.asynccontextmanager
+async def _renewing(
+    acme: AcmeIssuer | None, store: Store, feed: Feed, terms: Terms, signing: SigningTerms
+) -> AsyncIterator[None]:
+    if acme is None:
+        yield
+        return
+    async with (
+        _closing(acme),
+        public_names.renewing(acme, store, feed, terms.settings, terms.public, signing.budget),
+    ):
+        yield
 
 
 def _step_back(nice: int) -> None:
@@ -127,7 +156,7 @@ def _step_back(nice: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _closing(part: Store | Signing) -> AsyncIterator[None]:
+async def _closing(part: Store | Signing | AcmeIssuer) -> AsyncIterator[None]:
     try:
         yield
     finally:

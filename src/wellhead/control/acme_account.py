@@ -104,6 +104,12 @@ class Account:
                 except IssuerError as error:
                     _log.warning("acme account key not changed", reason=str(error))
 
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """That of the key in use."""
+        key: ec.EllipticCurvePublicKey = self.key.key.public_key().public_numbers().public_key()
+        return key
+
     def forget(self) -> None:
         """The authority does not know the account: register anew."""
         self._url = None

@@ -25,6 +25,7 @@ from wellhead.wire.feed import (
     HttpChallenge,
     KeysUsed,
     Mark,
+    OrdersFailing,
     Presences,
     Stop,
     Taken,
@@ -97,6 +98,10 @@ class Feed(asyncio.Protocol):
         self._write(wire.from_control(message))
         if not await self._is_taken(TELL_SECONDS) or self._transport is None:
             raise LinkError("the edge does not answer")
+
+    def note(self, message: OrdersFailing) -> None:
+        """Tell the edge, who hears of it at some time."""
+        self._write(wire.from_control(message))
 
     async def _is_taken(self, seconds: float) -> bool:
         """Whether the edge has taken what it was told, waited for at most so long."""

@@ -8,6 +8,7 @@ where the edge reads it, in place of the one before, which serves until then wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -102,7 +103,8 @@ class State(NamedTuple):
 
 
 class Renewal:
-    """``told`` is called with a certificate's name when there is a new one in ``certificates``.
+    """``told`` is called with a certificate's name when there is a new one in ``certificates``;
+    ``on_failing`` with how many names' last order failed, whenever that may have changed.
 
     Raises:
         LocalStateError: a directory is unsafe.
@@ -117,6 +119,7 @@ class Renewal:
         certificates: Path,
         directory: Path,
         told: Callable[[str], Awaitable[None]],
+        on_failing: Callable[[int], None] = lambda names: None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -125,6 +128,7 @@ class Renewal:
         self._certificates = private.make_directory(certificates)
         self._pending = Pending(directory)
         self._told = told
+        self._on_failing = on_failing
         self._clock = clock
         self._chance = chance
         self._held: dict[str, _Held] = {}
@@ -138,6 +142,7 @@ class Renewal:
             name = issued.meta(entry).get("name")
             if isinstance(name, str) and not self._covered(name) and gate.allows(name):
                 self._hold(_Held((name,), on_demand=True))
+        self._keep_failures()
 
     def want(self, hostname: str) -> None:
         """Have a certificate for this name, if it may have one. Asking again changes nothing."""
@@ -157,12 +162,14 @@ class Renewal:
         try:
             while True:
                 self._news.clear()
-                wait = (self.look() - self._clock()).total_seconds()
                 try:
+                    wait = (self.look() - self._clock()).total_seconds()
+                except Exception as error:  # a bug here must not end the duty for good
+                    _log.error("renewal failed", error)
+                    wait = LOOK_SECONDS
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(max(wait, 0.0), LOOK_SECONDS)):
                         await self._news.wait()
-                except TimeoutError:
-                    pass
         finally:
             await self.close()
 
@@ -185,6 +192,7 @@ class Renewal:
         for held in list(self._held.values()):
             if held.on_demand and not self._gate.allows(held.name):
                 del self._held[held.name]  # what was issued for it ends by itself
+                self._keep_failures()
                 continue
             if held.name in self._running:
                 continue
@@ -318,3 +326,4 @@ class Renewal:
             if held.not_before is not None
         }
         self._pending.keep_failures(failing)
+        self._on_failing(len(failing))

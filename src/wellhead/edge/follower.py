@@ -32,6 +32,7 @@ from wellhead.wire.feed import (
     HttpChallenge,
     KeysUsed,
     Mark,
+    OrdersFailing,
     Presences,
     Seen,
     Stop,
@@ -66,6 +67,7 @@ class Follower:
         self.directory.on_used(self._key_used)
         self._loop = asyncio.get_running_loop()
         self.challenges = Challenges(self._loop.time)
+        self.orders_failing = 0  # names whose last order of a certificate failed
         self.on_certificates: Callable[[], None] = lambda: None
         self._link: Link | None = None  # the one that has told all records
         self._untold: dict[TunnelId, None] = {}  # a set that keeps its order
@@ -215,6 +217,8 @@ class Link(asyncio.Protocol):
                 self._heard()
             case CertificatePut():
                 self._follower.on_certificates()
+            case OrdersFailing():
+                self._follower.orders_failing = message.names
             case HttpChallenge():
                 self._follower.challenges.put_http(message.hostname, message.token, message.answer)
             case AlpnChallenge():

@@ -89,6 +89,14 @@ class CertificatePut:
 
 
 @dataclass(frozen=True, slots=True)
+class OrdersFailing:
+    """Of how many names the last order of a certificate failed."""
+
+    names: int
+    do: Literal["orders_failing"] = "orders_failing"
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The control plane cannot serve; the text is for the operator."""
 
@@ -164,7 +172,16 @@ class Here:
 
 
 FromControl = (
-    Changes | Whole | Mark | HttpChallenge | AlpnChallenge | ChallengeOver | CertificatePut | Failed | Here
+    Changes
+    | Whole
+    | Mark
+    | HttpChallenge
+    | AlpnChallenge
+    | ChallengeOver
+    | CertificatePut
+    | OrdersFailing
+    | Failed
+    | Here
 )
 FromEdge = Taken | Presences | KeysUsed | Trespass | Wanted | Stop | Ask
 
