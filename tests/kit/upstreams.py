@@ -19,7 +19,7 @@ from wellhead.wire.streams import Buffer, HeadKind, StreamKind
 
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 CLOSE, PING, PONG = 8, 9, 10
-PATIENCE = 5.0  # seconds a test waits for anything
+PATIENCE = 20.0  # seconds a test waits for anything
 
 Handler = Callable[["Peer"], Awaitable[None]]
 

@@ -35,7 +35,7 @@ from wellhead.wire.mux import MuxStream, Role
 from wellhead.wire.streams import Buffer, HeadKind, Reason, StreamKind
 
 BOTH_LOOPS = True
-PATIENCE = 5.0
+PATIENCE = 20.0
 HELLO = Hello(tunnel="my-agent", secret="whs_secret", agent="test/1")
 
 Answer = Callable[[Session, Hello], None]

@@ -21,7 +21,7 @@ AT_ONCE = 50  # requests of the flood beside one of the neighbour
 
 
 @pytest.mark.needs("node")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_a_flood_of_resets_costs_its_neighbours_at_a_node_server_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -19,7 +19,7 @@ from tests.kit.http_clients import BODY, CLIENTS
 from tests.kit.outsiders import KIT, Outsider
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60), pytest.mark.needs("unshare")]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120), pytest.mark.needs("unshare")]
 
 TAKEN = f"{hashlib.sha256(BODY).hexdigest()} "
 TEXT = "the same text again and again, " * 1000

@@ -17,7 +17,7 @@ from tests.kit.stopwatch import Stopwatch
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import visiting
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 LIMIT = 256
 WATCHED = 3.0  # seconds

@@ -16,7 +16,7 @@ from tests.kit.stopwatch import Stopwatch
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, ask, request, visiting
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 async def ok(peer: Peer) -> None:

@@ -14,7 +14,7 @@ from tests.kit.programs import Edge, quiet_port, run
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import ask
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 async def hello(peer: Peer) -> None:

@@ -9,7 +9,7 @@ from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import request, visiting
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 GET = b"GET / HTTP/1.1\r\nHost: {host}\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: {host}\r\n"

@@ -18,7 +18,7 @@ from tests.kit.certs import self_signed
 from tests.kit.grpc_server import DETAILS, LARGEST, Service, serving_grpc
 from tests.kit.programs import Agent, Edge, eventually, quiet_port
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 SECONDS = 20  # for any call
 

@@ -14,7 +14,7 @@ from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, ask, request, visiting
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(40)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 async def echo(peer: Peer) -> None:

@@ -25,7 +25,7 @@ from tests.kit.programs import Agent, Edge, Program, quiet_port
 from tests.kit.upstreams import Peer, serving
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 SIZE = 100_000_000
 Run = tuple[int, str, str]  # exit code, stdout, stderr

@@ -14,7 +14,7 @@ from tests.kit.programs import Agent, Edge, quiet_port
 from tests.kit.upstreams import Handler, Peer, serving
 from tests.kit.visitors import Visitor, request, visiting
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 MIB = 1024 * 1024
 

@@ -17,7 +17,7 @@ from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import ask, request, visiting
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 ROUNDS = 60
 

@@ -19,7 +19,7 @@ from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, Visitor, ask, request, visiting
 from tests.system.conftest import House, Landlord
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(40)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 HEAD, IDLE, BODY, WRITE, REPLY, HELLO = 1.0, 2.0, 1.5, 2.0, 1.5, 1.0  # seconds
 LATE = 0.8  # seconds that a clock of the edge may be behind: it looks four times a second

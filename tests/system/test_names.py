@@ -14,7 +14,7 @@ from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import PATIENCE, Reply, ask, request, visiting
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(40)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # an alert record, RFC 8446 section 6
 NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.alone,
     pytest.mark.slow,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.needs("ip", "nft", "tc"),
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]

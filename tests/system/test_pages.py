@@ -9,7 +9,7 @@ import pytest
 from tests.kit.browser import browsing
 from tests.kit.programs import Edge, quiet_port
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90), pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120), pytest.mark.needs("chromium")]
 
 
 def test_the_pages_for_404_502_and_503_say_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.kit.stopwatch import Stopwatch
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import ask, visiting
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 async def ok(peer: Peer) -> None:

@@ -15,7 +15,7 @@ from tests.kit.programs import Edge, quiet_port
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import ask, request, visiting
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 async def ok(peer: Peer) -> None:

@@ -13,7 +13,7 @@ from tests.kit.programs import Edge, environment, quiet_port, wellhead
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Visitor, request, visiting
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 SECRET = re.compile(r"\bwhs?_[0-9A-Za-z]{57}\b")
 

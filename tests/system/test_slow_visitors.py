@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.alone,
     pytest.mark.slow,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(120),
     pytest.mark.needs("slowhttptest", "unshare"),
 ]
 

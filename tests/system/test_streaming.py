@@ -10,7 +10,7 @@ from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import request, visiting
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 async def test_server_sent_events_arrive_one_by_one(house: House, leg: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 needs_sslscan = pytest.mark.needs("sslscan")
 needs_openssl = pytest.mark.needs("openssl")

@@ -14,7 +14,7 @@ from tests.kit.outsiders import Outsider, wsgi_server
 from tests.kit.programs import Program, eventually, listens
 from tests.system.conftest import TLS, House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60), pytest.mark.needs("litmus", "unshare")]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120), pytest.mark.needs("litmus", "unshare")]
 
 ALL = "basic copymove props locks http"
 NGINX = """

@@ -18,7 +18,7 @@ from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Visitor, request, visiting
 from tests.system.conftest import House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(40)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 async def echo(connection: ServerConnection) -> None:

@@ -20,7 +20,7 @@ from tests.kit.asgi import served
 from tests.kit.outsiders import KIT, Outsider
 from tests.system.conftest import TLS, House
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 MANY = 100  # conversations
 
