@@ -17,7 +17,6 @@ from tests.kit.stopwatch import Stopwatch
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.timeout(120),
     pytest.mark.needs("ip", "curl"),

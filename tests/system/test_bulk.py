@@ -16,7 +16,7 @@ from tests.kit import bulk_server
 from tests.kit.bulk_server import blocks
 from tests.kit.programs import Edge, Program
 
-pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(150)]
 
 SIZE = int(os.environ.get("BULK_BYTES", 1024**3))
 GROWTH = 64 * 1024 * 1024  # most bytes that a program may grow by

@@ -41,7 +41,6 @@ GROWTH_BYTES = 1 << 20  # for so many requests
 EXPLAINED = {"visitor-left"}  # refusals that this load brings about by itself
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.timeout(2400),
 ]  # the longest form's

@@ -28,7 +28,6 @@ from tests.kit.visitors import Reply, Truncated, request, visiting
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.timeout(300),
     pytest.mark.needs("ip", "nft", "tc"),
@@ -191,6 +190,7 @@ async def _both_ways(net: Net, sent: bytes) -> tuple[Reply, Reply]:
         return down, await visitor.reply()
 
 
+@pytest.mark.alone
 async def test_a_narrow_link_full_of_bulk_lets_pings_and_keystrokes_through(tmp_path: Path) -> None:
     """X11: downloads fill 1 Mbit/s; sessions live, a small echo stays quick."""
     with network(tmp_path, serves=echo, ping_seconds=2, ping_timeout_seconds=2) as net:
