@@ -18,7 +18,7 @@ from tests.kit.programs import Agent, Edge, eventually, kept_waiting, quiet_port
 from tests.kit.relay import relaying
 from tests.kit.stopwatch import Stopwatch
 from tests.kit.upstreams import Peer, serving
-from tests.kit.visitors import Truncated, Visitor, ask, request, visiting
+from tests.kit.visitors import Reply, Truncated, Visitor, ask, request, visiting
 from wellhead.wire.window import INITIAL_WINDOW
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -157,6 +157,31 @@ async def test_a_visitor_who_does_not_read_costs_a_window_and_no_neighbour(tmp_p
             assert await metric(edge, "wellhead_held_bytes") == 0
 
 
+async def test_an_edge_that_holds_too_much_puts_new_requests_off_until_a_tenth_is_free(
+    tmp_path: Path,
+) -> None:
+    """X23: the shedding itself, with a bound that four visitors who do not read are beyond."""
+    port, access = quiet_port(), tmp_path / "access.log"
+    settings = {"max_held_bytes": 3 * INITIAL_WINDOW, "access_log": access}
+    with Edge(tmp_path, settings=settings) as edge, edge.agent(port) as agent:
+        host = f"{agent.hostname}:{edge.https}"
+        async with serving(upstream, port=port), visiting(edge, agent.hostname) as early:
+            assert (await early.get("/", host)).status == 200
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(4):
+                    slow = await stack.enter_async_context(visiting(edge, agent.hostname, limit=1024))
+                    await slow.send(request("/bulk", host))
+                    await slow.head()
+                reply = await _put_off(edge, agent)
+                assert reply.get("retry-after")
+                assert (await early.get("/", host)).status == 503
+                assert await metric(edge, "wellhead_held_bytes") >= 3 * INITIAL_WINDOW
+            assert await _again(edge, agent) == 200
+        text = (await ask(edge, "localhost", "/metrics")).body
+        assert re.search(rb'(?m)^wellhead_refused_total\{reason="held-bytes"\} [1-9]', text)
+    assert "reason=held-bytes" in access.read_text()
+
+
 def _waited(edge: Edge) -> float:
     """Seconds that the edge and the visitors were ready to run while other programs ran."""
     return edge.kept_waiting() + kept_waiting()
@@ -273,6 +298,15 @@ async def _begin_upload(
             async with asyncio.timeout(0.3):
                 return int((await visitor.reader.readuntil(b"\r\n")).split()[1])
     return None
+
+
+async def _put_off(edge: Edge, agent: Agent) -> Reply:
+    """The first answer that is put off."""
+    async with asyncio.timeout(20):
+        while True:
+            if (reply := await ask(edge, agent.hostname)).status == 503:
+                return reply
+            await asyncio.sleep(0.1)
 
 
 async def _again(edge: Edge, agent: Agent) -> int:
