@@ -21,7 +21,7 @@ from wellhead.edge.follower import Follower
 from wellhead.errors import LocalStateError
 from wellhead.model.names import Public
 from wellhead.net.backoff import Backoff
-from wellhead.serve_process import ControlProcess, Terms
+from wellhead.serve_process import UNSHOWN_KEY_FILE, ControlProcess, Terms
 from wellhead.settings import ServerSettings
 
 PUBLIC = Public("localhost", "localhost", 8443)
@@ -108,6 +108,15 @@ async def test_what_lies_in_the_working_directory_is_no_part_of_it(
         async with asyncio.timeout(20):
             assert (await process.whole()).made_key
         assert follower.directory.is_current()
+
+
+async def test_a_first_key_that_was_not_shown_before_a_crash_is_told_of_again(tmp_path: Path) -> None:
+    given = terms(tmp_path)
+    for start in range(3):
+        async with begun(given) as (process, _), asyncio.timeout(20):
+            assert (await process.whole()).made_key is (start < 2)
+        if start == 1:
+            (given.settings.data_dir / UNSHOWN_KEY_FILE).unlink()  # as the server does that has shown it
 
 
 async def test_one_that_cannot_be_begun_again_for_now_is_begun_later(

@@ -230,9 +230,12 @@ class ApiError(WellheadError):
     code = "api"
     by_status: ClassVar[dict[int, type[ApiError]]] = {}
 
-    def __init__(self, status: int, detail: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, *, retry_after_seconds: float | None = None, reason: str = ""
+    ) -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status
+        self.reason = reason  # the limit's word in metrics and logs
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
         if status == 429 or status >= 500:

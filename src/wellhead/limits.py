@@ -123,6 +123,7 @@ The server itself
 The REST API
   max_api_body_bytes | 413 | api-body
   api_reply_seconds | 503 | api-unavailable
+<<<<<<< HEAD
   api_requests_per_key_per_minute | 429 with Retry-After | api-rate
   api_requests_per_address_per_minute | 429 with Retry-After | api-rate
   api_failures_per_address_per_minute | 429 with Retry-After | api-rate
@@ -133,6 +134,13 @@ The REST API
   issue_budget_per_organization_per_week | 429 with Retry-After | issue-budget-organization
   issue_budget_per_week | 429 with Retry-After | issue-budget
   local_certificate_days | the certificate is over: the agent has the next one before |
+=======
+  api_requests_per_key_per_minute | 429 with Retry-After | api-key-rate
+  api_requests_per_address_per_minute | 429 with Retry-After | api-address-rate
+  api_failures_per_address_per_minute | 429 with Retry-After | api-failures
+  tunnels_per_organization | 429 with Retry-After | api-tunnels
+  keys_per_organization | 429 with Retry-After | api-keys
+>>>>>>> 5c4be35 (control: each limit that is answered 429 has a word of its own; a first key that was not shown is shown by the next start)
   history_days | the record is pruned |
 """)
 """Title -> limits. Indented lines: setting | what happens beyond it | reason."""
@@ -166,6 +174,7 @@ def reference_page() -> str:
         " (one a second for each reason).",
         "A visitor of a passthrough tunnel gets a TLS alert in place of a status: `internal_error` where"
         " trying again may help.",
+        "A 429 of the REST API has that word in its field `X-Limit`.",
         "Limits per address spare this machine's own addresses while `loopback_exempt` is on.",
     ]
     for title, limits in GROUPS.items():

@@ -40,7 +40,7 @@ from wellhead.net.session import Liveness
 from wellhead.net.sockets import authority, listen, parse_address
 from wellhead.net.upstream import UpstreamLimits, UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
-from wellhead.serve_process import ControlProcess, Terms
+from wellhead.serve_process import UNSHOWN_KEY_FILE, ControlProcess, Terms
 from wellhead.settings import ServerSettings
 from wellhead.visitors.terms import visitor_terms
 
@@ -103,7 +103,12 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
                 edge.metrics.watch(
                     "wellhead_control_restarts", "Restarts of the control plane.", lambda: control.restarts
                 )
-                await _run(edge, https, http, settings, public, key, local.ca_file, ready, stop)
+
+                def show(facts: Ready) -> None:
+                    ready(facts)
+                    (directory / UNSHOWN_KEY_FILE).unlink(missing_ok=True)
+
+                await _run(edge, https, http, settings, public, key, local.ca_file, show, stop)
 
 
 async def _run(

@@ -40,9 +40,13 @@ from wellhead.errors import LocalStateError, ProtocolError, WellheadError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.net import loop as net_loop
+<<<<<<< HEAD
 from wellhead.net.authority import LocalAuthority
 from wellhead.serve_process import Terms
 from wellhead.settings import ServerSettings
+=======
+from wellhead.serve_process import UNSHOWN_KEY_FILE, Terms
+>>>>>>> 5c4be35 (control: each limit that is answered 429 has a word of its own; a first key that was not shown is shown by the next start)
 from wellhead.version import VERSION
 
 ABANDONED = 70  # exit status where the server is gone (EX_SOFTWARE, sysexits.h)
@@ -105,6 +109,7 @@ async def _serve(terms: Terms, feed: Feed) -> None:
     directory = terms.settings.data_dir
     store = await Store.open(directory / "wellhead.db", sessions_live=terms.resumed)
     async with _closing(store):
+<<<<<<< HEAD
         key = await store.bootstrap(_keep_in(directory / ADMIN_KEY_FILE))
         # With the database this server alone holds the directory: the edge reads what is made here.
         authority = LocalAuthority(directory)
@@ -145,6 +150,14 @@ async def _renewing(
         public_names.renewing(acme, store, feed, terms.settings, terms.public, signing.budget),
     ):
         yield
+=======
+        await store.bootstrap(_keep_in(directory))
+        async with _rest(build(store, terms.public, terms.settings, feed.settle), terms.socket_path):
+            _step_back(terms.nice)
+            await feed.tell_all(store.directory, made_key=(directory / UNSHOWN_KEY_FILE).exists())
+            net_loop.freeze()
+            await feed.over
+>>>>>>> 5c4be35 (control: each limit that is answered 429 has a word of its own; a first key that was not shown is shown by the next start)
 
 
 def _step_back(nice: int) -> None:
@@ -163,9 +176,14 @@ async def _closing(part: Store | Signing | AcmeIssuer) -> AsyncIterator[None]:
         await part.close()
 
 
-def _keep_in(path: Path) -> Callable[[Secret], None]:
+def _keep_in(directory: Path) -> Callable[[Secret], None]:
     """Writes the admin key where this machine's own programs find it: the one secret kept in clear."""
-    return lambda key: private.write(path, key.reveal() + "\n")
+
+    def keep(key: Secret) -> None:
+        private.write(directory / UNSHOWN_KEY_FILE, "")
+        private.write(directory / ADMIN_KEY_FILE, key.reveal() + "\n")
+
+    return keep
 
 
 @contextlib.asynccontextmanager

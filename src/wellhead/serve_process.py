@@ -31,6 +31,7 @@ from wellhead.version import VERSION
 from wellhead.wire.feed import Whole
 
 MODULE = "wellhead.serve_control"
+UNSHOWN_KEY_FILE = "admin-key.unshown"  # beside the first key, until somebody was shown that
 NICE = 5  # a third of the weight of a process of traffic, where both want the same CPU
 STOP_SECONDS = 10.0  # to write what is waiting; a locked database takes BUSY_SECONDS of them
 EXIT_SECONDS = 2.0  # between the end of the feed and the end of the process

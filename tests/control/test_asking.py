@@ -305,9 +305,11 @@ async def test_too_many_requests_are_told_when_to_go_on(store: Store, admin: Sec
         assert [answer.status_code for answer in said] == [200] * 5 + [429]
         assert said[-1].json() == {"detail": "too many requests with this key"}
         assert 1 <= int(said[-1].headers["retry-after"]) <= 12
+        assert said[-1].headers["x-limit"] == "api-key-rate"
         assert (await second.get("/tunnels/")).status_code == 429, "the key is the same"
-        strangers = [(await third.get("/tunnels/")).status_code for _ in range(9)]
-        assert strangers == [401] * 8 + [429]
+        strangers = [await third.get("/tunnels/") for _ in range(9)]
+        assert [answer.status_code for answer in strangers] == [401] * 8 + [429]
+        assert strangers[-1].headers["x-limit"] == "api-address-rate"
         assert {(await local.get("/tunnels/")).status_code for _ in range(30)} == {401}, "loopback is exempt"
 
 
@@ -317,6 +319,7 @@ async def test_wrong_keys_make_an_address_wait_with_right_ones_too(store: Store,
         said = [await guesser.get("/tunnels/") for _ in range(11)]
         assert [answer.status_code for answer in said] == [401] * 10 + [429]
         assert said[-1].json() == {"detail": "too many wrong keys from this address"}
+        assert said[-1].headers["x-limit"] == "api-failures"
         right = await guesser.get("/tunnels/", headers={"X-API-Key": admin.reveal()})
         assert right.status_code == 429
     async with asking(app, "192.0.2.9", admin.reveal()) as other:

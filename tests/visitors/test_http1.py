@@ -373,6 +373,17 @@ async def test_what_the_control_plane_refuses_has_its_word(house: House, code: i
     assert house.lines[1].reason == "", "what an application answers is its own affair"
 
 
+@pytest.mark.parametrize(("said", "reason"), [(b"api-keys", "api-keys"), (b"no-word-of-ours", "api-rate")])
+async def test_of_several_limits_the_control_plane_names_the_one(
+    house: House, said: bytes, reason: str
+) -> None:
+    visit = house.visit()
+    visit.says(GET)
+    head = b"HTTP/1.1 429 No\r\nContent-Length: 2\r\nRetry-After: 1\r\nX-Limit: %b\r\n\r\n"
+    visit.stream.reply(head % said, b"hi")
+    assert house.lines[0].reason == reason
+
+
 async def test_an_idle_visitor_that_takes_no_leave_is_cut_when_all_is_sent(house: House) -> None:
     """A pool's idle TLS connection answers nothing: each restart would wait for it."""
     visit = house.visit(secure=True, sni="localhost")

@@ -51,7 +51,8 @@ class KeyGate:
             try:
                 key = self._admit(scope, address)
             except RateLimited as error:
-                await problem(error.status, error.detail, error.retry_after_seconds)(scope, receive, send)
+                answer = problem(error.status, error.detail, error.retry_after_seconds, error.reason)
+                await answer(scope, receive, send)
                 return
             if key is None:
                 await problem(401, "a valid API key is needed in X-API-Key")(scope, receive, send)
@@ -65,8 +66,10 @@ class KeyGate:
         counted = not (limits.loopback_exempt and (not address or is_loopback(address)))
         group = address_group(address)
         if counted:
-            _need_patience(limits.failures_of_address, group, "wrong keys from this address")
-            _need_patience(limits.requests_of_address, group, "requests from this address")
+            _need_patience(limits.failures_of_address, group, "wrong keys from this address", "api-failures")
+            _need_patience(
+                limits.requests_of_address, group, "requests from this address", "api-address-rate"
+            )
             limits.requests_of_address.count(group)
         given = [value for name, value in scope["headers"] if name == b"x-api-key"]
         key = self._find(Secret(given[0].decode("latin-1") if len(given) == 1 else ""))
@@ -74,15 +77,15 @@ class KeyGate:
             if counted:
                 limits.failures_of_address.count(group)
             return None
-        _need_patience(limits.requests_of_key, key.id, "requests with this key")
+        _need_patience(limits.requests_of_key, key.id, "requests with this key", "api-key-rate")
         limits.requests_of_key.count(key.id)
         self._used(key.id)
         return key
 
 
-def _need_patience(rate: Rate, caller: str, what: str) -> None:
+def _need_patience(rate: Rate, caller: str, what: str, reason: str) -> None:
     if wait := rate.wait(caller):
-        raise RateLimited(429, f"too many {what}", retry_after_seconds=wait)
+        raise RateLimited(429, f"too many {what}", retry_after_seconds=wait, reason=reason)
 
 
 def caller_address(scope: Scope) -> str:

@@ -28,10 +28,15 @@ class Problem:
     detail: str
 
 
-def problem(status: int, detail: str, retry_after_seconds: float | None = None) -> JSONResponse:
-    headers = (
-        {} if retry_after_seconds is None else {"Retry-After": str(max(1, math.ceil(retry_after_seconds)))}
-    )
+def problem(
+    status: int, detail: str, retry_after_seconds: float | None = None, reason: str = ""
+) -> JSONResponse:
+    """``reason`` is a limit's word, which the edge counts and logs."""
+    headers = {}
+    if retry_after_seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_seconds)))
+    if reason:
+        headers["X-Limit"] = reason
     return JSONResponse({"detail": detail}, status, headers)
 
 
@@ -44,7 +49,7 @@ def install(app: FastAPI) -> None:
 
 async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    return problem(error.status, error.detail, error.retry_after_seconds)
+    return problem(error.status, error.detail, error.retry_after_seconds, error.reason)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -9,6 +9,7 @@ to the agent when they have left for the visitor; one access line at the end.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -34,6 +35,8 @@ PAGES = {
 }
 # What the control plane refuses for a limit or for who asks, by status; a mistake of a caller has no word.
 _API_REFUSALS = {401: "api-key", 413: "api-body", 429: "api-rate", 503: "api-unavailable"}
+_API_LIMITS = {"api-key-rate", "api-address-rate", "api-failures", "api-tunnels", "api-keys"}
+_api_limit = re.compile(rb"(?im)^x-limit:[\t ]*([a-z-]+)").search
 _AWAY = {Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_FAILED}  # for the control plane: it just ended
 
 
@@ -292,7 +295,7 @@ class Exchange:
         self.status = facts.status
         self.bytes_out = size
         if facts.status >= 400 and self.place == "control":
-            self.reason = _API_REFUSALS.get(facts.status, "")
+            self.reason = _api_reason(facts)
         self.visitor.send_reply(facts, data, end)
         self._took(size, end)
 
@@ -386,3 +389,12 @@ class Exchange:
             self.bytes_in, self.bytes_out, self.reason = bytes_in, bytes_out, reason
             self.uploaded = True
             self._complete(whole=True)
+
+
+def _api_reason(facts: ReplyFacts) -> str:
+    """The word for what the control plane refused: of several limits with one status it names the one."""
+    if facts.status == 429 and (named := _api_limit(facts.fields)) is not None:
+        word = named[1].decode()
+        if word in _API_LIMITS:
+            return word
+    return _API_REFUSALS.get(facts.status, "")

@@ -39,7 +39,7 @@ class Changes:
 class Whole:
     """All records have been told, and the REST API is served: what was not told is not there."""
 
-    made_key: bool  # the first admin key was made just now, and lies in its file
+    made_key: bool  # the first admin key was made, lies in its file, and has not been shown to anybody
     do: Literal["whole"] = "whole"
 
 

@@ -205,7 +205,8 @@ async def _check_room(
     live = _keys_of(organization_id).where(
         ApiKeyRow.revoked_at.is_(None), ApiKeyRow.expires_at.is_(None) | (ApiKeyRow.expires_at > now)
     )
-    check_room("live keys", await count(session, live), most, "keys_per_organization: revoke some")
+    there = await count(session, live)
+    check_room("live keys", there, most, "keys_per_organization: revoke some", "api-keys")
 
 
 async def _check_scopes(

@@ -168,7 +168,7 @@ async def count(session: AsyncSession, query: Select[Any]) -> int:
     return await session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
 
-def check_room(what: str, there: int, most: int, way_out: str) -> None:
+def check_room(what: str, there: int, most: int, way_out: str, reason: str) -> None:
     """
     Raises:
         RateLimited: there are as many as are allowed. Not Conflict: to the first generation's clients that
@@ -179,6 +179,7 @@ def check_room(what: str, there: int, most: int, way_out: str) -> None:
             429,
             f"the organization has {there} {what}, at most {most} are allowed by {way_out}",
             retry_after_seconds=ROOM_SECONDS,
+            reason=reason,
         )
 
 
@@ -191,7 +192,8 @@ async def check_room_for_tunnel(
     """
     if most is not None:
         there = await count(session, _tunnels_of(organization_id))
-        check_room("tunnels", there, most, "tunnels_per_organization: delete some, by force if it is urgent")
+        way_out = "tunnels_per_organization: delete some, by force if it is urgent"
+        check_room("tunnels", there, most, way_out, "api-tunnels")
 
 
 def facts(row: TunnelRow) -> dict[str, object]:
