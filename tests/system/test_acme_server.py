@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from signal import SIGKILL
 
+import httpx
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.kit.bind import KEY_NAME, SECRET, NameServer
+from tests.kit.csr import request_for
 from tests.kit.pebble import ChallengeDns, Pebble
 from tests.kit.programs import Edge, quiet_port
 from tests.kit.upstreams import Peer, serving
+from wellhead import private
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("pebble", "pebble-challtestsrv", "named")]
 
 DOMAIN = "example.test"
+NOWHERE = "https://127.0.0.1:1/dir"  # nobody listens on port 1
 
 
 @contextlib.contextmanager
 def public_server(
-    home: Path, *, life_seconds: int | None = None, **settings: object
+    home: Path, *, life_seconds: int | None = None, dns: int | None = None, **settings: object
 ) -> Iterator[tuple[Edge, Pebble]]:
     """A server with ``issuer = acme`` and the authority that it asks."""
     https, http = quiet_port(), quiet_port()
     with (
-        ChallengeDns() as dns,
-        Pebble(home / "pebble", http=http, tls=https, dns=dns.port, life_seconds=life_seconds) as pebble,
+        ChallengeDns() as every_name,
+        Pebble(
+            home / "pebble", http=http, tls=https, dns=dns or every_name.port, life_seconds=life_seconds
+        ) as pebble,
     ):
         chosen = {
             "issuer": "acme",
@@ -70,18 +81,115 @@ def await_public(edge: Edge, hostname: str, seconds: float = 60.0) -> x509.Certi
     raise AssertionError(f"no public certificate for {hostname}:\n{edge.text[-4000:]}")
 
 
+@contextlib.contextmanager
+def rest(edge: Edge) -> Iterator[httpx.Client]:
+    with httpx.Client(
+        base_url=edge.api, verify=edge.trust(), headers={"X-API-Key": edge.key}, timeout=60
+    ) as client:
+        yield client
+
+
+def names_of(certificate: x509.Certificate) -> list[str]:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return names.get_values_for_type(x509.DNSName)
+
+
+def metric(edge: Edge, name: str) -> list[str]:
+    with rest(edge) as client:
+        found = client.get(edge.api.removesuffix("/api/v1") + "/metrics").text
+    return [line for line in found.splitlines() if line.startswith(name)]
+
+
 @pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
-def test_the_domain_and_a_tunnel_get_public_certificates_over_the_edges_own_ports(
+def test_edge_names_and_tenants_requests_are_proved_over_the_edges_own_ports(
     tmp_path: Path, challenge: str
 ) -> None:
     with public_server(tmp_path, acme_challenge=challenge) as (edge, pebble):
-        assert await_public(edge, DOMAIN)
+        assert names_of(await_public(edge, DOMAIN)) == [DOMAIN]
         with edge.agent(quiet_port()) as agent:
-            hostname = agent.hostname
-            found = await_public(edge, hostname)
-            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            assert names.get_values_for_type(x509.DNSName) == [hostname]
+            assert names_of(await_public(edge, agent.hostname)) == [agent.hostname]
         assert pebble.orders == 2
+        with rest(edge) as api:
+            made = api.post("/tunnels", json={"tunnel_name": "own-key", "tls_mode": "passthrough"}).json()
+            path, hostname = f"/tunnels/{made['tunnel']['id']}/sign-csr", f"own-key.{DOMAIN}"
+            for refused in (request_for(DOMAIN), request_for(hostname, DOMAIN), request_for(f"*.{hostname}")):
+                assert api.post(path, json={"csr_pem": pem(refused)}).status_code == 400
+            assert pebble.orders == 2, "a refused request makes no order"
+            request = {"csr_pem": pem(request_for(hostname))}
+            with ThreadPoolExecutor(3) as threads:
+                signed = list(threads.map(lambda _: api.post(path, json=request), range(3)))
+            assert [one.status_code for one in signed] == [200] * 3
+            assert len({one.text for one in signed}) == 1
+            leaf = x509.load_pem_x509_certificate(signed[0].json()["cert_pem"].encode())
+            assert names_of(leaf) == [hostname]
+        assert pebble.orders == 3, "the same request asked for three times is one order"
+        assert metric(edge, "wellhead_certificate_orders_failing ") == [
+            "wellhead_certificate_orders_failing 0.0"
+        ]
+
+
+def pem(request: x509.CertificateSigningRequest) -> str:
+    return request.public_bytes(Encoding.PEM).decode()
+
+
+def test_a_wildcard_by_dns_updates_is_there_for_every_tunnel_and_lives_through_restarts(
+    tmp_path: Path,
+) -> None:
+    port = quiet_port()
+    private.write(tmp_path / "tsig", SECRET + "\n")
+    with NameServer(tmp_path / "bind", DOMAIN, port):
+        with public_server(
+            tmp_path,
+            dns=port,
+            acme_challenge="dns-01",
+            dns_provider="rfc2136",
+            dns_server=f"127.0.0.1:{port}",
+            dns_tsig_name=KEY_NAME,
+            dns_tsig_secret_file=tmp_path / "tsig",
+        ) as (edge, pebble):
+            found = await_public(edge, f"any.{DOMAIN}")
+            assert sorted(names_of(found)) == [f"*.{DOMAIN}", DOMAIN]
+            with edge.agent(quiet_port()) as agent:
+                assert shown(edge, agent.hostname) == found
+            before = edge.control().pid
+            os.kill(before, SIGKILL)
+            edge.line("control plane is back")
+            assert shown(edge, DOMAIN) == found
+            assert pebble.orders == 1
+
+
+def test_without_its_authority_a_server_starts_and_says_what_it_lacks(tmp_path: Path) -> None:
+    with public_server(tmp_path, acme_directory=NOWHERE) as (edge, _):
+        edge.line(r"certificate not issued name=example\.test reason=away .*again_in_seconds=")
+        with pytest.raises(ssl.SSLError, match="(?i)internal.error"):
+            shown(edge, DOMAIN)
+        assert metric(edge, "wellhead_certificate_orders_failing ") == [
+            "wellhead_certificate_orders_failing 1.0"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"acme_challenge": "dns-01"}, "dns_provider: needed, because acme_challenge is dns-01"),
+        (
+            {
+                "acme_challenge": "dns-01",
+                "dns_provider": "rfc2136",
+                "dns_server": "127.0.0.1",
+                "dns_tsig_name": "key",
+                "dns_tsig_secret_file": "/nowhere/tsig",
+            },
+            "dns_tsig_secret_file: /nowhere/tsig is missing",
+        ),
+        ({"acme_ca_file": "/nowhere/ca.pem"}, "acme_ca_file: cannot read /nowhere/ca.pem"),
+    ],
+)
+def test_a_start_says_what_the_issuer_lacks(tmp_path: Path, settings: dict[str, str], says: str) -> None:
+    nowhere = {"issuer": "acme", "domain": DOMAIN, "acme_directory": NOWHERE}
+    with Edge(tmp_path, settings={**nowhere, **settings}, wait=False) as edge:
+        assert edge.wait() == 3
+        assert says in edge.text and "Traceback" not in edge.text
 
 
 class Load:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from acme import messages
@@ -18,7 +19,7 @@ from wellhead.control.acme_proof import AlpnProver, DnsProver, HttpProver, Prove
 from wellhead.control.acme_rfc2136 import DnsUpdates, TsigKey
 from wellhead.control.acme_route53 import Route53
 from wellhead.control.challenges import Challenges
-from wellhead.errors import IssuerError
+from wellhead.errors import IssuerError, LocalStateError
 from wellhead.model.certificates import Issued
 from wellhead.settings import ServerSettings
 
@@ -90,7 +91,7 @@ def acme_issuer(settings: ServerSettings, challenges: Challenges) -> AcmeIssuer:
         SettingsError: a package for the DNS provider is not installed.
     """
     directory = settings.data_dir / DIRECTORY
-    client = AcmeClient(settings.acme_directory, settings.acme_ca_file)
+    client = AcmeClient(settings.acme_directory, _readable(settings.acme_ca_file))
     external = None
     if settings.acme_eab_kid is not None and settings.acme_eab_key_file is not None:
         external = ExternalAccount(settings.acme_eab_kid, settings.acme_eab_key_file)
@@ -109,6 +110,17 @@ def acme_issuer(settings: ServerSettings, challenges: Challenges) -> AcmeIssuer:
         order_seconds=settings.acme_order_seconds,
     )
     return AcmeIssuer(client, account, orders)
+
+
+def _readable(ca_file: Path | None) -> Path | None:
+    if ca_file is not None:
+        try:
+            x509.load_pem_x509_certificates(ca_file.read_bytes())
+        except OSError as error:
+            raise LocalStateError(f"acme_ca_file: cannot read {ca_file}: {error.strerror}") from error
+        except ValueError as error:
+            raise LocalStateError(f"acme_ca_file: {ca_file} holds no certificate") from error
+    return ca_file
 
 
 def _prover(settings: ServerSettings, challenges: Challenges) -> Prover:
