@@ -40,13 +40,9 @@ from wellhead.errors import LocalStateError, ProtocolError, WellheadError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.net import loop as net_loop
-<<<<<<< HEAD
 from wellhead.net.authority import LocalAuthority
-from wellhead.serve_process import Terms
-from wellhead.settings import ServerSettings
-=======
 from wellhead.serve_process import UNSHOWN_KEY_FILE, Terms
->>>>>>> 5c4be35 (control: each limit that is answered 429 has a word of its own; a first key that was not shown is shown by the next start)
+from wellhead.settings import ServerSettings
 from wellhead.version import VERSION
 
 ABANDONED = 70  # exit status where the server is gone (EX_SOFTWARE, sysexits.h)
@@ -109,8 +105,7 @@ async def _serve(terms: Terms, feed: Feed) -> None:
     directory = terms.settings.data_dir
     store = await Store.open(directory / "wellhead.db", sessions_live=terms.resumed)
     async with _closing(store):
-<<<<<<< HEAD
-        key = await store.bootstrap(_keep_in(directory / ADMIN_KEY_FILE))
+        await store.bootstrap(_keep_in(directory))
         # With the database this server alone holds the directory: the edge reads what is made here.
         authority = LocalAuthority(directory)
         local = LocalIssuer(authority, timedelta(days=terms.settings.local_certificate_days))
@@ -128,7 +123,7 @@ async def _serve(terms: Terms, feed: Feed) -> None:
         app = build(store, terms.public, terms.settings, signing, revocations, feed.settle)
         async with _closing(signing), _rest(app, terms.socket_path):
             _step_back(terms.nice)
-            await feed.tell_all(store.directory, made_key=key is not None)
+            await feed.tell_all(store.directory, made_key=(directory / UNSHOWN_KEY_FILE).exists())
             async with _renewing(acme, store, feed, terms, signing_terms):
                 net_loop.freeze()
                 await feed.over
@@ -150,14 +145,6 @@ async def _renewing(
         public_names.renewing(acme, store, feed, terms.settings, terms.public, signing.budget),
     ):
         yield
-=======
-        await store.bootstrap(_keep_in(directory))
-        async with _rest(build(store, terms.public, terms.settings, feed.settle), terms.socket_path):
-            _step_back(terms.nice)
-            await feed.tell_all(store.directory, made_key=(directory / UNSHOWN_KEY_FILE).exists())
-            net_loop.freeze()
-            await feed.over
->>>>>>> 5c4be35 (control: each limit that is answered 429 has a word of its own; a first key that was not shown is shown by the next start)
 
 
 def _step_back(nice: int) -> None:
