@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from wellhead.agent import Exchange, Status, TunnelListener, connect, connect_async
     from wellhead.client import CreatedKey, CreatedTunnel, Page, Timeouts
     from wellhead.model.access import Scope, Secret
+    from wellhead.model.certificates import CertificateRecord, CertificateStatus, SignedCertificate
     from wellhead.model.records import AuditEntry, KeyRecord, KeyStatus, TlsMode, Tunnel, TunnelStatus
     from wellhead.sdk import AsyncWellhead, Wellhead
 
 __all__ = [
     "AsyncWellhead",
     "AuditEntry",
+    "CertificateRecord",
+    "CertificateStatus",
     "CreatedKey",
     "CreatedTunnel",
     "Exchange",
@@ -35,6 +38,7 @@ __all__ = [
     "Page",
     "Scope",
     "Secret",
+    "SignedCertificate",
     "Status",
     "Timeouts",
     "TlsMode",
@@ -52,6 +56,7 @@ _HOMES = {
     "wellhead.agent": ("Exchange", "Status", "TunnelListener", "connect", "connect_async"),
     "wellhead.client": ("CreatedKey", "CreatedTunnel", "Page", "Timeouts"),
     "wellhead.model.access": ("Scope", "Secret"),
+    "wellhead.model.certificates": ("CertificateRecord", "CertificateStatus", "SignedCertificate"),
     "wellhead.model.records": ("AuditEntry", "KeyRecord", "KeyStatus", "TlsMode", "Tunnel", "TunnelStatus"),
     "wellhead.sdk": ("AsyncWellhead", "Wellhead"),
 }

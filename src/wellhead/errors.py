@@ -21,6 +21,7 @@ and the bound.
     │   └── SecretRejected · Superseded · TunnelRemoved · VersionRefused · QuotaExceeded · Draining
     │       RecordsAway
     └── ApiError           the control plane's answer, by status               by status
+        ├── Conflict · TunnelTLSModeMismatch · TunnelStateConflict · TunnelCSRStateConflict
         └── BadRequest · Unauthorized · Forbidden · NotFound · Conflict · Invalid · RateLimited · Unavailable
 """
 
@@ -260,6 +261,22 @@ class NotFound(ApiError):
 
 class Conflict(ApiError):
     code = "conflict"
+
+
+class TunnelTLSModeMismatch(Conflict):
+    """TLS of the tunnel's visitors ends at the edge: it has no certificate of its own."""
+
+    code = "tls-mode"
+
+
+class TunnelStateConflict(Conflict):
+    """The tunnel's status does not allow it."""
+
+    code = "tunnel-status"
+
+
+class TunnelCSRStateConflict(TunnelStateConflict):
+    """Nothing is signed for a tunnel of this status."""
 
 
 class Invalid(ApiError):

@@ -30,6 +30,7 @@ from typer.exceptions import TyperException
 
 from wellhead.errors import (
     ApiError,
+    BadRequest,
     Conflict,
     Forbidden,
     InputError,
@@ -71,6 +72,7 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (NotFound, ExitCode.NOT_FOUND),
     (Conflict, ExitCode.CONFLICT),
     (Invalid, ExitCode.USAGE),
+    (BadRequest, ExitCode.USAGE),
     (RefusedError, ExitCode.REFUSED),
     (Unauthorized, ExitCode.REFUSED),
     (Forbidden, ExitCode.REFUSED),

@@ -18,6 +18,7 @@ from wellhead.cli.options import Yes
 from wellhead.cli.output import tell
 from wellhead.cli.table import columns, facts, shown_once, when
 from wellhead.errors import Conflict, InputError
+from wellhead.model.records import TlsMode
 from wellhead.model.text import escape, shown
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def create_tunnel(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="3 to 63 of a-z, 0-9 and -.", show_default=False)
     ],
+    tls_mode: Annotated[
+        TlsMode, typer.Option(help="Where visitors' TLS ends: at the edge, or (passthrough) at the agent.")
+    ] = TlsMode.EDGE,
     description: Description = None,
     metadata: Metadata = None,
     idempotency_key: Annotated[
@@ -98,7 +102,11 @@ def create_tunnel(
     with ask.open() as server:
         with hint_on(Conflict, "choose another; `wellhead tunnels list` shows the names that are yours"):
             made = server.tunnels.create(
-                name, description=description or None, metadata=given, idempotency_key=once
+                name,
+                tls_mode=tls_mode,
+                description=description or None,
+                metadata=given,
+                idempotency_key=once,
             )
     lines = [*described(made.tunnel), "", *shown_once("connect secret", made.connect_secret)]
     secret = made.connect_secret.reveal()
@@ -214,6 +222,8 @@ def described(tunnel: Tunnel) -> list[str]:
             ("name", tunnel.tunnel_name),
             ("id", tunnel.id),
             ("status", _status(tunnel)),
+            ("TLS ends", "at the agent" if tunnel.tls_mode is TlsMode.PASSTHROUGH else None),
+            ("certificate ends", when(tunnel.cert_expires_at)),
             ("restore until", when(tunnel.restore_deadline_at)),
             *(("url", url) for url in tunnel.public_urls),
             ("connected", _yes(tunnel.currently_connected)),

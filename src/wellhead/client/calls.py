@@ -10,12 +10,21 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from wellhead.errors import InputError
+from wellhead.errors import (
+    ApiError,
+    Conflict,
+    InputError,
+    TunnelCSRStateConflict,
+    TunnelStateConflict,
+    TunnelTLSModeMismatch,
+)
 from wellhead.model.access import Scope, Secret
+from wellhead.model.certificates import CertificateRecord, SignedCertificate
 from wellhead.model.records import AuditEntry, KeyRecord, TlsMode, Tunnel, TunnelStatus
 from wellhead.model.text import shown
 
 T = TypeVar("T")
+SIGN_SECONDS = 180.0  # an authority may ask for proofs before it signs
 UNCHANGED: Any = type("Unchanged", (), {"__repr__": lambda self: "UNCHANGED"})()
 """Of an update: this field stays as it is (None clears it)."""
 
@@ -31,6 +40,8 @@ class Call(Generic[T]):
     body: Mapping[str, object] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False  # carried out twice it does no more than carried out once
+    seconds: float | None = None  # to wait for the answer, and with another attempt; None: the client's own
+    conflict: Callable[[str], type[ApiError]] = lambda detail: Conflict  # what a 409 with this detail is
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +177,23 @@ def restore_tunnel(tunnel_id: str) -> Call[Tunnel]:
 
     Raises:
         NotFound: no tunnel of this id that the key may see.
-        Conflict: it is not pending removal, or the time for it is over.
+        TunnelStateConflict: it is not pending removal, or the time for it is over.
     """
-    return Call("POST", f"{_item(tunnel_id)}/restore", _tunnel.validate_python)
+    path = f"{_item(tunnel_id)}/restore"
+    return Call("POST", path, _tunnel.validate_python, conflict=lambda detail: TunnelStateConflict)
 
 
 def force_delete_tunnel(tunnel_id: str) -> Call[Tunnel]:
-    """End a tunnel that is pending removal now: it cannot be restored, its name is free.
+    """End a tunnel that is pending removal now: it cannot be restored.
+
+    Its name is free, unless a certificate for it is still believed: then it is held for the organization.
 
     Raises:
         NotFound: no tunnel of this id that the key may see.
-        Conflict: it is not pending removal.
+        TunnelStateConflict: it is not pending removal.
     """
-    return Call("DELETE", f"{_item(tunnel_id)}/force", _tunnel.validate_python)
+    path = f"{_item(tunnel_id)}/force"
+    return Call("DELETE", path, _tunnel.validate_python, conflict=lambda detail: TunnelStateConflict)
 
 
 def rotate_secret(tunnel_id: str, *, hard: bool = False) -> Call[Secret]:
@@ -191,6 +206,60 @@ def rotate_secret(tunnel_id: str, *, hard: bool = False) -> Call[Secret]:
     """
     query = {"hard": "true"} if hard else {}
     return Call("POST", f"{_item(tunnel_id)}/rotate-secret", _read_rotated, query=query)
+
+
+def sign_csr(tunnel_id: str, csr_pem: str) -> Call[SignedCertificate]:
+    """Have a passthrough tunnel's certificate signed; it may take minutes.
+
+    ``csr_pem`` is a request (PKCS #10) for the tunnel's ``public_host`` alone. Sent again it is the same
+    order, and the same certificate until that is to be renewed.
+
+    Raises:
+        NotFound: no tunnel of this id that the key may see.
+        BadRequest: the request breaks a rule.
+        TunnelTLSModeMismatch: TLS of the tunnel's visitors ends at the edge.
+        TunnelCSRStateConflict: the tunnel is to be removed.
+        RateLimited: too many were asked for, or the name's last orders failed.
+        Unavailable: the issuer refuses, is away, or is not ready yet.
+    """
+    return Call(
+        "POST",
+        f"{_item(tunnel_id)}/sign-csr",
+        _signed.validate_python,
+        body={"csr_pem": csr_pem},
+        repeatable=True,
+        seconds=SIGN_SECONDS,
+        conflict=_why_not_signed,
+    )
+
+
+# Certificates
+
+
+def list_certificates(*, tunnel_id: str | None = None) -> Call[list[CertificateRecord]]:
+    """Every certificate that was issued for the tunnels that the key may see, oldest first."""
+    query = {} if tunnel_id is None else {"tunnel_id": tunnel_id}
+    return Call("GET", "/certificates/", _read_certificates, query=query, repeatable=True)
+
+
+def get_certificate(certificate_id: str) -> Call[CertificateRecord]:
+    """
+    Raises:
+        NotFound: no certificate of this id that the key may see.
+    """
+    return Call("GET", f"/certificates/{_id(certificate_id)}", _certificate.validate_python, repeatable=True)
+
+
+def renew_certificate(certificate_id: str) -> Call[CertificateRecord]:
+    """Have the tunnel's agent get the next certificate when it looks next, in place of at ``renew_at``.
+
+    Raises:
+        NotFound: no certificate of this id that the key may see.
+        Conflict: it was replaced, or its tunnel is gone.
+        Forbidden: the key's scope is not admin.
+    """
+    path = f"/certificates/{_id(certificate_id)}/renew"
+    return Call("POST", path, _certificate.validate_python, repeatable=True)
 
 
 # Keys
@@ -302,7 +371,15 @@ class _Audit:
     next_cursor: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Certificates:
+    certificates: list[CertificateRecord]
+
+
 _tunnel = TypeAdapter(Tunnel)
+_signed = TypeAdapter(SignedCertificate)
+_certificate = TypeAdapter(CertificateRecord)
+_certificates = TypeAdapter(_Certificates)
 _created = TypeAdapter(_Created)
 _rotated = TypeAdapter(_Rotated)
 _listed = TypeAdapter(_Listed)
@@ -362,6 +439,16 @@ def _read_created(answer: object) -> CreatedTunnel:
 
 def _read_rotated(answer: object) -> Secret:
     return Secret(_rotated.validate_python(answer).connect_secret)
+
+
+def _read_certificates(answer: object) -> list[CertificateRecord]:
+    return _certificates.validate_python(answer).certificates
+
+
+def _why_not_signed(detail: str) -> type[ApiError]:
+    """Source: inkbox-tunnels, "2.2 Errors"."""
+    of_the_mode = any(word in detail.lower() for word in ("edge", "tls_mode", "passthrough"))
+    return TunnelTLSModeMismatch if of_the_mode else TunnelCSRStateConflict
 
 
 def _read_keys(answer: object) -> list[KeyRecord]:

@@ -12,7 +12,16 @@ import httpx
 
 from wellhead.client.calls import Call
 from wellhead.client.exchange import Peer
-from wellhead.client.groups import AsyncAudit, AsyncKeys, AsyncTunnels, Audit, Keys, Tunnels
+from wellhead.client.groups import (
+    AsyncAudit,
+    AsyncCertificates,
+    AsyncKeys,
+    AsyncTunnels,
+    Audit,
+    Certificates,
+    Keys,
+    Tunnels,
+)
 from wellhead.client.patience import Timeouts
 from wellhead.errors import ApiError, LinkError
 from wellhead.model.access import Secret
@@ -38,6 +47,7 @@ class Client:
         self._peer = Peer.of(url, api_key, ca_file, timeouts)
         self._http = httpx.Client(**self._peer.options())
         self.tunnels = Tunnels(self.send)
+        self.certs = Certificates(self.send)
         self.keys = Keys(self.send)
         self.audit = Audit(self.send)
 
@@ -49,7 +59,7 @@ class Client:
         attempts = self._peer.attempts(call)
         while True:
             try:
-                with self._peer.failures(self._http.is_closed):
+                with self._peer.failures(call, self._http.is_closed):
                     response = self._http.request(**self._peer.request(call))
                 return self._peer.answer(call, response)
             except (ApiError, LinkError) as error:
@@ -83,6 +93,7 @@ class AsyncClient:
         self._peer = Peer.of(url, api_key, ca_file, timeouts)
         self._http = httpx.AsyncClient(**self._peer.options())
         self.tunnels = AsyncTunnels(self.send)
+        self.certs = AsyncCertificates(self.send)
         self.keys = AsyncKeys(self.send)
         self.audit = AsyncAudit(self.send)
 
@@ -94,7 +105,7 @@ class AsyncClient:
         attempts = self._peer.attempts(call)
         while True:
             try:
-                with self._peer.failures(self._http.is_closed):
+                with self._peer.failures(call, self._http.is_closed):
                     response = await self._http.request(**self._peer.request(call))
                 return self._peer.answer(call, response)
             except (ApiError, LinkError) as error:

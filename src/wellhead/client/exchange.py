@@ -81,9 +81,12 @@ class Peer:
             },
             "verify": self._trust(),
             "trust_env": not is_loopback(self.hostname),
-            "timeout": httpx.Timeout(self.timeouts.reply_seconds, connect=self.timeouts.connect_seconds),
+            "timeout": self._timeout(self.timeouts.reply_seconds),
             "follow_redirects": False,
         }
+
+    def _timeout(self, reply_seconds: float) -> httpx.Timeout:
+        return httpx.Timeout(reply_seconds, connect=self.timeouts.connect_seconds)
 
     def _trust(self) -> ssl.SSLContext:
         if self.ca_file is None:
@@ -95,7 +98,7 @@ class Peer:
             raise SettingsError(f"cannot read the CA file {self.ca_file}: {why}") from error
 
     def attempts(self, call: Call[T]) -> Attempts:
-        return Attempts(call.repeatable, self.timeouts.retry_seconds, time.monotonic())
+        return Attempts(call.repeatable, call.seconds or self.timeouts.retry_seconds, time.monotonic())
 
     def request(self, call: Call[T]) -> dict[str, Any]:
         """Arguments for httpx's ``request``.
@@ -109,11 +112,12 @@ class Peer:
             "params": call.query or None,
             **_body(call),
             "extensions": {"sni_hostname": self.hostname},
+            **({} if call.seconds is None else {"timeout": self._timeout(call.seconds)}),
         }
 
     @contextmanager
-    def failures(self, closed: bool = False) -> Iterator[None]:
-        """Maps what httpx raises; ``closed``: nothing can be sent any more.
+    def failures(self, call: Call[T], closed: bool = False) -> Iterator[None]:
+        """Maps what httpx raises for a call; ``closed``: nothing can be sent any more.
 
         Raises:
             DialError: nobody answers at the address.
@@ -131,7 +135,7 @@ class Peer:
         except (httpx.ConnectError, httpx.ProxyError) as error:
             raise self._dial_error(error) from error
         except httpx.TimeoutException as error:
-            waited = f"{self.timeouts.reply_seconds:g} s"
+            waited = f"{call.seconds or self.timeouts.reply_seconds:g} s"
             raise LinkError(f"{self.url} did not reply within {waited}") from error
         except httpx.TransportError as error:
             raise LinkError(f"{self.url} broke off: {escape(str(error)).lower()}") from error
@@ -159,9 +163,9 @@ class Peer:
             ApiError: the server says no, as the class of its status; or its answer is not of this API.
         """
         if not response.is_success:
-            status = response.status_code
-            kind = ApiError.by_status.get(status, ApiError)
-            raise kind(status, _detail(response), retry_after_seconds=_retry_after(response))
+            status, detail = response.status_code, _detail(response)
+            kind = call.conflict(detail) if status == 409 else ApiError.by_status.get(status, ApiError)
+            raise kind(status, detail, retry_after_seconds=_retry_after(response))
         try:
             return call.read(response.json())
         except (ValidationError, ValueError) as error:

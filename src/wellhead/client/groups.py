@@ -1,4 +1,4 @@
-"""``client.tunnels``, ``client.keys`` and ``client.audit``: each call stands here once, for both clients."""
+"""``client.tunnels``, ``certs``, ``keys`` and ``audit``: each call stands here once, for both clients."""
 
 from __future__ import annotations
 
@@ -81,6 +81,13 @@ class _Tunnels:
     restore = Method(calls.restore_tunnel)
     force_delete = Method(calls.force_delete_tunnel)
     rotate_secret = Method(calls.rotate_secret)
+    sign_csr = Method(calls.sign_csr)
+
+
+class _Certificates:
+    list = Method(calls.list_certificates)
+    get = Method(calls.get_certificate)
+    renew = Method(calls.renew_certificate)
 
 
 class _Keys:
@@ -98,6 +105,10 @@ class Tunnels(_Tunnels, Group):
     """``client.tunnels``; what each call takes, gives and raises is told in ``wellhead.client.calls``."""
 
 
+class Certificates(_Certificates, Group):
+    """``client.certs``."""
+
+
 class Keys(_Keys, Group):
     """``client.keys``."""
 
@@ -108,6 +119,10 @@ class Audit(_Audit, Group):
 
 class AsyncTunnels(_Tunnels, AsyncGroup):
     """``client.tunnels``, awaited."""
+
+
+class AsyncCertificates(_Certificates, AsyncGroup):
+    """``client.certs``, awaited."""
 
 
 class AsyncKeys(_Keys, AsyncGroup):
