@@ -146,6 +146,9 @@ _FIXED = (
     " | GOAWAY ENHANCE_YOUR_CALM | `h2-window-update-flood` |",
     "| streams of one agent's session | 65,536 | 503 | `overloaded` |",
     "| connections of one agent to its upstream | 4,096 | 503 | `overloaded` |",
+    "| a certificate for a name whose last order failed | 2 min, doubled up to 6 h | 429 with Retry-After"
+    " | `issue-pause` |",
+    "| a request to be signed | 16 KiB | 400 | - |",
     "| a request to the REST API without a live key | - | 401 | `api-key` |",
     "| a frame between edge and agent | 256 KiB | the session ends | - |",
     "| descriptors of visitors, of all | 85 %, 95 % of the open-file limit | TLS alert; accepting pauses"

@@ -391,6 +391,7 @@ async def test_too_many_requests_for_a_tunnel_are_put_off(
         await sign(api, tunnel, pem_for(HOST))
         answer = await sign(api, tunnel, pem_for(HOST))
         assert answer.status_code == 429 and answer.json()["detail"].startswith("certificate rate limit")
+        assert answer.headers["x-limit"] == "csr-rate"
         assert 3500 < int(answer.headers["retry-after"]) <= 3600
         assert (await sign(api, tunnel, pem)).status_code == 200, "what was issued is there still"
         assert (

@@ -35,7 +35,18 @@ PAGES = {
 }
 # What the control plane refuses for a limit or for who asks, by status; a mistake of a caller has no word.
 _API_REFUSALS = {401: "api-key", 413: "api-body", 429: "api-rate", 503: "api-unavailable"}
-_API_LIMITS = {"api-key-rate", "api-address-rate", "api-failures", "api-tunnels", "api-keys"}
+_API_LIMITS = {
+    "api-key-rate",
+    "api-address-rate",
+    "api-failures",
+    "api-tunnels",
+    "api-keys",
+    "csr-rate",
+    "issue-budget",
+    "issue-budget-name",
+    "issue-budget-organization",
+    "issue-pause",
+}
 _api_limit = re.compile(rb"(?im)^x-limit:[\t ]*([a-z-]+)").search
 _AWAY = {Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_FAILED}  # for the control plane: it just ended
 

@@ -133,4 +133,6 @@ def _refused(reason: str, hostname: str, why: str, wait: timedelta) -> RateLimit
     _log.warning(
         "certificate not ordered", reason=reason, hostname=hostname, wait_seconds=wait.total_seconds()
     )
-    return RateLimited(429, f"certificate rate limit: {why}", retry_after_seconds=wait.total_seconds())
+    return RateLimited(
+        429, f"certificate rate limit: {why}", retry_after_seconds=wait.total_seconds(), reason=reason
+    )
