@@ -142,10 +142,17 @@ class DialError(LinkError):
 
 
 class TrustError(LinkError):
-    """The other side's certificate is not trusted or not for this name."""
+    """The other side's certificate is not trusted or not for this name.
+
+    ``issuer_known``: it is trusted who made it, and yet it is not good.
+    """
 
     retry = Retry.NEVER
     code = "trust"
+
+    def __init__(self, message: str, *, issuer_known: bool = False) -> None:
+        super().__init__(message)
+        self.issuer_known = issuer_known
 
 
 class SessionLost(LinkError):

@@ -151,6 +151,11 @@ _FIXED = (
     "| a request to be signed | 16 KiB | 400 | - |",
     "| a request to the REST API without a live key | - | 401 | `api-key` |",
     "| a frame between edge and agent | 256 KiB | the session ends | - |",
+    "| a name of ours without a certificate, where `issuer` is not `local` | - | TLS alert internal_error"
+    " | `no-certificate` |",
+    "| a certificate authority's question that nobody here asked for | - | 404; TLS alert"
+    " no_application_protocol | `no-challenge`, `acme-alpn` |",
+    "| answers to certificate authorities at once | 1000, an hour each | the oldest is forgotten | - |",
     "| descriptors of visitors, of all | 85 %, 95 % of the open-file limit | TLS alert; accepting pauses"
     " | `descriptors` |",
 )

@@ -53,14 +53,19 @@ ADMIN_KEY_FILE = "admin-key"
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What the server tells when it accepts connections. ``key`` is there on the first start only."""
+    """What the server tells when it accepts connections. ``key`` is there on the first start only.
+
+    ``ca_file``: who vouches for the name that agents dial; None: the operator's or a public authority.
+    ``reload`` has certificates looked at now.
+    """
 
     https: list[str]
     http: list[str]
     api: str
     key: Secret | None
     data_dir: Path
-    ca_file: Path
+    ca_file: Path | None
+    reload: Callable[[], None]
 
 
 async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -68,7 +73,8 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
 
     Raises:
         LocalStateError: the data directory is unsafe or in use by another server.
-        SettingsError: an address cannot be listened on, or the access log not be written.
+        SettingsError: an address cannot be listened on, the access log not be written, or a certificate of
+            the operator's not be served.
     """
     net_loop.raise_file_limit()
     certificate_files.check(settings.tls_pairs)
@@ -108,7 +114,7 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
                     ready(facts)
                     (directory / UNSHOWN_KEY_FILE).unlink(missing_ok=True)
 
-                await _run(edge, https, http, settings, public, key, local.ca_file, show, stop)
+                await _run(edge, https, http, settings, public, key, local, certificates, show, stop)
 
 
 async def _run(
@@ -118,10 +124,12 @@ async def _run(
     settings: ServerSettings,
     public: Public,
     key: Secret | None,
-    ca_file: Path,
+    local: LocalAuthority,
+    certificates: Certificates,
     ready: Callable[[Ready], None],
     stop: asyncio.Event,
 ) -> None:
+    zone = public.zone
     try:
         await edge.start(https, http)
         net_loop.freeze()
@@ -132,7 +140,8 @@ async def _run(
                 api=public.api_url + "/api/v1",
                 key=key,
                 data_dir=settings.data_dir,
-                ca_file=ca_file,
+                ca_file=local.ca_file if _is_address(zone) or certificates.is_local(zone) else None,
+                reload=certificates.reload_soon,
             )
         )
         await stop.wait()

@@ -71,7 +71,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     thread = threading.Thread(target=main, name="house")
     thread.start()
     ready, loop, stop = opened.result(30)
-    assert ready.key is not None
+    assert ready.key is not None and ready.ca_file is not None
     yield House(ready.api.removesuffix("/api/v1"), ready.key, ready.ca_file)
     loop.call_soon_threadsafe(stop.set)
     thread.join(30)

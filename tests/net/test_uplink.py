@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.kit.certs import authority, trusting
+from tests.kit.certs import DAY, Root, authority, trusting
 from tests.kit.transport import FakeTransport
 from wellhead.errors import (
     DialError,
@@ -26,8 +27,9 @@ from wellhead.net import sockets
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.backoff import Backoff
 from wellhead.net.changes import NetworkChanges
+from wellhead.net.keypair import read_operators
 from wellhead.net.session import Session, boot_time
-from wellhead.net.tls import ALPN_MUX
+from wellhead.net.tls import ALPN_MUX, client_context
 from wellhead.net.uplink import EdgeAddress, Status, Uplink, UplinkTimes
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import Hello, Refused, Welcome
@@ -94,10 +96,14 @@ def _no_stream(stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffe
 
 @contextlib.asynccontextmanager
 async def edge_of(
-    ca: LocalAuthority, *answers: Answer, port: int = 0, hostname: str = "localhost"
+    ca: LocalAuthority,
+    *answers: Answer,
+    port: int = 0,
+    hostname: str = "localhost",
+    context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Edge]:
     loop = asyncio.get_running_loop()
-    context = ca.leaf_context(hostname, [ALPN_MUX])
+    context = context or ca.leaf_context(hostname, [ALPN_MUX])
     edge = Edge(0, EdgeAddress("localhost", 0, trusting(ca, [ALPN_MUX])), list(answers))
     live: set[Session] = set()
 
@@ -295,6 +301,62 @@ async def test_no_secret_is_sent_to_an_edge_that_is_not_trusted(
         error = await watch(EdgeAddress("localhost", edge.port, trusting(ca, [ALPN_MUX]))).failed()
         assert isinstance(error, TrustError)
         assert not edge.hellos
+
+
+def flawed(case: str, root: Root, directory: Path) -> tuple[ssl.SSLContext, str]:
+    """An edge's context with a certificate that is no good, and what is said of it."""
+    days = {"expired": (-2 * DAY, -DAY), "early": (DAY, 2 * DAY)}.get(case, (-DAY, DAY))
+    name = "other.example.org" if case == "name" else "localhost"
+    says = {
+        "expired": "its certificate has expired by this machine's clock",
+        "early": "its certificate is not valid yet by this machine's clock",
+        "name": "its certificate is for another name than localhost",
+        "issuer": "its certificate for localhost is not trusted: unable to get local issuer certificate"
+        " (checked against ",
+    }[case]
+    issuer = Root("Stranger") if case == "issuer" else root
+    pair = issuer.pair(name, begins=days[0], ends=days[1])
+    return read_operators(*root.put(directory, case, pair)).context([ALPN_MUX]), says
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> tuple[Root, Path]:
+    made = Root()
+    (tmp_path / "root.pem").write_text(made.pem)
+    return made, tmp_path / "root.pem"
+
+
+@pytest.mark.parametrize("case", ["expired", "early", "name", "issuer"])
+async def test_an_edge_with_a_flawed_certificate_is_told_its_flaw_and_no_secret(
+    ca: LocalAuthority, tmp_path: Path, watch: Watch, root: tuple[Root, Path], case: str
+) -> None:
+    context, says = flawed(case, root[0], tmp_path)
+    trust = client_context(ca_file=root[1], alpn=[ALPN_MUX])
+    async with edge_of(ca, welcoming, context=context) as edge:
+        error = await watch(EdgeAddress("localhost", edge.port, trust)).failed()
+        assert isinstance(error, TrustError) and error.issuer_known is (case != "issuer")
+        assert str(error).startswith(f"localhost:{edge.port}: {says}")
+        assert not edge.hellos and edge.dials == 1
+
+
+async def test_an_edge_that_was_trusted_is_tried_again_until_its_certificate_is_good_again(
+    ca: LocalAuthority, tmp_path: Path, watch: Watch, root: tuple[Root, Path]
+) -> None:
+    good = read_operators(*root[0].put(tmp_path, "good", root[0].pair("localhost"))).context([ALPN_MUX])
+    bad, says = flawed("expired", root[0], tmp_path)
+    trust = client_context(ca_file=root[1], alpn=[ALPN_MUX])
+    async with edge_of(ca, welcoming, context=good) as edge:
+        watched = watch(EdgeAddress("localhost", edge.port, trust))
+        await watched.until(Status.CONNECTED)
+        port = edge.port
+    async with edge_of(ca, welcoming, port=port, context=bad) as edge:
+        await watched.until(Status.RECONNECTING, 3)  # the first is that the edge went away
+        told = [error for status, error in watched.told if status is Status.RECONNECTING]
+        assert says in str(told[-1]) and isinstance(told[-1], TrustError)
+        assert not edge.hellos
+    async with edge_of(ca, welcoming, port=port, context=good) as edge:
+        await watched.until(Status.CONNECTED, 2)
+        assert len(edge.hellos) == 1
 
 
 async def test_a_draining_session_is_replaced_before_it_ends(ca: LocalAuthority, watch: Watch) -> None:

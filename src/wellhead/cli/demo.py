@@ -120,7 +120,7 @@ async def _server(home: Path) -> AsyncIterator[Ready]:
         await task
 
 
-async def _visit(url: str, ca_file: Path, mark: str) -> None:
+async def _visit(url: str, ca_file: Path | None, mark: str) -> None:
     """Be a visitor of the public URL, as a browser would be.
 
     Raises:
@@ -128,7 +128,7 @@ async def _visit(url: str, ca_file: Path, mark: str) -> None:
     """
     # Names under localhost are this machine's (RFC 6761 section 6.3), but not every resolver knows.
     parts = urlsplit(url)
-    context = ssl.create_default_context(cafile=str(ca_file))
+    context = ssl.create_default_context(cafile=ca_file)
     async with httpx.AsyncClient(
         base_url=f"https://127.0.0.1:{parts.port}",
         headers={"Host": parts.netloc},

@@ -45,6 +45,8 @@ def _hint(error: WellheadError) -> str | None:
             return "`wellhead login` keeps an API key; or give the new secret in WELLHEAD_TUNNEL_SECRET"
         case Forbidden():
             return "`wellhead keys list` with an admin key tells what each key may do"
+        case TrustError(issuer_known=True):
+            return None
         case TrustError():
             return "give --ca-file; a server's own authority is {data-dir}/ca.pem"
         case DialError():

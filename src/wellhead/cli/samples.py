@@ -229,6 +229,7 @@ def _up() -> None:
             key=Secret("wh_EXAMPLE"),
             data_dir=directory,
             ca_file=directory / "ca.pem",
+            reload=lambda: None,
         )
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from wellhead.cli.output import tell
 from wellhead.cli.progress import progress
 from wellhead.errors import WellheadError
 from wellhead.model.names import base_url
-from wellhead.net import loop
+from wellhead.net import certificate_files, loop
 from wellhead.profile import Access, Profile
 from wellhead.serve import Ready, serve
 from wellhead.settings import ServerSettings
@@ -31,6 +31,7 @@ def run_up(flags: Mapping[str, object], *, config: Path | None, check: bool) -> 
     """Serve until a signal; with ``check`` only say whether the settings are good."""
     settings = ServerSettings.load(config, flags)
     if check:
+        certificate_files.check(settings.tls_pairs)
         tell(
             f"settings are valid: data_dir={settings.data_dir} domain={settings.domain}"
             f" zone={settings.agent_zone} https={settings.https} http={settings.http or 'off'}"
@@ -41,13 +42,21 @@ def run_up(flags: Mapping[str, object], *, config: Path | None, check: bool) -> 
 
 
 async def _up(settings: ServerSettings) -> None:
-    stop = loop.stop_event(asyncio.get_running_loop())
+    running = asyncio.get_running_loop()
+    stop, reloads = loop.stop_event(running), list[Callable[[], None]]()
+
+    def reload() -> None:
+        for each in reloads:
+            each()
+
+    loop.on_hangup(running, reload, stop)
     try:
         with ExitStack() as starting:
             starting.enter_context(progress("starting"))
 
             def ready(facts: Ready) -> None:
                 starting.close()
+                reloads.append(facts.reload)
                 announce(facts)
 
             await serve(settings, ready=ready, stop=stop)
@@ -62,7 +71,8 @@ def announce(ready: Ready) -> None:
     if ready.key is not None:
         tell(f"admin key    {ready.key.reveal()}")
         tell(f"             shown once; kept in {ready.data_dir / ADMIN_KEY_FILE}")
-        tell(f"local CA     {ready.ca_file}")
+        if ready.ca_file is not None:
+            tell(f"local CA     {ready.ca_file}")
     _leave_profile(ready)
     tell(ready_line(ready))
 

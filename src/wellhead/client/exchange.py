@@ -22,6 +22,7 @@ from wellhead.errors import ApiError, DialError, InputError, LinkError, Settings
 from wellhead.logs import escape
 from wellhead.model.access import Secret
 from wellhead.model.names import base_url, is_loopback, join_authority, split_authority
+from wellhead.net.distrust import certificate_flaw
 from wellhead.version import VERSION
 
 T = TypeVar("T")
@@ -144,6 +145,8 @@ class Peer:
         causes = list(_causes(error))
         for cause in causes:
             if isinstance(cause, ssl.SSLCertVerificationError):
+                if flaw := certificate_flaw(cause, self.hostname):
+                    return TrustError(f"cannot trust {self.url}: its certificate {flaw}", issuer_known=True)
                 why = cause.verify_message.rstrip(".").lower()
                 return TrustError(
                     f"cannot trust {self.url}: {why} (give the CA that signed its certificate with --ca-file)"

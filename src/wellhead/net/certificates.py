@@ -81,6 +81,10 @@ class Certificates:
         pair = self._table.find(name, now)
         return pair is not None and now < pair.ends
 
+    def is_local(self, name: str) -> bool:
+        """Whether the local CA vouches for a hostname, as things are."""
+        return not self.has(name) and (self._mints or name == LOOPBACK)
+
     def _context(self, pair: KeyPair, alpn: tuple[str, ...]) -> ssl.SSLContext:
         key = pair.fingerprint, alpn
         context = self._cache.get(key)

@@ -172,3 +172,29 @@ def stop_event(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     return stopping
+
+
+def on_hangup(loop: asyncio.AbstractEventLoop, reload: Callable[[], None], stop: asyncio.Event) -> None:
+    """Have SIGHUP call ``reload``; where it says that the terminal is gone it sets ``stop``, as ever.
+
+    Call it in the main thread.
+    """
+    if not hasattr(signal, "SIGHUP"):
+        return
+    had_terminal = _has_terminal()
+
+    def on_signal() -> None:
+        if had_terminal and not _has_terminal():
+            stop.set()
+        else:
+            reload()
+
+    loop.add_signal_handler(signal.SIGHUP, on_signal)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

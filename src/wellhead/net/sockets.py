@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 from wellhead.errors import DialError, InputError, SettingsError, TrustError
 from wellhead.model.names import is_loopback
 from wellhead.net import resolver
+from wellhead.net.distrust import certificate_flaw
 from wellhead.net.proxy import open_tunnel, proxy_for
 from wellhead.net.tls import connect_tls
 
@@ -315,9 +316,8 @@ class _Agreed(asyncio.Protocol):
 def _distrust(
     error: ssl.SSLCertVerificationError, where: str, name: str, context: ssl.SSLContext
 ) -> TrustError:
-    # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL's x509_vfy.h
-    if error.verify_code in (62, 64):
-        return TrustError(f"{where}: its certificate is for another name than {name}")
+    if flaw := certificate_flaw(error, name):
+        return TrustError(f"{where}: its certificate {flaw}", issuer_known=True)
     trusts = getattr(context, "trusts", "the context given")
     return TrustError(
         f"{where}: its certificate for {name} is not trusted: {error.verify_message} "

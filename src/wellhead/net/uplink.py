@@ -25,6 +25,7 @@ from wellhead.errors import (
     RefusedError,
     Retry,
     SessionLost,
+    TrustError,
     WellheadError,
 )
 from wellhead.logs import Log
@@ -116,6 +117,7 @@ class Uplink:
         self._ask_again_after = 0.0  # seconds, as the draining edge said
         self._drain_seconds = 0.0  # how long the edge lets streams finish
         self._closing = False
+        self._welcomed = False  # ever
         self._network_changes = network_changes
         self._rest_until = 0.0  # loop time; 0: no pause
 
@@ -123,7 +125,7 @@ class Uplink:
         """Until ``aclose``, or until an error that trying again does not mend.
 
         Raises:
-            WellheadError: one whose ``retry`` is NEVER.
+            WellheadError: one whose ``retry`` is NEVER; TrustError only where the edge was never trusted yet.
         """
         error: WellheadError | None = None
         changes = self._network_changes(self._network_changed)
@@ -132,6 +134,10 @@ class Uplink:
                 try:
                     session = await self._establish()
                 except WellheadError as failure:
+                    if isinstance(failure, TrustError) and self._welcomed:
+                        # Its certificate ran out, say: the edge that was ours is to be found again when it
+                        # has a new one. Until then nothing is said to whoever is there.
+                        failure.retry = Retry.LATER
                     if failure.retry is Retry.NEVER or self._closing:
                         raise
                     await self._rest(self._backoff.pause(failure), failure)
@@ -201,6 +207,7 @@ class Uplink:
         session.set_liveness(Liveness(ping_seconds=welcome.ping_seconds))
         session.on_peer_draining(self._asked_to_drain)
         self._drain_seconds = welcome.drain_seconds
+        self._welcomed = True
         self._on_welcome(welcome)
         return session
 

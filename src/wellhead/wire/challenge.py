@@ -19,12 +19,11 @@ _canonical = re.compile(rb"/\.well-known/acme-challenge/([A-Za-z0-9_-]{1,512})")
 
 def challenge_token(target: bytes) -> str | None:
     """The token that a request's target asks for; "" at the place but with none, None elsewhere."""
-    lower = target.lower()
-    if b"acme-" not in lower and b"%" not in lower:  # nearly all
+    if b"%" not in target and (b"." not in target or b"acme-" not in target.lower()):  # nearly all
         return None
     if found := _canonical(target):
         return found[1].decode()
-    path = unquote_to_bytes(lower.partition(b"?")[0]).replace(b"\\", b"/")
+    path = unquote_to_bytes(target.partition(b"?")[0]).lower().replace(b"\\", b"/")
     as_written: list[bytes] = []
     resolved: list[bytes] = []
     for part in path.split(b"/"):
