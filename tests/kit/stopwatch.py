@@ -32,7 +32,11 @@ class Stopwatch:
         self._began = time.monotonic()
 
     def seconds(self) -> float:
-        return time.monotonic() - self._began - (self._look() - self._lost_before)
+        return self.wall() - self.starved()
+
+    def starved(self) -> float:
+        """What is taken off."""
+        return self._look() - self._lost_before
 
     def wall(self) -> float:
         """All of it, for a bound below."""

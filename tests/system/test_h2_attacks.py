@@ -110,7 +110,7 @@ async def test_an_attack_is_answered_as_stated_counted_and_logged(ground: Ground
         assert set(outcome.statuses.values()) == {408}, outcome
     else:
         assert outcome.closed is not None
-        assert outcome.closed <= attack.within + watch.wall() - watch.seconds(), outcome
+        assert outcome.closed <= attack.within + watch.starved(), outcome
     if attack.code is ErrorCode.NO_ERROR:
         assert len(outcome.goaways) == 2, "a warning, and the last stream's id"
     if attack.reason:
