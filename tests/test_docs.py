@@ -104,3 +104,12 @@ def test_the_help_of_up_tells_the_defaults_of_the_settings() -> None:
     for key in ("domain", "https", "http"):
         assert f"[default: {ServerSettings.model_fields[key].default}]" in options[key].help
     assert set(options) - {"config", "check"} <= set(ServerSettings.model_fields)
+
+
+CERTIFICATES = (ROOT / "docs/howto/certificates.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("text", re.findall(r"^```toml\n(.*?)^```$", CERTIFICATES, re.M | re.S))
+def test_the_settings_of_the_page_of_certificates_lack_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "wellhead.toml").write_text(text)
+    assert ServerSettings.load(tmp_path / "wellhead.toml").issuer != "local"

@@ -20,16 +20,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from wellhead import logs, private
-from wellhead.control import public_names
-from wellhead.control.acme_issuer import AcmeIssuer, acme_issuer
 from wellhead.control.app import build
-from wellhead.control.challenges import EdgesChallenges
 from wellhead.control.csr import key_digest
 from wellhead.control.feed import Feed
 from wellhead.control.local_issuer import LocalIssuer, Revocations
@@ -42,8 +40,10 @@ from wellhead.model.access import Secret
 from wellhead.net import loop as net_loop
 from wellhead.net.authority import LocalAuthority
 from wellhead.serve_process import UNSHOWN_KEY_FILE, Terms
-from wellhead.settings import ServerSettings
 from wellhead.version import VERSION
+
+if TYPE_CHECKING:
+    from wellhead.control.public_names import PublicNames
 
 ABANDONED = 70  # exit status where the server is gone (EX_SOFTWARE, sysexits.h)
 ADMIN_KEY_FILE = "admin-key"
@@ -109,42 +109,35 @@ async def _serve(terms: Terms, feed: Feed) -> None:
         # With the database this server alone holds the directory: the edge reads what is made here.
         authority = LocalAuthority(directory)
         local = LocalIssuer(authority, timedelta(days=terms.settings.local_certificate_days))
-        acme = _acme(terms.settings, feed)
-        signing_terms = SigningTerms.of(terms.settings, acme or local)
+        public_names = _public_names(terms, feed)
+        issuer = local if public_names is None else public_names.issuer
+        signing_terms = SigningTerms.of(terms.settings, issuer)
         own_keys = {key_digest(authority.certificate.public_key())}
         signing = Signing(
             store,
-            acme or local,
+            issuer,
             terms.public,
             signing_terms,
-            lambda: own_keys if acme is None else own_keys | public_names.own_keys(acme, terms.settings),
+            lambda: own_keys if public_names is None else own_keys | public_names.keys(),
         )
         revocations = Revocations(authority, store.certificates)
         app = build(store, terms.public, terms.settings, signing, revocations, feed.settle)
         async with _closing(signing), _rest(app, terms.socket_path):
             _step_back(terms.nice)
             await feed.tell_all(store.directory, made_key=(directory / UNSHOWN_KEY_FILE).exists())
-            async with _renewing(acme, store, feed, terms, signing_terms):
+            async with contextlib.AsyncExitStack() as stack:
+                if public_names is not None:
+                    await stack.enter_async_context(public_names.renewing(store, signing_terms.budget))
                 net_loop.freeze()
                 await feed.over
 
 
-def _acme(settings: ServerSettings, feed: Feed) -> AcmeIssuer | None:
-    return acme_issuer(settings, EdgesChallenges(feed.tell)) if settings.issuer == "acme" else None
+def _public_names(terms: Terms, feed: Feed) -> PublicNames | None:
+    if terms.settings.issuer != "acme":
+        return None
+    from wellhead.control.public_names import PublicNames  # 12 MiB of libraries, which few servers need
 
-
-@contextlib.asynccontextmanager
-async def _renewing(
-    acme: AcmeIssuer | None, store: Store, feed: Feed, terms: Terms, signing: SigningTerms
-) -> AsyncIterator[None]:
-    if acme is None:
-        yield
-        return
-    async with (
-        _closing(acme),
-        public_names.renewing(acme, store, feed, terms.settings, terms.public, signing.budget),
-    ):
-        yield
+    return PublicNames(terms.settings, terms.public, feed)
 
 
 def _step_back(nice: int) -> None:
@@ -156,7 +149,7 @@ def _step_back(nice: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _closing(part: Store | Signing | AcmeIssuer) -> AsyncIterator[None]:
+async def _closing(part: Store | Signing) -> AsyncIterator[None]:
     try:
         yield
     finally:

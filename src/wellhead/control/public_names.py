@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from cryptography import x509
 
 from wellhead import issued
-from wellhead.control.acme_issuer import DIRECTORY, AcmeIssuer
+from wellhead.control.acme_issuer import DIRECTORY, acme_issuer
+from wellhead.control.challenges import EdgesChallenges
 from wellhead.control.csr import key_digest
 from wellhead.control.feed import Feed
 from wellhead.control.renewal import Renewal
@@ -17,7 +18,7 @@ from wellhead.control.renewal_plan import own_names
 from wellhead.control.store import Store
 from wellhead.control.store.orders import Budget
 from wellhead.control.store.tables import Outcome
-from wellhead.errors import IssuerError, LinkError, LocalStateError
+from wellhead.errors import IssuerError, LinkError
 from wellhead.logs import Log
 from wellhead.model.names import Public
 from wellhead.model.records import TlsMode, TunnelStatus
@@ -51,46 +52,59 @@ class TunnelGate:
         await self._store.orders.end(order, Outcome.ISSUED if error is None else away)
 
 
-def own_keys(acme: AcmeIssuer, settings: ServerSettings) -> set[bytes]:
-    """Digests of the keys that no tenant's certificate may have: the account's, and those of our names."""
-    found = {key_digest(acme.account.public_key)}
-    for entry in (settings.data_dir / issued.DIRECTORY).glob("*"):
-        with contextlib.suppress(LocalStateError, ValueError):
-            if (files := issued.get(entry)) is not None:
-                leaf = x509.load_pem_x509_certificate(files.chain_pem.encode())
-                found.add(key_digest(leaf.public_key()))
-    return found
-
-
-@contextlib.asynccontextmanager
-async def renewing(
-    acme: AcmeIssuer, store: Store, feed: Feed, settings: ServerSettings, public: Public, budget: Budget
-) -> AsyncIterator[None]:
-    """The edge's names have certificates, and keep them, until it is left.
+class PublicNames:
+    """``issuer`` is for tenants' requests too; ``renewing`` looks after the server's own names.
 
     Raises:
-        LocalStateError: a directory is unsafe.
+        LocalStateError: a file of the issuer's is missing, unsafe or unreadable.
+        SettingsError: a package for the DNS provider is not installed.
     """
 
-    async def told(name: str) -> None:
+    def __init__(self, settings: ServerSettings, public: Public, feed: Feed) -> None:
+        self.issuer = acme_issuer(settings, EdgesChallenges(feed.tell))
+        self._settings = settings
+        self._public = public
+        self._feed = feed
+        self._keys: dict[str, bytes] = {}  # of the server's own names
+
+    def keys(self) -> set[bytes]:
+        """Digests (``csr.key_digest``) of keys that no tenant may have: the account's, and of our names."""
+        return {key_digest(self.issuer.account.public_key), *self._keys.values()}
+
+    @contextlib.asynccontextmanager
+    async def renewing(self, store: Store, budget: Budget) -> AsyncIterator[None]:
+        """The edge's names have certificates, and keep them, until it is left; then no order runs any more.
+
+        Raises:
+            LocalStateError: a directory is unsafe.
+        """
+        settings, domain, zone = self._settings, self._public.domain, self._public.zone
         try:
-            await feed.tell(CertificatePut([name]))
+            renewal = Renewal(
+                self.issuer,
+                TunnelGate(store, self._public, self.issuer.name, budget),
+                own_names(domain, zone, wildcard=settings.acme_challenge == "dns-01"),
+                certificates=settings.data_dir / issued.DIRECTORY,
+                directory=settings.data_dir / DIRECTORY,
+                told=self._told,
+                on_held=self._held,
+                on_failing=lambda names: self._feed.note(OrdersFailing(names)),
+            )
+            self._feed.on_wanted = renewal.want
+            task = asyncio.create_task(renewal.run(), name="renewal")
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        finally:
+            await self.issuer.close()
+
+    async def _told(self, name: str) -> None:
+        try:
+            await self._feed.tell(CertificatePut([name]))
         except LinkError as error:  # it looks by itself, a while later
             _log.warning("the edge was not told of a certificate", name=name, reason=str(error))
 
-    renewal = Renewal(
-        acme,
-        TunnelGate(store, public, acme.name, budget),
-        own_names(public.domain, public.zone, wildcard=settings.acme_challenge == "dns-01"),
-        certificates=settings.data_dir / issued.DIRECTORY,
-        directory=settings.data_dir / DIRECTORY,
-        told=told,
-        on_failing=lambda names: feed.note(OrdersFailing(names)),
-    )
-    feed.on_wanted = renewal.want
-    task = asyncio.create_task(renewal.run(), name="renewal")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    def _held(self, name: str, leaf: x509.Certificate) -> None:
+        self._keys[name] = key_digest(leaf.public_key())

@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import datetime as dt
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,6 +26,7 @@ from wellhead.logs import Log
 from wellhead.model.certificates import Issued
 
 LOOK_SECONDS: Final = 60.0  # the longest sleep: a wall clock may be put right meanwhile
+ASK_WITHIN: Final = dt.timedelta(hours=6)  # after a certificate is held, when it would be renewed
 AT_ONCE: Final = 4  # orders
 RESTART_PAUSE: Final = dt.timedelta(
     minutes=5
@@ -104,7 +105,7 @@ class State(NamedTuple):
 
 class Renewal:
     """``told`` is called with a certificate's name when there is a new one in ``certificates``;
-    ``on_failing`` with how many names' last order failed, whenever that may have changed.
+    ``on_held`` with each that is found there or comes; ``on_failing`` with how many names' last order failed.
 
     Raises:
         LocalStateError: a directory is unsafe.
@@ -119,6 +120,7 @@ class Renewal:
         certificates: Path,
         directory: Path,
         told: Callable[[str], Awaitable[None]],
+        on_held: Callable[[str, x509.Certificate], None] = lambda name, leaf: None,
         on_failing: Callable[[int], None] = lambda names: None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
         chance: Callable[[], float] = random.random,
@@ -128,12 +130,14 @@ class Renewal:
         self._certificates = private.make_directory(certificates)
         self._pending = Pending(directory)
         self._told = told
+        self._on_held = on_held
         self._on_failing = on_failing
         self._clock = clock
         self._chance = chance
         self._held: dict[str, _Held] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._asking = asyncio.Semaphore(1)
         self._news = asyncio.Event()
         self._left = self._pending.failures()
         for names in own:
@@ -197,22 +201,23 @@ class Renewal:
             if held.name in self._running:
                 continue
             if held.due(now) <= now:
-                self._begin(held, self._renew(held))
+                self._begin(held, self._renew(held), self._turns)
             elif held.ask_at is not None and held.ask_at <= now:
-                self._begin(held, self._ask(held))
+                self._begin(held, self._ask(held), self._asking)
             else:
                 soonest = min(filter(None, (soonest, held.due(now), held.ask_at)))
         return soonest
 
-    def _begin(self, held: _Held, work: Awaitable[None]) -> None:
+    def _begin(self, held: _Held, work: Coroutine[Any, Any, None], turns: asyncio.Semaphore) -> None:
         async def in_turn() -> None:
             try:
-                async with self._turns:
+                async with turns:
                     await work
             except Exception as error:  # a bug here must not end the duty for all names
                 self._failed(held, IssuerError(f"{type(error).__name__}: {error}", reason="failed"))
                 _log.error("renewal failed", error, name=held.name)
             finally:
+                work.close()  # it may be that its turn never came
                 del self._running[held.name]
                 self._news.set()
 
@@ -244,7 +249,9 @@ class Renewal:
         held.life = Life(leaf.not_valid_before_utc, leaf.not_valid_after_utc)
         held.share = self._chance()
         held.suggested = None
-        held.ask_at = self._clock()
+        # Not all at once after a restart, and soon beside the time that it lives.
+        held.ask_at = self._clock() + min(ASK_WITHIN, held.life.length / 50) * self._chance()
+        self._on_held(held.name, leaf)
 
     # What is done
 
