@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.kit.certs import authority, handshake, names_of, shown, trusting
@@ -244,3 +245,36 @@ def test_no_descriptor_is_left_open_by_minting(tmp_path: Path) -> None:
         ca.leaf_context(f"n{n}.localhost")
     with socket.socket() as probe:
         assert probe.fileno() == before
+
+
+def test_a_certificate_for_anothers_key_ends_with_our_own_at_the_latest(tmp_path: Path) -> None:
+    ours = authority(tmp_path)
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    now = dt.datetime.now(dt.UTC)
+    leaf = ours.certify(key, ["a.localhost"], now, now + dt.timedelta(days=36500))
+    assert leaf.public_key() == key and leaf.not_valid_after_utc == ours.certificate.not_valid_after_utc
+    leaf.verify_directly_issued_by(ours.certificate)
+    with pytest.raises(InputError):
+        ours.certify(key, ["a.localhost", "*.localhost"], now, now + dt.timedelta(days=1))
+
+
+def test_openssl_refuses_what_is_on_the_revocation_list(tmp_path: Path) -> None:
+    ours = authority(tmp_path)
+    now = dt.datetime.now(dt.UTC)
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    kept, void = (
+        ours.certify(key, [name], now, now + dt.timedelta(days=1)) for name in ("a.localhost", "b.localhost")
+    )
+    found = ours.revocation_list([(void.serial_number, now)], now, now + dt.timedelta(days=7))
+    assert found.is_signature_valid(ours.certificate.public_key())  # type: ignore[arg-type]  # it is an EC key
+    (tmp_path / "crl.pem").write_bytes(found.public_bytes(Encoding.PEM))
+    says = []
+    for leaf in (kept, void):
+        (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
+        done = subprocess.run(
+            ["openssl", "verify", "-crl_check", "-CAfile", str(ours.ca_file), "-CRLfile",
+             str(tmp_path / "crl.pem"), str(tmp_path / "leaf.pem")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        says.append((done.returncode, "certificate revoked" in done.stderr))
+    assert says == [(0, False), (2, True)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wellhead.cli import doctor_machine as machine
 from wellhead.cli import doctor_server as far
+from wellhead.cli.doctor_certificates import chains, check_certificates
 from wellhead.cli.doctor_finding import Finding, Verdict, failed, skipped, warning
 from wellhead.cli.doctor_server import Server
 from wellhead.cli.exit import ExitCode
@@ -124,6 +125,8 @@ async def examine_server(server: Server, key: Secret | None) -> AsyncIterator[Fi
     if trusted:
         yield await far.check_carrier(server)
         yield await far.check_key(server, key)
+        async for finding in check_certificates(server, key, chains(home())):
+            yield finding
     else:
         for check in ("agents", "key"):
             yield skipped(check, "the certificate is not trusted, so nothing secret is sent")
