@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NewType
 
+from wellhead.errors import InputError
 from wellhead.model.access import Scope
+from wellhead.model.text import shown
 
 OrganizationId = NewType("OrganizationId", str)
 KeyId = NewType("KeyId", str)
@@ -28,6 +30,17 @@ class TlsMode(enum.Enum):
 
     EDGE = "edge"
     PASSTHROUGH = "passthrough"
+
+    @classmethod
+    def read(cls, text: str) -> TlsMode:
+        """
+        Raises:
+            InputError: no such mode.
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            raise InputError(f"tls_mode must be edge or passthrough, not {shown(text)}") from None
 
 
 class TunnelStatus(enum.Enum):
