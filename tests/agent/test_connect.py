@@ -296,3 +296,107 @@ async def test_a_callback_that_fails_does_not_disturb_the_traffic(
     ) as listener:
         for _ in range(2):
             assert (await asyncio.to_thread(visit, listener.public_url, house)).status_code == 200
+
+
+# TLS that ends here
+
+
+def _issued(home: Path, name: str) -> bytes:
+    return (home / "tunnels" / name / "tls-chain.pem").read_bytes()
+
+
+async def test_a_passthrough_tunnel_is_made_certified_and_answered_for(
+    house: House, app: int, home: Path, name: str
+) -> None:
+    told: list[Exchange] = []
+    async with await wellhead.connect_async(
+        app, name=name, tls_mode="passthrough", on_request=told.append, **house.options(home)
+    ) as listener:
+        (url,) = [url for url in listener.public_urls if url.startswith("https:")]
+        response = await asyncio.to_thread(visit, url, house, "/a?b=c")
+        assert response.status_code == 200 and response.text.startswith("/a?b=c localhost:")
+        with house.client() as client:
+            tunnel = client.tunnels.get(listener.tunnel.id if listener.tunnel else "")
+        assert tunnel.status is TunnelStatus.ACTIVE and tunnel.cert_pem is not None
+        assert _issued(home, name).startswith(tunnel.cert_pem.encode())
+    assert [(exchange.target, exchange.status) for exchange in told] == [("/a?b=c", 200)]
+
+
+async def test_the_next_start_takes_mode_and_certificate_as_they_are(
+    house: House, app: int, home: Path, name: str
+) -> None:
+    listener = await wellhead.connect_async(app, name=name, tls_mode="passthrough", **house.options(home))
+    await listener.aclose()
+    before = _issued(home, name)
+    async with await wellhead.connect_async(app, name=name, **house.options(home)) as listener:
+        assert (await asyncio.to_thread(visit, listener.public_url, house)).status_code == 200
+    assert _issued(home, name) == before
+
+
+async def test_a_name_that_is_taken_anew_gets_a_new_key(
+    house: House, app: int, home: Path, name: str
+) -> None:
+    """What was certified for the tunnel that had the name before is void."""
+    for _ in range(2):
+        listener = await wellhead.connect_async(app, name=name, tls_mode="passthrough", **house.options(home))
+        await listener.aclose()
+        keys = {(home / "tunnels" / name / "tls-key.pem").read_bytes()}
+        with house.client() as client:
+            assert listener.tunnel is not None
+            client.tunnels.delete(listener.tunnel.id)
+            client.tunnels.force_delete(listener.tunnel.id)
+    async with await wellhead.connect_async(
+        app, name=name, tls_mode="passthrough", **house.options(home)
+    ) as listener:
+        assert (await asyncio.to_thread(visit, listener.public_url, house)).status_code == 200
+        assert (home / "tunnels" / name / "tls-key.pem").read_bytes() not in keys
+
+
+async def test_a_certificate_is_renewed_when_the_server_is_asked_to(
+    house: House, app: int, home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wellhead.agent.renewal.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("wellhead.agent.renewal.GLANCE_SECONDS", 0.1)
+    renewed: asyncio.Queue[Exception | None] = asyncio.Queue()
+    async with await wellhead.connect_async(
+        app, name=name, tls_mode="passthrough",
+        on_certificate=lambda ends, error: renewed.put_nowait(error), **house.options(home),
+    ) as listener:  # fmt: skip
+        before = _issued(home, name)
+        with house.client() as client:
+            assert listener.tunnel is not None
+            (record,) = await asyncio.to_thread(
+                lambda: client.certs.list(tunnel_id=str(listener.tunnel and listener.tunnel.id))
+            )
+            await asyncio.to_thread(client.certs.renew, record.id)
+        assert await renewed.get() is None
+        assert _issued(home, name) != before
+        assert (await asyncio.to_thread(visit, listener.public_url, house)).status_code == 200
+
+
+async def test_a_tunnel_keeps_the_mode_that_it_was_made_with(
+    house: House, app: int, home: Path, name: str
+) -> None:
+    listener = await wellhead.connect_async(app, name=name, **house.options(home))
+    await listener.aclose()
+    with pytest.raises(errors.InputError, match="has tls_mode edge, not passthrough"):
+        await wellhead.connect_async(app, name=name, tls_mode="passthrough", **house.options(home))
+
+
+async def test_a_connect_secret_alone_gets_no_certificate(house: House, app: int, home: Path) -> None:
+    options = house.options(home)
+    with pytest.raises(errors.SettingsError, match="needs an API key"):
+        await wellhead.connect_async(
+            app, name="some-name", tls_mode="passthrough", secret="whs_x",
+            url=options["url"], ca_file=options["ca_file"], state_dir=options["state_dir"],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("upstream", "mode"), [("8000", "both"), ("tls://localhost:9443", "edge")])
+async def test_modes_that_are_none_or_do_not_fit_the_upstream_are_refused(
+    house: House, home: Path, name: str, upstream: str, mode: str
+) -> None:
+    with pytest.raises(errors.InputError, match="tls_mode must be"):
+        await wellhead.connect_async(upstream, name=name, tls_mode=mode, **house.options(home))
+    with house.client() as client:
+        assert client.tunnels.find(name) is None

@@ -12,7 +12,7 @@ import pytest
 from tests.kit.certs import DAY, HOUR
 from tests.kit.signing import Signer, files_in, now, public_key
 from wellhead.agent.certificate import CHAIN, CertificateFiles
-from wellhead.agent.renewal import Renewal
+from wellhead.agent.renewal import Renewal, Standing
 from wellhead.errors import DialError, LocalStateError, RateLimited, Unavailable
 from wellhead.net.keypair import KeyPair
 
@@ -30,12 +30,28 @@ class Months:
         self.slept: list[float] = []
         self.used: list[tuple[dt.datetime, KeyPair]] = []
         self._end = self.time
+        self.told: list[tuple[dt.datetime, Exception | None]] = []
+        self.standing: dict[str, Standing] = {}
+        self.looks = 0
+        self.away = False
         self.renewal = Renewal(
-            files, signer, clock=self.clock, sleep=self._sleep, uniform=lambda a, b: a + (b - a) * chance
+            files,
+            signer,
+            self._look,
+            on_certificate=lambda ends, error: self.told.append((ends, error)),
+            clock=self.clock,
+            sleep=self._sleep,
+            uniform=lambda a, b: a + (b - a) * chance,
         )
 
     def clock(self) -> dt.datetime:
         return self.time
+
+    async def _look(self, fingerprint: str) -> Standing:
+        self.looks += 1
+        if self.away:
+            raise DialError("no route")
+        return self.standing.get(fingerprint, Standing())
 
     async def _sleep(self, seconds: float) -> None:
         if self.time >= self._end:
@@ -188,17 +204,45 @@ async def test_what_does_not_fit_at_the_start_is_signed_anew(make: Make, broken:
 
 async def test_a_revoked_certificate_is_replaced_with_its_key(make: Make) -> None:
     months = make()
-    await months.renewal.first()
-    await months.renewal.first(new_key=True)
+    pair = await months.renewal.first()
+    months.standing[pair.fingerprint] = Standing(revoked=True)
+    assert (await months.renewal.first()).fingerprint != pair.fingerprint
     first, second = months.signer.asked
     assert public_key(first) != public_key(second)
 
 
-async def test_a_server_that_knows_of_no_certificate_gets_a_request_whatever_is_kept(make: Make) -> None:
+async def test_where_the_server_knows_of_none_what_is_kept_was_another_tunnels(make: Make) -> None:
     months = make()
-    await months.renewal.first()
     await months.renewal.first(fresh=True)
-    assert len(months.signer.asked) == 2
+    await months.renewal.first(fresh=True)
+    first, second = months.signer.asked
+    assert public_key(first) != public_key(second)
+
+
+async def test_a_server_that_cannot_be_asked_holds_up_no_start(make: Make) -> None:
+    months = make()
+    pair = await months.renewal.first()
+    months.away = True
+    assert (await months.renewal.first()).fingerprint == pair.fingerprint
+
+
+async def test_it_is_renewed_when_the_server_says_so(make: Make) -> None:
+    months = make()
+    pair = await months.renewal.first()
+    began = months.time
+    months.standing[pair.fingerprint] = Standing(renew_at=began)
+    await months.pass_(HOUR)
+    assert len(months.used) == 1 and months.used[0][0] - began <= HOUR / 2
+    assert months.looks <= 6
+
+
+async def test_renewals_and_failures_are_told(make: Make) -> None:
+    months = make()
+    first = await months.renewal.first()
+    away = Unavailable(503, "the issuer is away")
+    months.signer.failures = [away]
+    await months.pass_(61 * DAY)
+    assert months.told == [(first.ends, away), (months.used[0][1].ends, None)]
 
 
 async def test_without_any_certificate_a_refusal_is_the_callers_to_hear(make: Make) -> None:

@@ -19,15 +19,20 @@ from dataclasses import dataclass
 from typing import Unpack
 from urllib.parse import urlsplit
 
-from wellhead.agent.listener import Plan, TunnelListener
+from wellhead.agent.certificate import CertificateFiles
+from wellhead.agent.issuing import Issuing
+from wellhead.agent.listener import Plan, TlsEnd, TunnelListener
 from wellhead.agent.options import ConnectOptions, Options, as_path, as_secret
+from wellhead.agent.passthrough import ALPN, Passthrough
+from wellhead.agent.renewal import Renewal
 from wellhead.agent.state import Kept, TunnelState
 from wellhead.client import AsyncClient
 from wellhead.errors import InputError, SecretRejected, SettingsError, TunnelRemoved
 from wellhead.model.access import Secret
-from wellhead.model.names import suggest
+from wellhead.model.names import split_authority, suggest
 from wellhead.model.records import TlsMode, Tunnel, TunnelStatus
 from wellhead.net import loop as net_loop
+from wellhead.net.keypair import KeyPair
 from wellhead.net.tls import ALPN_MUX, client_context
 from wellhead.net.uplink import EdgeAddress
 from wellhead.net.upstream import UpstreamPool
@@ -51,6 +56,9 @@ def connect(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelL
             ``tls:/…`` for a server with a certificate of its own, which is handed the visitors' TLS as it
             is: the tunnel is then one in mode ``passthrough``.
         name: the tunnel's name; without it one is made up, and remembered for this upstream.
+        tls_mode: where visitors' TLS ends: ``edge`` (at the server), or ``passthrough``: here, with a key
+            that never leaves this machine, and a certificate that is renewed while the tunnel is answered
+            for. By default what the tunnel's record says, and ``edge`` for a new one.
         url, api_key, ca_file: the server, a key for its API, and the authorities (PEM) to trust in place
             of the system's. By default ``WELLHEAD_*`` variables, then the profile.
         secret: the tunnel's connect secret, where the state file has none. With it no key is needed.
@@ -60,8 +68,10 @@ def connect(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelL
         verify_upstream, upstream_ca_file: how an ``https`` upstream is trusted.
         state_dir: in place of ``$WELLHEAD_HOME``.
         on_status: called with ``(status, error)`` at every change.
-        on_request: called with an ``Exchange`` at the end of every request. Both are called in the
-            listener's loop and must not block.
+        on_request: called with an ``Exchange`` at the end of every request.
+        on_certificate: of a passthrough tunnel: called with ``(ends, error)`` at every renewal; with an error
+            the one that ends then could not be renewed. All three are called in the listener's loop and
+            must not block.
         on_pending_removal: what to do with a tunnel that is being removed: ``restore`` it, or ``error``.
         print_secret: show a new tunnel's connect secret once, on stderr.
         drain_seconds: how long running requests may finish at ``close``.
@@ -108,8 +118,10 @@ async def _open(options: Options) -> TunnelListener:
     )
     pool = make_pool()  # what is wrong with the upstream's options shows before anything is created
     target = await _find(options, upstream)
+    certified = await _certified(options, target, upstream)
     for number, credential in enumerate(target.credentials, 1):
-        listener = TunnelListener(_plan(options, target, credential), pool, options.on_status)
+        ending = None if certified is None else certified.ending(pool)
+        listener = TunnelListener(_plan(options, target, credential), pool, options.on_status, ending)
         try:
             await listener.settled()
         except SecretRejected:
@@ -167,7 +179,7 @@ async def _find(options: Options, upstream: UpstreamAddress) -> _Target:
         assert given is not None
         return _Target(server, name, None, state, [given])
 
-    tunnel, fresh = await _record(options, server, name, state, _mode(upstream))
+    tunnel, fresh = await _record(options, server, name, state, _mode(options, upstream))
     if fresh is not None and options.print_secret:
         _show(name, fresh)
     if options.name is None and remembered is None:
@@ -188,12 +200,21 @@ def _server(options: Options, profile: Profile, given: Secret | None) -> tuple[C
         return profile.resolve(options.url, Secret(""), ca_file), False
 
 
-def _mode(upstream: UpstreamAddress) -> TlsMode:
-    return TlsMode.PASSTHROUGH if upstream.raw else TlsMode.EDGE
+def _mode(options: Options, upstream: UpstreamAddress) -> TlsMode | None:
+    """The mode that the tunnel must have; None: the one that it has.
+
+    Raises:
+        InputError: the upstream and the options do not go together.
+    """
+    if not upstream.raw:
+        return None if options.tls_mode is None else TlsMode(options.tls_mode)
+    if options.tls_mode == "edge":
+        raise InputError(f"upstream {upstream} ends visitors' TLS itself: tls_mode must be passthrough")
+    return TlsMode.PASSTHROUGH
 
 
 async def _record(
-    options: Options, server: Connection, name: str, state: TunnelState, mode: TlsMode
+    options: Options, server: Connection, name: str, state: TunnelState, mode: TlsMode | None
 ) -> tuple[Tunnel, Secret | None]:
     """The tunnel's record, and its connect secret where it was created just now."""
     client = AsyncClient(server.url, server.api_key, ca_file=server.ca_file)
@@ -202,15 +223,16 @@ async def _record(
         if tunnel is None:
             # A lost answer is asked for again: the tunnel is made once, and the lost secret is dead.
             created = await client.tunnels.create(
-                name, tls_mode=mode, idempotency_key=secrets.token_urlsafe(16)
+                name, tls_mode=mode or TlsMode.EDGE, idempotency_key=secrets.token_urlsafe(16)
             )
             # At once: the server does not show this secret a second time.
             kept = Kept(created.tunnel.id, created.connect_secret)
             await asyncio.to_thread(state.save, server.url, kept)
             return created.tunnel, created.connect_secret
-        if tunnel.tls_mode is not mode:
+        if mode is not None and tunnel.tls_mode is not mode:
             raise InputError(
-                f"tunnel {name} has tls_mode {tunnel.tls_mode.value}, this upstream needs {mode.value}"
+                f"tunnel {name} has tls_mode {tunnel.tls_mode.value}, not {mode.value}, and keeps it:"
+                " take another name, or delete it first"
             )
         if tunnel.status is TunnelStatus.PENDING_REMOVAL:
             if options.on_pending_removal == "error":
@@ -226,6 +248,43 @@ async def _record(
 def _show(name: str, secret: Secret) -> None:
     text = f"connect secret of tunnel {name}, shown this once: {secret.reveal()}"
     print(text, file=sys.stderr, flush=True)
+
+
+# The certificate
+
+
+@dataclass(frozen=True, slots=True)
+class _Certified:
+    """A passthrough tunnel's certificate, and who keeps it fresh."""
+
+    hostname: str
+    name: str
+    renewal: Renewal
+    pair: KeyPair
+
+    def ending(self, pool: UpstreamPool) -> TlsEnd:
+        return TlsEnd(Passthrough(self.hostname, self.name, self.pair.context(ALPN), pool), self.renewal)
+
+
+async def _certified(options: Options, target: _Target, upstream: UpstreamAddress) -> _Certified | None:
+    """What visitors' TLS ends with here; None where it ends elsewhere."""
+    tunnel = target.tunnel
+    if upstream.raw:
+        return None
+    if tunnel is None:
+        if options.tls_mode == "passthrough":
+            raise SettingsError(
+                "a passthrough tunnel needs an API key: its certificate is signed through the API"
+            )
+        return None
+    if tunnel.tls_mode is not TlsMode.PASSTHROUGH:
+        return None
+    hostname = split_authority(tunnel.public_host)[0]
+    files = CertificateFiles(target.state.home, target.name, hostname)
+    issuing = Issuing(target.server, tunnel.id)
+    renewal = Renewal(files, issuing.sign, issuing.look, on_certificate=options.on_certificate)
+    pair = await renewal.first(fresh=tunnel.status is TunnelStatus.AWAITING_CERT)
+    return _Certified(hostname, target.name, renewal, pair)
 
 
 # The thread of ``connect``

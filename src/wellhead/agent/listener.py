@@ -82,6 +82,7 @@ class TunnelListener:
             on_welcome=self._welcomed,
             times=plan.times,
         )
+        self._dialling = self._loop.create_task(self._uplink.run(), name="tunnel uplink")
         self._running = self._loop.create_task(self._run(), name="tunnel listener")
 
     # What it tells
@@ -221,7 +222,7 @@ class TunnelListener:
     async def _run(self) -> None:
         renewing = None if self._ending is None else self._loop.create_task(self._ending.renew())
         try:
-            await self._uplink.run()
+            await self._dialling
         except asyncio.CancelledError:
             if self._closing is None:
                 raise
@@ -251,7 +252,7 @@ class TunnelListener:
         if self._ending is not None:  # a connection that is kept for later would never end by itself
             leaving.append(self._ending.passthrough.drain(self._drain_seconds))
         await asyncio.gather(*leaving)
-        self._running.cancel()  # where it waits for a dial or a pause
+        self._dialling.cancel()  # where it waits for a dial or a pause
         await asyncio.gather(self._running, return_exceptions=True)
 
     # From the uplink

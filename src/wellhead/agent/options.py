@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from wellhead.agent.renewal import OnCertificate
 from wellhead.errors import InputError
 from wellhead.model.access import Secret
 from wellhead.model.names import check_name
+from wellhead.model.records import TlsMode
 from wellhead.net.uplink import OnStatus, UplinkTimes
 from wellhead.net.upstream import OnExchange, UpstreamLimits
 
@@ -21,6 +23,7 @@ class ListenOptions(TypedDict, total=False):
     """Keyword arguments of ``connect`` and ``connect_async`` but for the server; explained there."""
 
     name: str | None
+    tls_mode: str | None
     secret: str | Secret | None
     host_header: str
     upstream_http: str
@@ -29,6 +32,7 @@ class ListenOptions(TypedDict, total=False):
     state_dir: AnyPath | None
     on_status: OnStatus | None
     on_request: OnExchange | None
+    on_certificate: OnCertificate | None
     on_pending_removal: OnPendingRemoval
     print_secret: bool
     drain_seconds: float
@@ -54,6 +58,7 @@ class Options:
 
     forward_to: str | int
     name: str | None = None
+    tls_mode: str | None = None
     url: str | None = None
     api_key: str | Secret | None = None
     ca_file: AnyPath | None = None
@@ -65,6 +70,7 @@ class Options:
     state_dir: AnyPath | None = None
     on_status: OnStatus | None = None
     on_request: OnExchange | None = None
+    on_certificate: OnCertificate | None = None
     on_pending_removal: OnPendingRemoval = "restore"
     print_secret: bool = True
     drain_seconds: float = 5.0
@@ -74,6 +80,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.name is not None:
             check_name(self.name)
+        if self.tls_mode is not None:
+            TlsMode.read(self.tls_mode)
         if self.on_pending_removal not in ("restore", "error"):
             raise InputError(f"on_pending_removal must be restore or error, not {self.on_pending_removal!r}")
 

@@ -14,7 +14,7 @@ import asyncio
 import datetime as dt
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wellhead.agent.certificate import CertificateFiles, Sign
 from wellhead.errors import LocalStateError, WellheadError
@@ -27,12 +27,26 @@ GLANCE_SECONDS: Final = 60.0  # a machine that slept looks at its clock again af
 FIRST_PAUSE_SECONDS: Final = 60.0  # after a renewal that failed; it doubles
 LONGEST_PAUSE_SECONDS: Final = 3600.0
 LAST_PAUSE_SECONDS: Final = 300.0  # between tries shortly before its end, and after it
+LOOK_SECONDS: Final = 900.0  # how often the server is asked when it wants a renewal
 PAUSES: Final = 20  # at least so many tries fit into what is left of a life, however short
 _log = Log("wellhead.agent")
 
 
+class Standing(NamedTuple):
+    """What the server knows of a certificate."""
+
+    renew_at: dt.datetime | None = None  # when it wants it renewed
+    revoked: bool = False
+
+
+Look = Callable[[str], Awaitable[Standing]]
+"""Asks about the certificate of a fingerprint (SHA-256, hexadecimal). Raises ApiError, LinkError."""
+OnCertificate = Callable[[dt.datetime, Exception | None], None]
+"""Told when a certificate ends: a new one, or with an error the one that could not be renewed."""
+
+
 class Renewal:
-    """Keeps the certificate of ``files`` fresh by ``sign``.
+    """Keeps the certificate of ``files`` fresh by ``sign``; ``look`` asks what the server knows of it.
 
     ``clock`` gives UTC, ``sleep`` waits for seconds, and ``uniform(a, b)`` is where chance comes from.
     """
@@ -41,13 +55,17 @@ class Renewal:
         self,
         files: CertificateFiles,
         sign: Sign,
+        look: Look,
         *,
+        on_certificate: OnCertificate | None = None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._files = files
         self._sign = sign
+        self._look = look
+        self._on_certificate = on_certificate
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
@@ -55,18 +73,21 @@ class Renewal:
         self._life = dt.timedelta()
         self._due = clock()
 
-    async def first(self, *, fresh: bool = False, new_key: bool = False) -> KeyPair:
+    async def first(self, *, fresh: bool = False) -> KeyPair:
         """The certificate that is kept, or where none fits a new one.
 
-        ``fresh``: whatever is kept, the server knows of no certificate; ``new_key``: it was revoked.
+        ``fresh``: the server says that the tunnel has none: one that is kept was another tunnel's.
 
         Raises:
             ApiError, LinkError: the server does not sign it.
             LocalStateError: the directory is unsafe, or what the server signed does not fit.
         """
-        pair = None if fresh or new_key else await asyncio.to_thread(self._kept)
-        if pair is None:
-            pair = await self._renew(new_key=new_key)
+        pair = await asyncio.to_thread(self._kept)
+        void = pair is not None and (fresh or (await self._standing(pair)).revoked)
+        if void:
+            _log.warning("the certificate that is kept is void, a new one is signed with a new key")
+        if pair is None or void:
+            pair = await self._renew(new_key=void)
             _log.info("certificate signed", hostname=self._files.hostname, **_facts(pair, self._clock()))
         else:
             signed_at = await asyncio.to_thread(lambda: self._files.signed_at)
@@ -88,6 +109,7 @@ class Renewal:
                 continue
             failures = 0
             use(pair)
+            self._tell(pair, None)
             _log.info("certificate renewed", hostname=self._files.hostname, **_facts(pair, self._clock()))
 
     def _kept(self) -> KeyPair | None:
@@ -115,8 +137,23 @@ class Renewal:
         self._due = pair.ends - self._life * (LEFT + self._uniform(0, JITTER))
 
     async def _wait(self) -> None:
+        """Until it is due, or until the server wants it renewed."""
+        assert self._pair is not None
+        looked = self._clock()
         while (left := (self._due - self._clock()).total_seconds()) > 0:
             await self._sleep(min(left, GLANCE_SECONDS))
+            if (self._clock() - looked).total_seconds() >= LOOK_SECONDS:
+                looked = self._clock()
+                standing = await self._standing(self._pair)
+                if standing.renew_at is not None:
+                    self._due = min(self._due, standing.renew_at)
+
+    async def _standing(self, pair: KeyPair) -> Standing:
+        try:
+            return await self._look(pair.fingerprint)
+        except WellheadError as error:  # it is not what the tunnel waits for
+            _log.debug("the certificate cannot be asked about", why=str(error))
+            return Standing()
 
     def _pause(self, failures: int, error: Exception) -> float:
         """Seconds until the next try."""
@@ -138,6 +175,14 @@ class Renewal:
             "certificate not renewed", hostname=self._files.hostname, why=str(error),
             again_seconds=round(pause), **facts,
         )  # fmt: skip
+        self._tell(self._pair, error)
+
+    def _tell(self, pair: KeyPair, error: Exception | None) -> None:
+        if self._on_certificate is not None:
+            try:
+                self._on_certificate(pair.ends, error)
+            except Exception as failure:
+                _log.error("on_certificate failed", error=failure)
 
 
 def _facts(pair: KeyPair, now: dt.datetime) -> dict[str, Any]:

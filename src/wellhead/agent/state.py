@@ -44,12 +44,12 @@ class TunnelState:
     """
 
     def __init__(self, home: Path, name: str) -> None:
-        self._home = home
+        self.home = home
         self._name = check_name(name)
 
     @property
     def path(self) -> Path:
-        return self._home / "tunnels" / self._name / "state.json"
+        return self.home / "tunnels" / self._name / "state.json"
 
     def load(self, url: str) -> Kept | None:
         """What is kept for the server at this base URL; None where nothing is.
@@ -71,7 +71,7 @@ class TunnelState:
         Raises:
             LocalStateError: unsafe, damaged, or it cannot be written (the old content survives).
         """
-        for directory in (self._home, self._home / "tunnels", self.path.parent):
+        for directory in (self.home, self.home / "tunnels", self.path.parent):
             private.make_directory(directory)
         servers = self._servers()
         entry: dict[str, object] = {"tunnel_id": str(kept.tunnel_id)}
@@ -84,7 +84,7 @@ class TunnelState:
     def _servers(self) -> dict[str, dict[str, object]]:
         if not self.path.parent.exists() and not self.path.parent.is_symlink():
             return {}
-        for directory in (self._home / "tunnels", self.path.parent):
+        for directory in (self.home / "tunnels", self.path.parent):
             private.check_directory(directory)
         text = private.read(self.path)
         if text is None:
