@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import signal
 import threading
 import urllib.request
@@ -16,6 +17,7 @@ from wellhead.cli.exit import ExitCode
 from wellhead.cli.http import StateLines, state_line
 from wellhead.cli.main import run as run_here
 from wellhead.errors import DialError
+from wellhead.net.upstream_address import parse_upstream
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +224,19 @@ def test_the_same_news_is_told_once() -> None:
         "no connection: refused",
         "no connection: no route",
         "connected",
+    ]
+
+
+def test_renewals_of_a_certificate_are_told_and_so_is_why_one_failed() -> None:
+    said: list[str] = []
+    state = StateLines(said.append)
+    state.opened(["https://a.localhost"], parse_upstream(8000), None)
+    ends = dt.datetime(2030, 1, 2, 3, 4, tzinfo=dt.UTC)
+    for error in (DialError("no route"), DialError("no route"), None):
+        state.certificate(ends, error)
+    assert said[1:] == [
+        "certificate not renewed: no route; the one in use ends on 2030-01-02 03:04 UTC; trying again",
+        "certificate renewed, good until 2030-01-02 03:04 UTC",
     ]
 
 

@@ -42,6 +42,11 @@ def test_a_file_names_tunnels_and_where_they_lead(tmp_path: Path) -> None:
     ]
 
 
+def test_a_tunnel_of_a_file_may_end_tls_itself(tmp_path: Path) -> None:
+    plan = read_plan(_file(tmp_path, '[tunnels.my-app]\nforward_to = 8000\ntls_mode = "passthrough"\n'))
+    assert plan["my-app"] == Wanted("my-app", "8000", tls_mode="passthrough")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -56,6 +61,7 @@ def test_a_file_names_tunnels_and_where_they_lead(tmp_path: Path) -> None:
         ('[tunnels.my-app]\nforward_to = "ftp://x"', "upstream scheme must be"),
         ('[tunnels.my-app]\nforward_to = 1\nhost_header = "a b"', "a b"),
         ('[tunnels.my-app]\nforward_to = 1\nupstream_http = "3"', "must be auto, 1.1 or 2"),
+        ('[tunnels.my-app]\nforward_to = 1\ntls_mode = "both"', "tls_mode must be edge or passthrough"),
         ('[tunnels.my-app]\nforward_to = "h2c://x:1"\nupstream_http = "1.1"', "speaks HTTP/2"),
         ("[tunnels.my-app]\nforward_to = 1\nhost_header = 1", "host_header must be a string"),
         ('[tunnels.my-app]\nforward_to = 1\nverify_upstream = "no"', "must be true or false"),

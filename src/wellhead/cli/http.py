@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class HttpOptions:
 
     upstream: str
     name: str | None
+    tls_mode: str | None
     host_header: str
     upstream_http: str
     upstream_ca_file: Path | None
@@ -94,6 +96,7 @@ async def _connect(
     return await connect_async(
         options.upstream,
         name=options.name,
+        tls_mode=options.tls_mode,
         url=options.url,
         api_key=options.api_key,
         ca_file=options.ca_file,
@@ -103,6 +106,7 @@ async def _connect(
         upstream_ca_file=options.upstream_ca_file,
         on_status=state.changed,
         on_request=on_request,
+        on_certificate=state.certificate,
     )
 
 
@@ -133,9 +137,26 @@ class StateLines:
             return
         if not self._open:
             self._early.append((status, error))
-        elif (line := state_line(status, error)) and line != self._last:
+        elif line := state_line(status, error):
+            self._news(line)
+
+    def certificate(self, ends: dt.datetime, error: Exception | None) -> None:
+        """A passthrough tunnel's certificate was renewed, or was not."""
+        if not self._quiet:
+            self._news(certificate_line(ends, error))
+
+    def _news(self, line: str) -> None:
+        if line != self._last:
             self._last = line  # every failed dial is heard of: the same news is no news
             self._say(line)
+
+
+def certificate_line(ends: dt.datetime, error: Exception | None) -> str:
+    """A line for a renewal, or for one that failed."""
+    until = f"{ends:%Y-%m-%d %H:%M} UTC"
+    if error is None:
+        return f"certificate renewed, good until {until}"
+    return f"certificate not renewed: {error}; the one in use ends on {until}; trying again"
 
 
 def complaint_line(complaint: LinkError) -> str:

@@ -94,6 +94,14 @@ def http(
         str | None,
         typer.Option(metavar="N", help="The tunnel's name.  [default: one is made up and remembered]"),
     ] = None,
+    tls_mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="edge|passthrough",
+            help="Where visitors' TLS ends: at the server, or here, with a key that stays here."
+            "  [default: as the tunnel is; edge for a new one]",
+        ),
+    ] = None,
     host_header: Annotated[
         str,
         typer.Option(
@@ -132,6 +140,7 @@ def http(
         HttpOptions(
             upstream=upstream,
             name=name,
+            tls_mode=tls_mode,
             host_header=host_header,
             upstream_http=upstream_http,
             upstream_ca_file=upstream_ca_file,

@@ -194,6 +194,7 @@ class Worker:
         return await connect_async(
             self.wanted.forward_to,
             name=self.wanted.name,
+            tls_mode=self.wanted.tls_mode,
             host_header=self.wanted.host_header,
             upstream_http=self.wanted.upstream_http,
             verify_upstream=self.wanted.verify_upstream,
@@ -203,6 +204,7 @@ class Worker:
             ca_file=self._options.ca_file,
             on_status=state.changed,
             on_request=None if self._options.quiet else self._exchanges.add,
+            on_certificate=state.certificate,
             print_secret=False,  # a log is no place for it; the state file keeps it
         )
 

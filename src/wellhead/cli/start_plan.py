@@ -10,6 +10,10 @@
     host_header = "preserve"
     upstream_http = "2"
     upstream_ca_file = "internal-ca.pem"
+
+    [tunnels.my-own-tls]
+    forward_to = "8000"
+    tls_mode = "passthrough"
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from pathlib import Path
 
 from wellhead.errors import InputError, SettingsError
 from wellhead.model.names import check_name
+from wellhead.model.records import TlsMode
 from wellhead.model.text import shown
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 from wellhead.settings import read_toml
@@ -28,6 +33,7 @@ from wellhead.wire.headers import HostPolicy
 
 _KEYS: Mapping[str, tuple[type, ...]] = {
     "forward_to": (str, int),
+    "tls_mode": (str,),
     "host_header": (str,),
     "upstream_http": (str,),
     "verify_upstream": (bool,),
@@ -46,6 +52,7 @@ class Wanted:
     upstream_http: str = "auto"
     verify_upstream: bool = True
     upstream_ca_file: Path | None = None
+    tls_mode: str | None = None
 
     @property
     def upstream(self) -> UpstreamAddress:
@@ -81,6 +88,7 @@ def _wanted(name: str, table: Mapping[str, object], directory: Path) -> Wanted:
     return Wanted(
         name=name,
         forward_to=str(table["forward_to"]),
+        tls_mode=str(table["tls_mode"]) if "tls_mode" in table else None,
         host_header=str(table.get("host_header", "rewrite")),
         upstream_http=str(table.get("upstream_http", "auto")),
         verify_upstream=bool(table.get("verify_upstream", True)),
@@ -102,6 +110,11 @@ def _problems(name: str, table: object) -> Iterator[str]:
             yield f"unknown key {shown(key)}" + (f", did you mean {near[0]}?" if near else "")
         elif type(value) not in _KEYS[key]:
             yield f"{key} must be {' or '.join(_WORDS[kind] for kind in _KEYS[key])}, not {shown(str(value))}"
+    if isinstance(mode := table.get("tls_mode"), str):
+        try:
+            TlsMode.read(mode)
+        except InputError as error:
+            yield str(error)
     yield from _upstream_problems(table)
 
 
