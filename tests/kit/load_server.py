@@ -7,6 +7,7 @@
 * ``/work/MS``: the same, by one of ``WORKERS`` workers, who do one thing at a time
 * ``/bytes/COUNT``: so many bytes
 * ``/events/MS``: server-sent events, one in so many milliseconds: number, and when it was sent
+* ``/page``: a page of HTML
 * ``/ws``: a WebSocket that sends every message back
 """
 
@@ -37,6 +38,7 @@ class Upstream:
             web.route("*", "/work/{ms}{rest:.*}", self.work),
             web.get("/bytes/{count}", self.bytes),
             web.get("/events/{ms}", self.events),
+            web.get("/page", self.page),
             web.get("/ws", self.websocket),
         ]
 
@@ -74,6 +76,10 @@ class Upstream:
                 number += 1
                 await asyncio.sleep(every)
         return reply
+
+    async def page(self, request: web.Request) -> web.Response:
+        text = f"<!doctype html><title>{self._fields[IDENTITY]}</title>"
+        return web.Response(text=text, content_type="text/html", headers=self._fields)
 
     async def websocket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(compress=False)
