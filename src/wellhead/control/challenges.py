@@ -18,7 +18,7 @@ class Challenges(Protocol):
     """Each returns when the edge has it: who asks from then on is answered.
 
     Raises:
-        IssuerError: the edge does not hear it.
+        LinkError: the edge does not hear.
     """
 
     async def put_http(self, hostname: str, token: str, answer: str) -> None:
