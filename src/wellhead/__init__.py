@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from wellhead.agent import Exchange, Status, TunnelListener, connect, connect_async
     from wellhead.client import CreatedKey, CreatedTunnel, Page, Timeouts
     from wellhead.model.access import Scope, Secret
-    from wellhead.model.certificates import CertificateRecord, CertificateStatus, SignedCertificate
+    from wellhead.model.certificates import (
+        CertificateRecord,
+        CertificateStatus,
+        ServerCertificate,
+        SignedCertificate,
+    )
     from wellhead.model.records import AuditEntry, KeyRecord, KeyStatus, TlsMode, Tunnel, TunnelStatus
     from wellhead.sdk import AsyncWellhead, Wellhead
 
@@ -38,6 +43,7 @@ __all__ = [
     "Page",
     "Scope",
     "Secret",
+    "ServerCertificate",
     "SignedCertificate",
     "Status",
     "Timeouts",
@@ -56,7 +62,12 @@ _HOMES = {
     "wellhead.agent": ("Exchange", "Status", "TunnelListener", "connect", "connect_async"),
     "wellhead.client": ("CreatedKey", "CreatedTunnel", "Page", "Timeouts"),
     "wellhead.model.access": ("Scope", "Secret"),
-    "wellhead.model.certificates": ("CertificateRecord", "CertificateStatus", "SignedCertificate"),
+    "wellhead.model.certificates": (
+        "CertificateRecord",
+        "CertificateStatus",
+        "ServerCertificate",
+        "SignedCertificate",
+    ),
     "wellhead.model.records": ("AuditEntry", "KeyRecord", "KeyStatus", "TlsMode", "Tunnel", "TunnelStatus"),
     "wellhead.sdk": ("AsyncWellhead", "Wellhead"),
 }

@@ -121,7 +121,7 @@ async def _serve(terms: Terms, feed: Feed) -> None:
             lambda: own_keys if public_names is None else own_keys | public_names.keys(),
         )
         revocations = Revocations(authority, store.certificates)
-        app = build(store, terms.public, terms.settings, signing, revocations, feed.settle)
+        app = build(store, terms.public, terms.settings, signing, revocations, feed.settle, public_names)
         async with _closing(signing), _rest(app, terms.socket_path):
             _step_back(terms.nice)
             await feed.tell_all(store.directory, made_key=(directory / UNSHOWN_KEY_FILE).exists())

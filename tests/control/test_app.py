@@ -33,6 +33,8 @@ ROUTES = [
     ("GET", "/api/v1/certificates"),
     ("GET", "/api/v1/certificates/x"),
     ("POST", "/api/v1/certificates/x/renew"),
+    ("GET", "/api/v1/server-certificates"),
+    ("POST", "/api/v1/server-certificates/renew"),
     ("GET", "/api/v1/audit"),
     ("GET", "/api/whoami"),
 ]

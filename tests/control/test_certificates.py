@@ -24,7 +24,7 @@ from wellhead.control.store import Store
 from wellhead.control.store.certificates import Hold
 from wellhead.errors import BadRequest, Conflict, IssuerError
 from wellhead.model.access import Secret
-from wellhead.model.certificates import Issued
+from wellhead.model.certificates import Issued, ServerCertificate
 from wellhead.model.records import SERVER, OrganizationId, TlsMode, TunnelStatus
 from wellhead.settings import ServerSettings
 
@@ -477,3 +477,47 @@ async def test_an_answer_for_another_key_is_not_handed_on(
     with pytest.raises(Exception, match="another name or key"):
         await signing.sign(organization, row.id, pem_for(HOST), by=SERVER)
     assert await store.certificates.page(organization) == []
+
+
+# The server's own
+
+
+class Names:
+    """Two certificates of the server's own names, one of them too young to be renewed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.renewed: list[str] = []
+        self._found = [
+            ServerCertificate("*.example.org", clock() + timedelta(days=60), 60.0, 0, ""),
+            ServerCertificate("theirs.example.org", None, None, 3, "no answer"),
+        ]
+
+    def certificates(self) -> list[ServerCertificate]:
+        return self._found
+
+    def renew(self, name: str) -> timedelta | None:
+        if self.renewed:
+            return timedelta(hours=5)
+        self.renewed.append(name)
+        return None
+
+
+async def test_the_servers_own_are_listed_and_ordered_anew_but_not_too_often(
+    store: Store, admin: Secret, clock: Clock
+) -> None:
+    names = Names(clock)
+    theirs, key = await store.create_organization("theirs")
+    await store.create_tunnel(theirs, "theirs", TlsMode.EDGE)
+    app = built(store, PUBLIC, ServerSettings(), server_names=names)
+    async with caller(app, admin) as api:
+        listed = (await api.get("/server-certificates")).json()["certificates"]
+        assert [each["name"] for each in listed] == ["*.example.org"], "not another organization's tunnel"
+        refused = await api.post("/server-certificates/renew", json={"name": "theirs.example.org"})
+        assert refused.status_code == 404 and names.renewed == []
+        answer = await api.post("/server-certificates/renew", json={"name": "*.example.org"})
+        assert answer.status_code == 202 and answer.json() == listed[0]
+        again = await api.post("/server-certificates/renew", json={"name": "*.example.org"})
+        assert again.status_code == 429 and again.headers["retry-after"] == "18000"
+    async with caller(app, key) as other:
+        seen = (await other.get("/server-certificates")).json()["certificates"]
+        assert [each["name"] for each in seen] == ["*.example.org", "theirs.example.org"]

@@ -25,7 +25,13 @@ from wellhead.settings import ServerSettings
 STRANGERS = ("none", "malformed", "unknown", "revoked", "expired", "connect secret", "two keys")
 KEYS = ("admin", "own tunnel", "another tunnel", "other organization")
 OPEN = {"healthz", "revocation_list", "docs_page", "openapi"}
-ADMINS = {"create_tunnel", "list_keys", "create_key", "list_audit"}  # 403 for whoever is not
+ADMINS = {
+    "create_tunnel",
+    "list_keys",
+    "create_key",
+    "list_audit",
+    "list_server_certificates",
+}  # 403 for whoever is not
 MEMBERS = {"list_tunnels", "list_certificates", "whoami"}  # answered for every key, with what it may see
 OF_A_KEY = {"get_key", "revoke_key"}
 READS_OF_A_TUNNEL = {"get_tunnel", "get_certificate"}
@@ -41,6 +47,7 @@ WRITES_OF_A_TUNNEL = {
 CSR = pem_for("my-agent.example.org")
 BODIES: dict[str, dict[str, object]] = {
     "sign_csr": {"csr_pem": CSR},
+    "renew_server_certificate": {"name": "example.org"},
     "create_tunnel": {"tunnel_name": "made-here"},
     "update_tunnel": {"description": "x"},
     "create_key": {"label": "x", "scopes": ["admin"]},
@@ -82,6 +89,8 @@ def expected(operation: str, caller: str) -> set[int]:
     if operation in ADMINS:
         # Both organizations' admins make the tunnel: the name is the first one's.
         return {200, 201, 409} if caller in ("admin", "other organization") else {403}
+    if operation == "renew_server_certificate":  # this server has none
+        return {404} if caller in ("admin", "other organization") else {403}
     if operation in OF_A_KEY:
         return {"admin": {200}, "other organization": {404}}.get(caller, {403})
     assert operation in READS_OF_A_TUNNEL | FOR_A_TUNNEL | WRITES_OF_A_TUNNEL, (

@@ -391,3 +391,21 @@ async def test_it_runs_by_itself_until_it_is_cancelled(tmp_path: Path) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_it_is_renewed_for_the_asking_but_not_a_young_one(tmp_path: Path) -> None:
+    house = House(tmp_path, (NAME,))
+    await house.look()
+    first = house.serial(NAME)
+    (held,) = house.renewal.certificates()
+    assert held.name == NAME and held.days_left is not None and held.expires_at is not None
+    young = house.renewal.renew(NAME)
+    assert young is not None and young > dt.timedelta()
+    await house.look()
+    assert house.serial(NAME) == first
+    house.authority.now += young
+    assert house.renewal.renew(NAME) is None
+    await house.look()
+    assert house.serial(NAME) != first
+    with pytest.raises(KeyError):
+        house.renewal.renew("other.example.org")

@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from wellhead.control.app import build
+from wellhead.control.certificates import ServerNames
 from wellhead.control.issuing import Issuer
 from wellhead.control.local_issuer import LocalIssuer, Revocations
 from wellhead.control.signing import Signing, SigningTerms
@@ -36,11 +37,11 @@ def built(
     settle: Callable[[], Awaitable[None]] | None = None,
     *,
     issuer: Issuer | None = None,
+    server_names: ServerNames | None = None,
 ) -> FastAPI:
     """The application; its issuer is a local one where none is given."""
     authority = memory_authority()
     issuer = issuer or LocalIssuer(authority, timedelta(days=settings.local_certificate_days), store.clock)
     signing = signing_of(store, public, settings, issuer)
-    return build(
-        store, public, settings, signing, Revocations(authority, store.certificates, store.clock), settle
-    )
+    revocations = Revocations(authority, store.certificates, store.clock)
+    return build(store, public, settings, signing, revocations, settle, server_names)

@@ -105,3 +105,16 @@ def test_python(edge: Edge, tmp_path: Path) -> None:
     assert "my-notebook ACTIVE False" in outputs[0]
     assert "{'team': 'blue'}" in outputs[1]
     assert outputs[2] == 'tunnel name "my-notebook" is taken\n'
+
+
+def test_passthrough(edge: Edge, tmp_path: Path) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```$", (HOWTO / "passthrough.md").read_text(), re.M | re.S)
+    script = commands("passthrough.md", edge).replace(".tunnels.example.com", ".localhost")
+    script = script.replace("~/.wellhead/server/ca.pem", str(edge.ca))
+    before, listing, after = script.partition("wellhead certs list\n")
+    (tmp_path / "sign.py").write_text(program)
+    out = shell(f"{before}python sign.py\n{listing}{after}", edge, tmp_path)
+    assert "my-agent.localhost  issued  local" in out and "renews its certificate" in out
+    assert "Certificate Revocation List" in out
+    verified = f"openssl verify -CAfile {edge.ca} chain.pem"
+    assert "chain.pem: OK" in shell(verified, edge, tmp_path)

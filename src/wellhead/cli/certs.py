@@ -28,8 +28,14 @@ def list_certificates(
         str | None,
         typer.Argument(metavar="[NAME|ID]", help="Only those of this tunnel.", show_default=False),
     ] = None,
+    of_server: Annotated[
+        bool, typer.Option("--server", help="Those of the server's own names, from a public issuer.")
+    ] = False,
 ) -> None:
     """List the certificates that were issued, the oldest first; expired and revoked ones too."""
+    if of_server:
+        _list_of_server(ask)
+        return
     with ask.open() as server:
         chosen = None if tunnel is None else tunnel_of(server, tunnel).id
         certificates = server.certs.list(tunnel_id=chosen)
@@ -52,16 +58,47 @@ def list_certificates(
 @asks
 def renew_certificate(
     ask: Ask,
-    tunnel: Annotated[str, typer.Argument(metavar="NAME|ID", help="The tunnel.", show_default=False)],
+    tunnel: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|ID|HOSTNAME",
+            help="The tunnel, or the name of a certificate of the server's.",
+            show_default=False,
+        ),
+    ],
 ) -> None:
-    """Have a tunnel's agent get its next certificate now, in place of when a third of the life is left."""
+    """Have a tunnel's agent get its next certificate now, in place of when a third of the life is left.
+
+    A name with a dot is one of the server's own: its certificate is ordered anew at once.
+    """
     with ask.open() as server:
+        if "." in tunnel:
+            ordered = server.certs.renew_of_server(tunnel)
+            ask.tell(ordered, [f"the certificate for {escape(ordered.name)} is ordered anew"])
+            return
         certificate = server.certs.renew(_newest(server, tunnel).id)
     ask.tell(
         certificate,
         [f"the agent of {escape(certificate.hostname)} renews its certificate when it looks next"],
         [escape(certificate.id)],
     )
+
+
+def _list_of_server(ask: Ask) -> None:
+    with ask.open() as server:
+        certificates = server.certs.list_of_server()
+    rows = [
+        (
+            each.name,
+            "-" if each.days_left is None else f"{each.days_left:.1f}",
+            when(each.expires_at) or "-",
+            str(each.failures),
+            each.reason,
+        )
+        for each in certificates
+    ]
+    lines = columns(("NAME", "DAYS LEFT", "EXPIRES", "FAILURES", "REASON"), rows)
+    ask.tell(certificates, lines, [escape(each.name) for each in certificates])
 
 
 def _newest(server: Client, given: str) -> CertificateRecord:

@@ -44,6 +44,7 @@ LINES = (
     "wellhead tunnels rotate-secret my-agent --yes",
     "wellhead certs list",
     "wellhead certs renew my-agent",
+    "wellhead certs list --server",
     "wellhead keys create 'build server' --scope tunnel:my-agent --expires 2030-01-31",
     "wellhead keys list",
     "wellhead keys revoke 'build server' --yes",
@@ -159,6 +160,17 @@ _ANSWERS: dict[str, object] = {
     f"POST /tunnels/{_ID}/restore": _TUNNEL,
     f"DELETE /tunnels/{_ID}/force": _LEAVING | {"status": "deleted"},
     f"POST /tunnels/{_ID}/rotate-secret": {"connect_secret": "whs_EXAMPLE"},
+    "GET /server-certificates/": {
+        "certificates": [
+            {
+                "name": "*.tunnels.example.com",
+                "expires_at": "2026-05-01T12:00:00Z",
+                "days_left": 61.2,
+                "failures": 0,
+                "reason": "",
+            }
+        ]
+    },
     "GET /certificates/": {"certificates": [_CERTIFICATE]},
     f"POST /certificates/{_CERTIFICATE['id']}/renew": _CERTIFICATE,
     "GET /keys/": {"keys": [_FIRST_KEY, _KEY]},

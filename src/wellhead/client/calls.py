@@ -19,7 +19,7 @@ from wellhead.errors import (
     TunnelTLSModeMismatch,
 )
 from wellhead.model.access import Scope, Secret
-from wellhead.model.certificates import CertificateRecord, SignedCertificate
+from wellhead.model.certificates import CertificateRecord, ServerCertificate, SignedCertificate
 from wellhead.model.records import AuditEntry, KeyRecord, TlsMode, Tunnel, TunnelStatus
 from wellhead.model.text import shown
 
@@ -262,6 +262,27 @@ def renew_certificate(certificate_id: str) -> Call[CertificateRecord]:
     return Call("POST", path, _certificate.validate_python, repeatable=True)
 
 
+def list_server_certificates() -> Call[list[ServerCertificate]]:
+    """Certificates that the server itself has from a public issuer, and what came of the last tries.
+
+    Raises:
+        Forbidden: the key's scope is not admin.
+    """
+    return Call("GET", "/server-certificates/", _read_server_certificates, repeatable=True)
+
+
+def renew_server_certificate(name: str) -> Call[ServerCertificate]:
+    """Have one ordered anew now; the one before serves on until then.
+
+    Raises:
+        NotFound: the server has none of that name.
+        RateLimited: it was issued a short while ago.
+        Forbidden: the key's scope is not admin.
+    """
+    path = "/server-certificates/renew"
+    return Call("POST", path, _server_certificate.validate_python, body={"name": name}, repeatable=True)
+
+
 # Keys
 
 
@@ -376,7 +397,14 @@ class _Certificates:
     certificates: list[CertificateRecord]
 
 
+@dataclass(frozen=True, slots=True)
+class _ServerCertificates:
+    certificates: list[ServerCertificate]
+
+
 _tunnel = TypeAdapter(Tunnel)
+_server_certificate = TypeAdapter(ServerCertificate)
+_server_certificates = TypeAdapter(_ServerCertificates)
 _signed = TypeAdapter(SignedCertificate)
 _certificate = TypeAdapter(CertificateRecord)
 _certificates = TypeAdapter(_Certificates)
@@ -443,6 +471,10 @@ def _read_rotated(answer: object) -> Secret:
 
 def _read_certificates(answer: object) -> list[CertificateRecord]:
     return _certificates.validate_python(answer).certificates
+
+
+def _read_server_certificates(answer: object) -> list[ServerCertificate]:
+    return _server_certificates.validate_python(answer).certificates
 
 
 def _why_not_signed(detail: str) -> type[ApiError]:

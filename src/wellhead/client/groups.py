@@ -88,6 +88,8 @@ class _Certificates:
     list = Method(calls.list_certificates)
     get = Method(calls.get_certificate)
     renew = Method(calls.renew_certificate)
+    list_of_server = Method(calls.list_server_certificates)
+    renew_of_server = Method(calls.renew_server_certificate)
 
 
 class _Keys:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wellhead.control import audit, certificates, docs, keys, problems, tunnels, whoami
 from wellhead.control.access import KeyGate
+from wellhead.control.certificates import NoServerNames, ServerNames
 from wellhead.control.deadline import Deadline
 from wellhead.control.intake import BodyGate
 from wellhead.control.limits import Limits
@@ -43,6 +44,7 @@ def build(
     signing: Signing,
     revocations: Revocations,
     settle: Callable[[], Awaitable[None]] | None = None,
+    server_names: ServerNames | None = None,
 ) -> FastAPI:
     """REST under ``/api/v1``, described at ``/api/docs`` and ``/api/openapi.json``, beside public pages.
 
@@ -63,6 +65,7 @@ def build(
     v1 = APIRouter(prefix=API, responses=_refusals())
     v1.include_router(tunnels.router(store, public, settings))
     v1.include_router(certificates.router(store, signing))
+    v1.include_router(certificates.server_router(store, server_names or NoServerNames()))
     v1.include_router(keys.router(store, settings.keys_per_organization))
     v1.include_router(audit.router(store))
     app.include_router(v1)

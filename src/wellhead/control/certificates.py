@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,9 +19,14 @@ from wellhead.control.local_issuer import Revocations
 from wellhead.control.signing import Signing
 from wellhead.control.store.store import Store
 from wellhead.control.store.tables import CertificateRow
-from wellhead.errors import NotFound
+from wellhead.errors import NotFound, RateLimited
 from wellhead.model import access
-from wellhead.model.certificates import CertificateRecord, CertificateStatus, SignedCertificate
+from wellhead.model.certificates import (
+    CertificateRecord,
+    CertificateStatus,
+    ServerCertificate,
+    SignedCertificate,
+)
 from wellhead.model.records import ApiKey, OrganizationId, TunnelId
 
 _DAY = timedelta(days=1)
@@ -43,6 +48,40 @@ class SignCsr(BaseModel):
 class CertificateList:
     certificates: list[CertificateRecord]
     next_cursor: str | None = None
+
+
+class ServerNames(Protocol):
+    """Certificates of the server's own names, from a public issuer."""
+
+    def certificates(self) -> list[ServerCertificate]: ...
+
+    def renew(self, name: str) -> timedelta | None:
+        """Order it anew now; how long to wait where it is too young for that.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+
+
+class NoServerNames:
+    """Of a server that is its own authority, or has its certificates from files."""
+
+    def certificates(self) -> list[ServerCertificate]:
+        return []
+
+    def renew(self, name: str) -> timedelta | None:
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificateList:
+    certificates: list[ServerCertificate]
+
+
+class RenewName(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=255, description="Of the certificate: a hostname, or `*.example.org`.")
 
 
 class CrlResponse(Response):
@@ -97,6 +136,39 @@ def router(store: Store, signing: Signing) -> APIRouter:
         _need_certificate(key, await store.certificates.one(key.organization_id, certificate_id))
         need_admin(key)
         return represent(await store.certificates.renew(key.organization_id, certificate_id, by=by))
+
+    return routes
+
+
+def server_router(store: Store, names: ServerNames) -> APIRouter:
+    """For keys that may administer: of other organizations' tunnels nothing is told."""
+    routes = APIRouter(prefix="/server-certificates", tags=["certificates"])
+
+    def theirs(name: str, key: ApiKey) -> bool:
+        view = store.directory.tunnel(name.partition(".")[0])
+        return view is None or view.organization_id == key.organization_id
+
+    @routes.get("", operation_id="list_server_certificates")
+    async def list_server_certificates(key: Key) -> ServerCertificateList:
+        """Certificates that the server has from a public issuer, and what came of the last tries."""
+        need_admin(key)
+        return ServerCertificateList([each for each in names.certificates() if theirs(each.name, key)])
+
+    @routes.post("/renew", operation_id="renew_server_certificate", status_code=202)
+    async def renew_server_certificate(key: Key, renew: RenewName) -> ServerCertificate:
+        """Order one anew now; the one before serves on until the next is there, whatever happens."""
+        need_admin(key)
+        found = {each.name: each for each in names.certificates() if theirs(each.name, key)}
+        if renew.name not in found:
+            raise NotFound(404, "no such certificate")
+        if (wait := names.renew(renew.name)) is not None:
+            raise RateLimited(
+                429,
+                f"the certificate for {renew.name} was issued a short while ago",
+                retry_after_seconds=wait.total_seconds(),
+                reason="csr-rate",
+            )
+        return found[renew.name]
 
     return routes
 

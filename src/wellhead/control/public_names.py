@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from cryptography import x509
 
@@ -20,6 +21,7 @@ from wellhead.control.store.orders import Budget
 from wellhead.control.store.tables import Outcome
 from wellhead.errors import IssuerError, LinkError
 from wellhead.logs import Log
+from wellhead.model.certificates import ServerCertificate
 from wellhead.model.names import Public
 from wellhead.model.records import TlsMode, TunnelStatus
 from wellhead.settings import ServerSettings
@@ -66,10 +68,20 @@ class PublicNames:
         self._public = public
         self._feed = feed
         self._keys: dict[str, bytes] = {}  # of the server's own names
+        self._renewal: Renewal | None = None  # while it is looked after
 
     def keys(self) -> set[bytes]:
         """Digests (``csr.key_digest``) of keys that no tenant may have: the account's, and of our names."""
         return {key_digest(self.issuer.account.public_key), *self._keys.values()}
+
+    def certificates(self) -> list[ServerCertificate]:
+        return [] if self._renewal is None else self._renewal.certificates()
+
+    def renew(self, name: str) -> timedelta | None:
+        """As ``Renewal.renew``."""
+        if self._renewal is None:
+            raise KeyError(name)
+        return self._renewal.renew(name)
 
     @contextlib.asynccontextmanager
     async def renewing(self, store: Store, budget: Budget) -> AsyncIterator[None]:
@@ -90,6 +102,7 @@ class PublicNames:
                 on_held=self._held,
                 on_failing=lambda names: self._feed.note(OrdersFailing(names)),
             )
+            self._renewal = renewal
             self._feed.on_wanted = renewal.want
             task = asyncio.create_task(renewal.run(), name="renewal")
             try:

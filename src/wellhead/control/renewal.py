@@ -23,10 +23,11 @@ from wellhead.control.pending import Failed, Pending, names_of
 from wellhead.control.renewal_plan import Life, covered, pause_after, renew_at
 from wellhead.errors import ApiError, IssuerError, LocalStateError, WellheadError
 from wellhead.logs import Log
-from wellhead.model.certificates import Issued
+from wellhead.model.certificates import Issued, ServerCertificate
 
 LOOK_SECONDS: Final = 60.0  # the longest sleep: a wall clock may be put right meanwhile
 ASK_WITHIN: Final = dt.timedelta(hours=6)  # after a certificate is held, when it would be renewed
+RENEWED_AGAIN: Final = dt.timedelta(hours=6)  # after its issue, a certificate may be renewed for the asking
 AT_ONCE: Final = 4  # orders
 RESTART_PAUSE: Final = dt.timedelta(
     minutes=5
@@ -160,6 +161,38 @@ class Renewal:
         return [
             State(held.name, held.days_left(now), held.failures, held.reason) for held in self._held.values()
         ]
+
+    def certificates(self) -> list[ServerCertificate]:
+        """All that it looks after, as people see them."""
+        now = self._clock()
+        return [
+            ServerCertificate(
+                held.name,
+                None if held.life is None else held.life.ends,
+                held.days_left(now),
+                held.failures,
+                held.reason,
+            )
+            for held in self._held.values()
+        ]
+
+    def renew(self, name: str) -> dt.timedelta | None:
+        """Order a certificate anew now, whatever is left of the one before.
+
+        Gives how long to wait where that one is younger than RENEWED_AGAIN, and so is kept.
+
+        Raises:
+            KeyError: none of that name is looked after.
+        """
+        held, now = self._held[name], self._clock()
+        if held.life is not None:
+            young = held.life.begins + min(RENEWED_AGAIN, held.life.length / 3) - now
+            if young > dt.timedelta():
+                return young
+            held.suggested = now
+        held.not_before = None
+        self._news.set()
+        return None
 
     async def run(self) -> None:
         """Look after all of it, until cancelled."""

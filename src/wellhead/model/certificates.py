@@ -46,6 +46,17 @@ class CertificateStatus(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """A certificate that the server itself has from a public issuer, and what came of the last tries."""
+
+    name: str  # of the certificate: a hostname, or "*.example.org"
+    expires_at: datetime | None  # None: there is none yet
+    days_left: float | None
+    failures: int  # orders in a row that failed
+    reason: str  # of the last failure, as a sentence
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateRecord:
     """A tunnel's certificate as the REST API gives it; the keys are with the tunnel's agents alone."""
 
