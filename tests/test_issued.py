@@ -27,7 +27,7 @@ def test_a_wildcard_has_a_directory_of_its_own(tmp_path: Path) -> None:
     assert put(tmp_path, "example.org").name == "example.org"
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "*", "*.", "a\0b", "/etc", ".hidden"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "*", "*.", "a\0b", "/etc", ".hidden", "é"])
 def test_no_name_leads_out_of_the_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(LocalStateError, match="is no name for a directory"):
         put(tmp_path, name)

@@ -91,6 +91,9 @@ def entry_of(directory: Path, name: str) -> Path:
         LocalStateError: it could lead elsewhere.
     """
     file_name = _WILDCARD + name[1:] if name.startswith("*.") else name
-    if not all(label.replace("-", "").replace("_", "").isalnum() for label in file_name.split(".")):
+    labels = file_name.split(".")
+    if not (
+        file_name.isascii() and all(label.replace("-", "").replace("_", "").isalnum() for label in labels)
+    ):
         raise LocalStateError(f"{name!r} is no name for a directory")
     return directory / file_name

@@ -45,18 +45,19 @@ from wellhead.net.upstream import UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
 
 VIEW = TunnelView(TunnelId("t_1"), "my-agent", OrganizationId("org"), TunnelStatus.ACTIVE, TlsMode.EDGE)
+PASSED = replace(VIEW, id=TunnelId("t_2"), name="passed", tls_mode=TlsMode.PASSTHROUGH)
 ALERT = 21
 UNKNOWN_NAMES = 5
 INTERNAL_ERROR, UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 80, 112, 120
 
 
 class Records:
-    """A directory with one tunnel."""
+    """A directory with a tunnel of each kind."""
 
     current = True
 
     def tunnel(self, name: str) -> TunnelView | None:
-        return VIEW if name == VIEW.name else None
+        return next((view for view in (VIEW, PASSED) if name == view.name), None)
 
     def named(self, name: str) -> TunnelView | None:
         return self.tunnel(name)
@@ -357,8 +358,10 @@ async def test_an_answer_is_for_its_own_name(house: House) -> None:
     assert reply.startswith(b"HTTP/1.1 404 ") and b"unknown-name" in reply
 
 
-async def test_the_challenges_certificate_is_for_those_who_offer_its_protocol_alone(house: House) -> None:
-    name = "my-agent.localhost"
+@pytest.mark.parametrize("name", ["my-agent.localhost", "passed.localhost", "localhost"])
+async def test_the_challenges_certificate_is_for_those_who_offer_its_protocol_alone(
+    house: House, name: str
+) -> None:
     alone = client_hello(name, [ALPN_ACME])
     assert await house.alert(alone) == NO_APPLICATION_PROTOCOL
     key, certificate = self_signed(name)

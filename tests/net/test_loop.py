@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -15,9 +16,16 @@ import uvloop
 from wellhead.net import loop as net_loop
 
 
-def program(body: str) -> subprocess.Popen[str]:
+def program(body: str, terminal: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """A program in a session of its own, whose standard input is ``terminal``."""
     code = "import asyncio, sys\nfrom wellhead.net import loop as net_loop\n" + textwrap.dedent(body)
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def test_run_gives_the_result_on_uvloop() -> None:
@@ -154,3 +162,39 @@ def test_the_memory_of_the_group_that_we_are_in_is_ours(
 
 def test_without_groups_the_machine_is_the_limit(tmp_path: Path) -> None:
     assert net_loop.memory_limit(tmp_path) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+HEEDS_HANGUP = """
+    import fcntl, termios
+    if sys.stdin.isatty():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # be the terminal's program
+    async def main():
+        running = asyncio.get_running_loop()
+        stop = net_loop.stop_event(running)
+        net_loop.on_hangup(running, lambda: print("reloading", flush=True), stop)
+        print("up", flush=True)
+        await stop.wait()
+        print("stopping", flush=True)
+    net_loop.run(main())
+"""
+
+
+def test_a_hangup_reloads_a_program_without_a_terminal() -> None:
+    with program(HEEDS_HANGUP) as process:
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "reloading\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "stopping\n"
+
+
+def test_a_hangup_ends_a_program_whose_terminal_is_gone_and_reloads_it_before() -> None:
+    ours, theirs = pty.openpty()
+    with program(HEEDS_HANGUP, theirs) as process:
+        os.close(theirs)
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "reloading\n"
+        os.close(ours)  # the kernel says it to whoever the terminal belonged to
+        assert process.stdout.read() == "stopping\n"
+        assert process.wait(timeout=10) == 0
