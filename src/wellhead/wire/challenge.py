@@ -14,12 +14,13 @@ import re
 from urllib.parse import unquote_to_bytes
 
 _PLACE = [b".well-known", b"acme-challenge"]
+_PERCENT, _DOT = b"%."  # as numbers: to look for one byte costs a third of looking for a string of one
 _canonical = re.compile(rb"/\.well-known/acme-challenge/([A-Za-z0-9_-]{1,512})").fullmatch
 
 
 def challenge_token(target: bytes) -> str | None:
     """The token that a request's target asks for; "" at the place but with none, None elsewhere."""
-    if b"%" not in target and (b"." not in target or b"acme-" not in target.lower()):  # nearly all
+    if _PERCENT not in target and (_DOT not in target or b"acme-" not in target.lower()):  # nearly all
         return None
     if found := _canonical(target):
         return found[1].decode()
