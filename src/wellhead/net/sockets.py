@@ -23,7 +23,7 @@ from wellhead.model.names import is_loopback
 from wellhead.net import resolver
 from wellhead.net.distrust import certificate_flaw
 from wellhead.net.proxy import open_tunnel, proxy_for
-from wellhead.net.tls import connect_tls
+from wellhead.net.tls import CARRIER_BUFFER_BYTES, connect_tls
 
 if sys.platform == "linux":
     import fcntl
@@ -277,6 +277,7 @@ async def dial_tls(
                 made,
                 server_hostname=name,
                 handshake_seconds=timeout_seconds + 1,
+                buffer_bytes=CARRIER_BUFFER_BYTES,
             )
     except TimeoutError as error:
         raise DialError(f"{where}: no TLS connection within {timeout_seconds:g} s") from error
