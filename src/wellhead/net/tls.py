@@ -51,8 +51,8 @@ CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # default keeps 520 KiB. It costs 5 % more CPU for what is sent, 25 % for what is received.
 # (CPython 3.11, OpenSSL 3.0, allocator as in net.loop; 1000 connections, 256 KiB writes on loopback.)
 BUFFER_BYTES: Final = 16 * 1024 + 64
-# Of a carrier's, of which there are fewer and which may be busy with many streams: four records at a time take
-# a fifth off its CPU for bulk; sixteen took no more off.
+# Of a carrier's, of which there are fewer and which may be busy with many streams: four records at a time
+# take a fifth off its CPU for bulk; sixteen took no more off.
 CARRIER_BUFFER_BYTES: Final = 4 * BUFFER_BYTES
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
