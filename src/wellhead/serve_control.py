@@ -126,6 +126,7 @@ async def _serve(terms: Terms, feed: Feed) -> None:
             _step_back(terms.nice)
             await feed.tell_all(store.directory, made_key=(directory / UNSHOWN_KEY_FILE).exists())
             async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(_ended, asyncio.create_task(signing.run(), name="revocations"))
                 if public_names is not None:
                     await stack.enter_async_context(public_names.renewing(store, signing_terms.budget))
                 net_loop.freeze()
@@ -146,6 +147,11 @@ def _step_back(nice: int) -> None:
     for thread in threads:  # on Linux priority is a thread's, and goes to the threads that it begins
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, int(thread), nice)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

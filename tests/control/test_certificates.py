@@ -42,6 +42,7 @@ class Watched:
         self.open.set()
         self.failure: IssuerError | None = None
         self.revoked: list[str] = []
+        self.refusals = 0  # to revoke
         self._local = LocalIssuer(memory_authority(), timedelta(days=90), clock)
 
     async def issue(self, csr: x509.CertificateSigningRequest, names: Sequence[str]) -> Issued:
@@ -53,6 +54,9 @@ class Watched:
         return await self._local.issue(csr, names)
 
     async def revoke(self, leaf_pem: str) -> None:
+        if self.failure is not None:
+            self.refusals += 1
+            raise self.failure
         self.revoked.append(leaf_pem)
 
 
@@ -375,6 +379,28 @@ async def test_a_certificate_is_forgotten_long_after_its_end_and_not_before(
     assert len(await store.certificates.page(former)) == 1
     await store.history.forget_until(clock() + timedelta(days=91))
     assert await store.certificates.page(former) == []
+
+
+async def test_a_public_issuer_is_asked_to_revoke_what_deleted_tunnels_leave(
+    store: Store, issuer: Watched, organization: OrganizationId
+) -> None:
+    issuer.name = "acme"
+    await ended(store, issuer, organization)
+    kept, _ = await store.create_tunnel(organization, "kept", TlsMode.PASSTHROUGH)
+    signing = signing_of(store, PUBLIC, ServerSettings(), issuer)
+    await signing.sign(organization, kept.id, pem_for("kept.example.org"), by=SERVER)
+    issuer.failure = IssuerError("no answer", reason="away")
+    await signing.revoke_left_over()
+    await signing.revoke_left_over()
+    assert issuer.revoked == [] and issuer.refusals == 1, "it is not asked at every look"
+    issuer.failure = None
+    await signing_of(store, PUBLIC, ServerSettings(), issuer).revoke_left_over()
+    gone, live = await store.certificates.page(organization)
+    assert issuer.revoked == [gone.leaf_pem]
+    assert gone.revoked_at is not None and live.revoked_at is None
+    other, _ = await store.create_organization("other")
+    with pytest.raises(Conflict, match="is held until"):
+        await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
 
 
 # Budgets

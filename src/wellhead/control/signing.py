@@ -24,6 +24,8 @@ from wellhead.model.records import Actor, OrganizationId, TlsMode, TunnelId, Tun
 from wellhead.settings import ServerSettings
 
 SIGN_SECONDS: Final = 170.0  # clients wait 180 s
+LOOK_SECONDS: Final = 60.0  # between two looks for certificates that deleted tunnels leave
+REFUSED_SECONDS: Final = 3600.0
 _EDGE_MARGIN_SECONDS = 5.0  # before the edge gives the answer up
 _RETRY_SECONDS = 30.0  # where an issuer does not say when
 
@@ -67,6 +69,7 @@ class Signing:
         self._issuer = issuer
         self._public = public
         self._ours = ours
+        self._refused: dict[str, float] = {}  # certificates that were not revoked: when to try again
         self._orders: dict[tuple[str, bytes], asyncio.Task[CertificateRow]] = {}
 
     async def sign(
@@ -109,6 +112,40 @@ class Signing:
             ) from None
         except IssuerError as error:
             raise _for_the_caller(error) from error
+
+    async def run(self) -> None:
+        """Until cancelled: have the issuer declare void what deleted tunnels leave behind."""
+        while True:
+            try:
+                await self.revoke_left_over()
+            except Exception as error:  # whatever it is: the next look is a new one
+                _log.warning("certificates not revoked", error=str(error))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def revoke_left_over(self) -> None:
+        """One look. What the issuer refuses is tried again REFUSED_SECONDS later.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        now = asyncio.get_running_loop().time()
+        for certificate in await self._store.certificates.left_over(self._issuer.name):
+            if self._refused.get(certificate.id, now) > now:
+                continue
+            try:
+                await self._issuer.revoke(certificate.leaf_pem)
+            except IssuerError as error:
+                self._refused[certificate.id] = now + REFUSED_SECONDS
+                _log.warning(
+                    "certificate not revoked",
+                    hostname=certificate.hostname,
+                    reason=error.reason,
+                    said=str(error),
+                )
+                continue
+            self._refused.pop(certificate.id, None)
+            await self._store.certificates.revoked(certificate)
+            _log.info("certificate revoked", hostname=certificate.hostname, serial=certificate.serial)
 
     async def close(self) -> None:
         """Give up what is under way; who asks again orders anew."""

@@ -11,7 +11,7 @@ from typing import Literal
 from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from wellhead.control.store import rows
+from wellhead.control.store import audit, rows
 from wellhead.control.store.database import Database
 from wellhead.control.store.tables import CertificateRow, TunnelRow
 from wellhead.errors import Conflict, NotFound
@@ -98,7 +98,7 @@ class Certificates:
                     if row.status is TunnelStatus.AWAITING_CERT:
                         rows.change(session, row, TunnelStatus.ACTIVE, now, by, "tunnel.activate")
                 elif issuer == LOCAL:
-                    _revoke(session, row, certificate, now, by)
+                    _revoke(session, certificate, now, by)
             session.add(certificate)
         if row is None or gone:
             self.revision += 1
@@ -174,6 +174,25 @@ class Certificates:
             found = list(await session.scalars(query.order_by(CertificateRow.revoked_at)))
         return [(int(row.serial, 16), row.revoked_at) for row in found if row.revoked_at is not None]
 
+    async def left_over(self, issuer: str) -> list[CertificateRow]:
+        """An issuer's certificates that are believed still, though their tunnels are gone for good."""
+        alive = select(TunnelRow.id).where(TunnelRow.status != TunnelStatus.DELETED)
+        query = select(CertificateRow).where(
+            CertificateRow.issuer == issuer,
+            CertificateRow.revoked_at.is_(None),
+            CertificateRow.expires_at > self._clock(),
+            CertificateRow.tunnel_id.not_in(alive),
+        )
+        async with self._database.reading() as session:
+            return list(await session.scalars(query.order_by(CertificateRow.created_at)))
+
+    async def revoked(self, certificate: CertificateRow) -> None:
+        """Note that the issuer declared it void."""
+        now = self._clock()
+        async with self._database.writing() as session:
+            row = await session.get_one(CertificateRow, certificate.id)
+            _revoke(session, row, now, SERVER)
+
     # Within a transaction of the tunnels' records
 
     async def release(self, session: AsyncSession, row: TunnelRow, now: datetime, by: Actor) -> None:
@@ -185,7 +204,7 @@ class Certificates:
             CertificateRow.expires_at > now,
         )
         for certificate in await session.scalars(query):
-            _revoke(session, row, certificate, now, by)
+            _revoke(session, certificate, now, by)
 
     async def check_free(
         self, session: AsyncSession, name: str, organization_id: OrganizationId, now: datetime
@@ -240,11 +259,11 @@ def _take(row: TunnelRow, certificate: CertificateRow, now: datetime) -> None:
     row.updated_at = now
 
 
-def _revoke(
-    session: AsyncSession, row: TunnelRow, certificate: CertificateRow, now: datetime, by: Actor
-) -> None:
+def _revoke(session: AsyncSession, certificate: CertificateRow, now: datetime, by: Actor) -> None:
     certificate.revoked_at = now
-    rows.note(session, row, now, by, "certificate.revoke", None, {"serial": certificate.serial})
+    target = audit.Target(certificate.tunnel_id, certificate.name)
+    serial = {"serial": certificate.serial}
+    audit.note(session, certificate.organization_id, now, by, "certificate.revoke", target, None, serial)
 
 
 def _facts(certificate: CertificateRow) -> dict[str, object]:
