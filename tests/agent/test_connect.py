@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,6 +20,7 @@ from wellhead.agent.state import Kept, TunnelState
 from wellhead.model.access import Secret
 from wellhead.model.names import suggest
 from wellhead.model.records import TunnelStatus
+from wellhead.net.tls import client_context
 from wellhead.profile import Profile
 
 
@@ -320,6 +322,25 @@ async def test_a_passthrough_tunnel_is_made_certified_and_answered_for(
         assert tunnel.status is TunnelStatus.ACTIVE and tunnel.cert_pem is not None
         assert _issued(home, name).startswith(tunnel.cert_pem.encode())
     assert [(exchange.target, exchange.status) for exchange in told] == [("/a?b=c", 200)]
+
+
+async def test_a_visitor_that_keeps_its_connection_for_later_does_not_hold_up_a_close(
+    house: House, app: int, home: Path, name: str
+) -> None:
+    listener = await wellhead.connect_async(
+        app, name=name, tls_mode="passthrough", drain_seconds=60, **house.options(home)
+    )
+    parts = urlsplit(listener.public_url)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", parts.port, ssl=client_context(ca_file=house.ca_file), server_hostname=parts.hostname
+    )
+    writer.write(f"GET / HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    began = asyncio.get_running_loop().time()
+    await listener.aclose()
+    assert asyncio.get_running_loop().time() - began < 15
+    await reader.read()
+    writer.close()
 
 
 async def test_the_next_start_takes_mode_and_certificate_as_they_are(

@@ -227,6 +227,24 @@ async def test_when_the_edge_leaves_its_idle_connections_end(tmp_path: Path) -> 
         assert b"Connection: close" not in after.heard
 
 
+async def test_when_the_edge_leaves_a_running_request_is_the_last_of_its_connection(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(peer: Peer) -> None:
+        await peer.request()
+        await go_on.wait()
+        await peer.reply(b"at last")
+
+    async with scene(tmp_path, slow) as here:
+        visitor = await here.visitor().shaken()
+        visitor.send(GET.replace("\n", "\r\n").encode())
+        await soon(lambda: here.pool.busy)
+        here.house.leave()
+        go_on.set()
+        await visitor.until(lambda v: v.ended)
+        assert visitor.heard.endswith(b"at last") and b"\r\nConnection: close\r\n" in visitor.heard
+
+
 async def test_a_malformed_envelope_is_a_reset(tmp_path: Path) -> None:
     async with scene(tmp_path) as here:
         near, far = join()

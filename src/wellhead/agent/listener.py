@@ -248,10 +248,14 @@ class TunnelListener:
         await asyncio.shield(self._closing)
 
     async def _close_down(self) -> None:
-        leaving = [self._uplink.aclose(self._drain_seconds)]
-        if self._ending is not None:  # a connection that is kept for later would never end by itself
-            leaving.append(self._ending.passthrough.drain(self._drain_seconds))
-        await asyncio.gather(*leaving)
+        if self._ending is None:
+            await self._uplink.aclose(self._drain_seconds)
+        else:  # a connection that is kept for later would never end by itself
+            house = self._ending.passthrough
+            await asyncio.gather(
+                self._uplink.aclose(self._drain_seconds, lambda: house.is_empty),
+                house.drain(self._drain_seconds),
+            )
         self._dialling.cancel()  # where it waits for a dial or a pause
         await asyncio.gather(self._running, return_exceptions=True)
 

@@ -100,6 +100,11 @@ class Passthrough(Crowd):
             return
         self._portal.accept(stream, (facts.peer, facts.peer_port), data, end)
 
+    @property
+    def is_empty(self) -> bool:
+        """Every visitor was answered, and hung up on."""
+        return not len(self) and not self._portal.arrivals
+
     def leave(self) -> None:
         """The edge behind today's connections is leaving: they end as soon as nothing runs on them."""
         for connection in list(self):

@@ -42,6 +42,7 @@ from wellhead.wire.streams import Reason
 _log = Log("wellhead.agent")
 _REFUSALS = {kind.code: kind for kind in RefusedError.__subclasses__()}
 _DRAIN_POLL_SECONDS = 0.05
+LAST_WORDS_SECONDS = 1.0  # for what was said last to get to the visitors
 _OVERDUE_SECONDS = 5.0  # how much longer than it said a draining edge may take
 SOON_SECONDS = 0.25  # a drained session is replaced within it, or within what the edge said
 CHANGED_SECONDS = 1.0  # after a change of this machine's network the next dial comes within it
@@ -153,14 +154,19 @@ class Uplink:
                 session.abort()
             self._change(Status.CLOSED, error)
 
-    async def aclose(self, drain_seconds: float = 0.0) -> None:
-        """Ask the edge for no new streams, let the open ones finish, and hang up; then ``run`` returns."""
+    async def aclose(self, drain_seconds: float = 0.0, said_all: Callable[[], bool] = lambda: False) -> None:
+        """Ask the edge for no new streams, let the open ones finish, and hang up; then ``run`` returns.
+
+        ``said_all``: nothing is left to be said on any stream, whoever still holds its own half open.
+        """
         self._closing = True
         for session in self._live:
             session.drain(Reason.CANCELLED, 0, "the agent is leaving")
         until = self._loop.time() + drain_seconds
         # Nobody is told when a stream ends: that would cost every request, for the sake of the last.
-        while any(s.load for s in self._live) and self._loop.time() < until:  # noqa: ASYNC110
+        while any(s.load for s in self._live) and self._loop.time() < until:
+            if said_all():
+                until = min(until, self._loop.time() + LAST_WORDS_SECONDS)  # the first time counts
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         closed = [session.closed for session in self._live]
         for session in list(self._live):

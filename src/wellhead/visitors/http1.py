@@ -434,3 +434,5 @@ class Http1Visitor(Replies, asyncio.Protocol):
             self._conversation.drain(self._house.drain_delay())
         elif self._state is _IDLE and not self._buffer:
             self._close()
+        else:
+            self._keep = False
