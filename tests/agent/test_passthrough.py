@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.certs import handshake, shown
+from tests.kit.h2_upstream import answering, serving_h2
 from tests.kit.signing import NAME, Signer, now
 from tests.kit.tls_visitor import TlsVisitor, soon
 from tests.kit.upstreams import Handler, Peer, Server, free_port, serving
@@ -32,15 +33,27 @@ async def echo(peer: Peer) -> None:
         await peer.reply(await peer.request())
 
 
+def after(go_on: asyncio.Event) -> Handler:
+    """Replies when it is let."""
+
+    async def reply(peer: Peer) -> None:
+        await peer.request()
+        await go_on.wait()
+        await peer.reply(b"at last")
+
+    return reply
+
+
 class Scene:
     """An upstream, a pool, and the house between them and its visitors."""
 
-    def __init__(self, signer: Signer, pair: KeyPair, server: Server | None, terms: PassthroughTerms) -> None:
+    def __init__(
+        self, signer: Signer, pair: KeyPair, server: Server | None, terms: PassthroughTerms, upstream: str
+    ) -> None:
         self.signer = signer
         self.told: list[Exchange] = []
-        port = server.port if server is not None else free_port()
         self.server = server
-        self.pool = UpstreamPool(parse_upstream(port), on_exchange=self.told.append)
+        self.pool = UpstreamPool(parse_upstream(upstream), on_exchange=self.told.append)
         self.house = Passthrough(NAME, "my-agent", pair.context(ALPN), self.pool, terms)
 
     def accept(self, stream: PairStream, data: bytes, end: bool) -> None:
@@ -64,13 +77,14 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def scene(
-    home: Path, handler: Handler | None = echo, terms: PassthroughTerms | None = None
+    home: Path, handler: Handler = echo, terms: PassthroughTerms | None = None, upstream: str = ""
 ) -> AsyncIterator[Scene]:
+    """``handler`` is the upstream's, unless there is an ``upstream`` elsewhere."""
     signer = Signer()
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(serving(handler)) if handler is not None else None
-        pair = certificate(signer, home)
-        made = Scene(signer, pair, server, terms or PassthroughTerms())
+        server = None if upstream else await stack.enter_async_context(serving(handler))
+        where = upstream if server is None else str(server.port)
+        made = Scene(signer, certificate(signer, home), server, terms or PassthroughTerms(), where)
         try:
             yield made
         finally:
@@ -98,6 +112,17 @@ async def test_the_upstream_is_told_who_the_visitor_is_and_that_it_spoke_tls(tmp
         ):  # fmt: skip
             assert field in reply
         assert b"6.6.6.6" not in reply
+
+
+async def test_upstreams_of_other_kinds_are_served_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    async with serving(echo, path=str(path)), serving_h2(answering) as h2c:
+        for upstream, said in (
+            (f"unix:{path}", b"X-Forwarded-For"),
+            (f"h2c://127.0.0.1:{h2c.port}", b"/a?b=c"),
+        ):
+            async with scene(tmp_path, upstream=upstream) as here:
+                assert said in await here.ask(await here.visitor().shaken(), GET)
 
 
 async def test_a_connection_serves_request_after_request(tmp_path: Path) -> None:
@@ -132,7 +157,7 @@ async def test_a_request_that_breaks_the_rules_does_not_get_to_the_upstream(tmp_
 
 
 async def test_an_upstream_that_is_away_is_a_page(tmp_path: Path) -> None:
-    async with scene(tmp_path, None) as here:
+    async with scene(tmp_path, upstream=str(free_port())) as here:
         here.pool.limits = here.pool.limits.__class__(dial_retry_seconds=0)
         visitor = await here.visitor().shaken()
         assert (await here.ask(visitor, GET)).startswith(b"HTTP/1.1 502 ")
@@ -196,13 +221,7 @@ async def test_a_connection_beyond_the_limit_is_told_so(tmp_path: Path) -> None:
 
 async def test_a_drain_finishes_what_runs_and_ends_what_does_not(tmp_path: Path) -> None:
     go_on = asyncio.Event()
-
-    async def slow(peer: Peer) -> None:
-        await peer.request()
-        await go_on.wait()
-        await peer.reply(b"at last")
-
-    async with scene(tmp_path, slow) as here:
+    async with scene(tmp_path, after(go_on)) as here:
         idle, busy = await here.visitor().shaken(), await here.visitor().shaken()
         busy.send(GET.replace("\n", "\r\n").encode())
         await soon(lambda: here.pool.busy)
@@ -229,13 +248,7 @@ async def test_when_the_edge_leaves_its_idle_connections_end(tmp_path: Path) -> 
 
 async def test_when_the_edge_leaves_a_running_request_is_the_last_of_its_connection(tmp_path: Path) -> None:
     go_on = asyncio.Event()
-
-    async def slow(peer: Peer) -> None:
-        await peer.request()
-        await go_on.wait()
-        await peer.reply(b"at last")
-
-    async with scene(tmp_path, slow) as here:
+    async with scene(tmp_path, after(go_on)) as here:
         visitor = await here.visitor().shaken()
         visitor.send(GET.replace("\n", "\r\n").encode())
         await soon(lambda: here.pool.busy)
