@@ -37,7 +37,7 @@ from wellhead.net.certificate_files import CertificateFiles
 from wellhead.net.certificates import Certificates
 from wellhead.net.portal import PortalTerms
 from wellhead.net.session import Liveness
-from wellhead.net.sockets import authority, listen, parse_address
+from wellhead.net.sockets import authority, begin_listening, bind, parse_address
 from wellhead.net.upstream import UpstreamLimits, UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
 from wellhead.serve_process import UNSHOWN_KEY_FILE, ControlProcess, Terms
@@ -79,7 +79,7 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
     net_loop.raise_file_limit()
     certificate_files.check(settings.tls_pairs)
     directory = private.make_directory(settings.data_dir)
-    with _access_stream(settings.access_log) as lines, _listening(settings) as (https, http):
+    with _access_stream(settings.access_log) as lines, _bound(settings) as (https, http):
         public = Public(
             domain=settings.domain,
             zone=settings.agent_zone,
@@ -131,6 +131,8 @@ async def _run(
 ) -> None:
     zone = public.zone
     try:
+        # Not before: until there is somebody to answer, a refusal is the better answer.
+        begin_listening([*https, *http])
         await edge.start(https, http)
         net_loop.freeze()
         ready(
@@ -217,12 +219,12 @@ def _edge(
 
 
 @contextlib.contextmanager
-def _listening(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
+def _bound(settings: ServerSettings) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
     sockets: list[list[socket.socket]] = []
     try:
         for name, address in (("https", settings.https), ("http", settings.http)):
             try:
-                sockets.append(listen(*parse_address(address)) if address else [])
+                sockets.append(bind(*parse_address(address)) if address else [])
             except SettingsError as error:
                 raise SettingsError(f"{name}: {error}") from error.__cause__
         yield sockets[0], sockets[1]

@@ -15,6 +15,8 @@ from tests.kit.talk import Talk, tls_server
 from wellhead.errors import DialError, InputError, SettingsError, TrustError
 from wellhead.net.sockets import (
     Address,
+    begin_listening,
+    bind,
     connect_first,
     dial,
     dial_tls,
@@ -86,6 +88,33 @@ def test_a_port_that_is_taken_is_named() -> None:
         port = sockets[0].getsockname()[1]
         with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}: address already in use"):
             listen("127.0.0.1", port)
+
+
+def test_who_comes_before_somebody_listens_is_refused_and_the_address_is_taken_all_the_same() -> None:
+    sockets = bind("127.0.0.1", 0)
+    try:
+        port = sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+        with socket.socket() as stranger, pytest.raises(OSError, match="Address already in use"):
+            stranger.bind(("127.0.0.1", port))
+        begin_listening(sockets)
+        socket.create_connection(("127.0.0.1", port)).close()
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_who_was_quicker_to_listen_is_named() -> None:
+    sockets = bind("127.0.0.1", 0)
+    try:
+        port = sockets[0].getsockname()[1]
+        with listening("127.0.0.1", port):
+            with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}: address already"):
+                begin_listening(sockets)
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 def test_an_address_of_another_machine_is_named() -> None:

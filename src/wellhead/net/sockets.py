@@ -86,9 +86,39 @@ def why(error: OSError) -> str:
 
 
 def listen(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:
-    """Listening, non-blocking sockets for an address; the caller owns them.
+    """Listening, non-blocking sockets for an address; the caller owns them. See ``bind``.
 
-    A loopback host listens on 127.0.0.1 and ::1 alike, ``*`` and ``::`` on every address of both families;
+    Raises:
+        SettingsError: the address cannot be listened on; says why.
+    """
+    sockets = bind(host, port)
+    try:
+        begin_listening(sockets, backlog=backlog)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def begin_listening(sockets: Sequence[socket.socket], *, backlog: int = BACKLOG) -> None:
+    """From now on connections to bound sockets are taken.
+
+    Raises:
+        SettingsError: somebody else has come to listen there meanwhile.
+    """
+    for sock in sockets:
+        try:
+            sock.listen(backlog)
+        except OSError as error:
+            where = authority(*sock.getsockname()[:2])
+            raise SettingsError(f"cannot listen on {where}: {why(error)}") from error
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Non-blocking sockets that have an address but do not listen yet: connections to it are refused.
+
+    A loopback host has 127.0.0.1 and ::1 alike, ``*`` and ``::`` every address of both families;
     a family this machine lacks is left out. With port 0 one free port is chosen for all of them.
 
     Raises:
@@ -97,7 +127,7 @@ def listen(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socke
     hosts = _listening_hosts(host)
     for attempt in range(_TRIES_FOR_A_COMMON_PORT):
         try:
-            return _listen_all(hosts, port, backlog)
+            return _bind_all(hosts, port)
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             if not (taken and port == 0 and attempt + 1 < _TRIES_FOR_A_COMMON_PORT):
@@ -113,13 +143,13 @@ def _listening_hosts(host: str) -> tuple[str, ...]:
     return (host,)
 
 
-def _listen_all(hosts: Sequence[str], port: int, backlog: int) -> list[socket.socket]:
+def _bind_all(hosts: Sequence[str], port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     try:
         for host in hosts:
             try:
-                sockets.append(_listen_one(host, port, backlog))
+                sockets.append(_bind_one(host, port))
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY or len(hosts) == 1:
                     raise
@@ -135,7 +165,7 @@ def _listen_all(hosts: Sequence[str], port: int, backlog: int) -> list[socket.so
     return sockets
 
 
-def _listen_one(host: str, port: int, backlog: int) -> socket.socket:
+def _bind_one(host: str, port: int) -> socket.socket:
     family, kind, proto, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -147,7 +177,6 @@ def _listen_one(host: str, port: int, backlog: int) -> socket.socket:
             # Otherwise IPv4 visitors would show up as ::ffff:192.0.2.1.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
