@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import control, report
+from bench import control, passthrough, report
 from bench.ground import ROOT, Ground, Route, program, raise_file_limit, start_upstream
 from bench.idle import CROWDS, kib_per_agent
 from bench.load import answers, rush
 from bench.plan import GROUPS, Options, Sample, run
 from bench.processes import Unavailable
-from bench.targets import TARGETS
+from bench.targets import TARGETS as EVERYWHERE
+
+TARGETS = EVERYWHERE | passthrough.TARGETS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,6 +104,9 @@ def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
     routes: list[Route] = []
     skipped: dict[str, str] = {}
     for name in arguments.targets:
+        group = passthrough.GROUP if name in passthrough.TARGETS else ""
+        if (group and group not in arguments.only) or (not group and arguments.only == (passthrough.GROUP,)):
+            continue
         try:
             routes.append(_ready(TARGETS[name](ground)))
             _say(f"started {name}")

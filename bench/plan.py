@@ -47,6 +47,8 @@ class Cell:
         """Whether the target has a row in this table."""
         if self.group == "http2" and not route.door.http2:
             return False
+        if self.group == "passthrough":
+            return self.group in route.groups
         return not route.groups or self.group in route.groups
 
 
@@ -62,7 +64,18 @@ class Sample:
     error: str = ""
 
 
-GROUPS = ("requests", "http2", "latency", "connections", "bulk", "sse", "memory", "idle", "control")
+GROUPS = (
+    "requests",
+    "http2",
+    "latency",
+    "connections",
+    "bulk",
+    "passthrough",
+    "sse",
+    "memory",
+    "idle",
+    "control",
+)
 """What ``--only`` may name. ``memory`` and ``idle`` are measured once, the others in every round."""
 
 
@@ -100,6 +113,9 @@ def cells(options: Options, only: tuple[str, ...]) -> list[Cell]:
         Cell("connections", "c=64", requests(64, ("Connection: close",))),
         Cell("bulk", "1 stream", lambda ground, route: _bulk(ground, route, 1, options.bulk_bytes)),
         Cell("bulk", "4 streams", lambda ground, route: _bulk(ground, route, 4, options.bulk_bytes)),
+        Cell("passthrough", "1 flow", lambda ground, route: _bulk(ground, route, 1, options.bulk_bytes)),
+        Cell("passthrough", "4 flows", lambda ground, route: _bulk(ground, route, 4, options.bulk_bytes)),
+        Cell("passthrough", "connections", requests(16, ("Connection: close",))),
         Cell("sse", "events", lambda ground, route: _events(ground, route, options)),
     ]
     return [cell for cell in found if cell.group in only]
@@ -128,7 +144,7 @@ def run(
 
 def _memory(routes: list[Route], when: str) -> Iterator[Sample]:
     for route in routes:
-        if route.edge:
+        if route.edge and "passthrough" not in route.groups:
             edge, agent = memory(route.edge_pids()), memory(route.agent_pids())
             figures = {
                 "edge_rss": edge.rss,

@@ -76,8 +76,17 @@ def start_agent(ground: Ground, name: str, edge: Edge) -> Child:
 def _start_pair(ground: Ground) -> tuple[Edge, Child]:
     edge = start_edge(ground, "wellhead")
     agent = start_agent(ground, "wellhead-agent", edge)
+    until_it_answers(agent, Door(edge.http))
+    return edge, agent
+
+
+def until_it_answers(agent: Child, door: Door) -> None:
+    """Wait until the upstream's body comes through.
+
+    Raises:
+        Unavailable: it does not.
+    """
     deadline = time.monotonic() + 20
-    while not answers(Door(edge.http)):
+    while not answers(door):
         agent.check(deadline)
         time.sleep(0.05)
-    return edge, agent

@@ -17,6 +17,8 @@ VISITORS = {"closed": "16 in a closed loop", "fixed": "2,000 requests/s"}
 LOUD = 0.3  # CPUs used by others: such a sample says more about them
 CHAIN, NODE, PRODUCT = "nginx-2hop", "localtunnel", "wellhead"
 CHAIN_HTTP2, PRODUCT_TLS = "nginx-2hop-h2", "wellhead-tls"
+STREAM, SSH, PRODUCT_RAW = "nginx-stream", "ssh-R-raw", "wellhead-raw"
+PASSTHROUGH_CELLS = ("1 flow", "4 flows", "connections")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def as_markdown(run: Run) -> str:
         ("One connection, everything on one CPU", _latency(run)),
         ("New connections, 64 at a time (one request each)", _connections(run)),
         ("Bulk, MB/s", _bulk(run)),
+        ("TLS that ends at the upstream", _passthrough(run)),
         ("Server-sent events, µs", _events(run)),
         ("Memory, MiB", _memory(run)),
         ("Idle agents, growth of the server's PSS", _idle(run)),
@@ -269,6 +272,26 @@ def _bulk(run: Run) -> str:
     return _table(f"target (visitor, carrier) | {head}", _rows(run, "bulk 1 stream", columns))
 
 
+def _passthrough(run: Run) -> str:
+    def columns(route: Route) -> list[str]:
+        found: list[str] = []
+        for cell in PASSTHROUGH_CELLS:
+            place = f"passthrough {cell}"
+            found.append(_spread(run.values(route.name, place, "rate").values()))
+            found += _against(run, route, place, (STREAM, SSH))
+        for cell in PASSTHROUGH_CELLS[1:]:
+            for figure in ("edge_cpu", "agent_cpu"):
+                values = run.values(route.name, f"passthrough {cell}", figure).values()
+                found.append(_middle(values, 2 if cell == "4 flows" else 0))
+        return found
+
+    each = " | ".join(
+        f"{what} | x {STREAM} | x {SSH}" for what in ("MB/s, 1 flow", "MB/s, 4 flows", "connections/s")
+    )
+    used = "edge CPU s/GB | agent | edge CPU µs/connection | agent"
+    return _table(f"target (visitor, carrier) | {each} | {used}", _rows(run, "passthrough 1 flow", columns))
+
+
 def _events(run: Run) -> str:
     def columns(route: Route) -> list[str]:
         return [
@@ -365,7 +388,7 @@ def _slowdowns(run: Run, cell: str, visitors: str, when: str) -> list[float]:
 
 def _goals(run: Run) -> str:
     """The bounds the product is held to."""
-    if not any(sample.target in (PRODUCT, PRODUCT_TLS) for sample in run.samples):
+    if not any(sample.target in (PRODUCT, PRODUCT_TLS, PRODUCT_RAW) for sample in run.samples):
         return ""
     rows: list[list[str]] = []
 
@@ -393,6 +416,10 @@ def _goals(run: Run) -> str:
         goal(f"HTTP/2 edge CPU µs/request, {cell}", cpu, 60, at_least=False)
     for cell in ("bulk 1 stream", "bulk 4 streams"):
         goal(f"{cell}, x {CHAIN}", run.ratios(PRODUCT, CHAIN, cell, "rate"), 0.6)
+    for cell in PASSTHROUGH_CELLS:
+        place = f"passthrough {cell}"
+        goal(f"{place}, x {STREAM}", run.ratios(PRODUCT_RAW, STREAM, place, "rate"), 0.8)
+        goal(f"{place}, x {SSH}", run.ratios(PRODUCT_RAW, SSH, place, "rate"), 1)
     mine, chain = run.added(PRODUCT), run.added(CHAIN)
     shares = [mine[number] / chain[number] for number in mine if chain.get(number, 0) > 0]
     goal(f"added p50 at one connection, x {CHAIN}", shares, 4, at_least=False)

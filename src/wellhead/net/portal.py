@@ -33,7 +33,7 @@ from wellhead.net.loop import begin, file_limit
 from wellhead.net.pace import Pace
 from wellhead.net.plain import Entrance
 from wellhead.net.sockets import CARRIER_LOWAT_BYTES, tune
-from wellhead.net.tls import BUFFER_BYTES, CARRIER_BUFFER_BYTES, accept_tls
+from wellhead.net.tls import accept_tls
 from wellhead.wire.sni import (
     DECODE_ERROR,
     INTERNAL_ERROR,
@@ -360,7 +360,6 @@ class _Arrival:
                 way.protocol_factory,
                 handshake_seconds=seconds,
                 shutdown_seconds=portal.terms.shutdown_seconds,
-                buffer_bytes=CARRIER_BUFFER_BYTES if way.privileged else BUFFER_BYTES,
             )
         except OSError as error:
             late = isinstance(error, ConnectionAbortedError | TimeoutError)
