@@ -30,6 +30,7 @@ from wellhead.errors import SettingsError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.model.names import Public
+from wellhead.model.records import TlsMode
 from wellhead.net import certificate_files
 from wellhead.net import loop as net_loop
 from wellhead.net.authority import LocalAuthority
@@ -186,7 +187,7 @@ def _edge(
             drain_seconds=settings.drain_seconds,
             liveness=liveness,
             loopback_exempt=settings.loopback_exempt,
-            public_urls=public.urls,
+            public_urls=lambda view: public.urls(view.name, plain=view.tls_mode is TlsMode.EDGE),
             stream_window_bytes=settings.stream_window_bytes,
             session_held_bytes=settings.session_held_bytes,
             rejections_per_minute=settings.rejections_per_minute,

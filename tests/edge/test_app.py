@@ -163,7 +163,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         passthrough=RawTerms(),
         gate=GateTerms(
             hello_seconds=5, drain_seconds=30, liveness=Liveness(), loopback_exempt=True,
-            public_urls=lambda name: [],
+            public_urls=lambda view: [],
         ),
         drain_seconds=5, unknown_names_per_minute=UNKNOWN_NAMES,
     )  # fmt: skip

@@ -129,7 +129,7 @@ class Door:
         self.records, self.registry, self.metrics = Records(), Registry(), Metrics()
         terms = GateTerms(
             hello_seconds=5, drain_seconds=30, liveness=Liveness(), loopback_exempt=True,
-            rejections_per_minute=MOST, public_urls=lambda name: [f"https://{name}.localhost"],
+            rejections_per_minute=MOST, public_urls=lambda view: [f"https://{view.name}.localhost"],
         )  # fmt: skip
         self.gate = Gate(self.records, self.registry, self.metrics, terms)
         self.agents: list[Agent] = []

@@ -87,7 +87,8 @@ def http(
         str,
         typer.Argument(
             metavar="PORT|HOST:PORT|URL",
-            help="The local app: 8000, app:8000, http://…, https://…, unix:/…; h2c://… for gRPC.",
+            help="The local app: 8000, app:8000, http://…, https://…, unix:/…; h2c://… for gRPC;"
+            " tls://… ends visitors' TLS itself.",
         ),
     ],
     name: Annotated[

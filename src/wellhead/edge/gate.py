@@ -53,7 +53,7 @@ class GateTerms:
     drain_seconds: float
     liveness: Liveness
     loopback_exempt: bool
-    public_urls: Callable[[str], list[str]]  # of a tunnel's name
+    public_urls: Callable[[TunnelView], list[str]]
     stream_window_bytes: int = INITIAL_WINDOW
     session_held_bytes: int = HELD_MAX
     rejections_per_minute: int = 10  # of credentials from one address, before its hellos are put off
@@ -240,7 +240,7 @@ class Gate:
             session=session.id,
             tunnel_id=str(view.id),
             name=view.name,
-            public_urls=terms.public_urls(view.name),
+            public_urls=terms.public_urls(view),
             window=session.mux.window,
             ping_seconds=terms.liveness.ping_seconds,
             drain_seconds=terms.drain_seconds,
