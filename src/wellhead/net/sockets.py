@@ -377,6 +377,8 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 async def connect_first(addresses: Sequence[Address]) -> socket.socket:
     """Race connections, each starting when the one before failed or 250 ms passed."""
+    if len(addresses) == 1:  # nobody to race with: a task less for each connection to an upstream
+        return await _connect(addresses[0])
     waiting = list(reversed(addresses))
     running: set[asyncio.Task[socket.socket]] = set()
     failure: OSError = OSError("no address")
