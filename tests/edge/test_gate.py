@@ -100,9 +100,11 @@ class Agent:
     def hear(self) -> None:
         self.mux.receive(self.transport.take())
 
-    async def hello(self, secret: str = "good", protocol: int = 1, hint: str = "") -> None:
+    async def hello(
+        self, secret: str = "good", protocol: int = 1, hint: str = "", features: list[str] | None = None
+    ) -> None:
         """Say hello and hear what the edge makes of it at once."""
-        hello = Hello("my-agent", secret, protocol=protocol, session_hint=hint)
+        hello = Hello("my-agent", secret, protocol=protocol, session_hint=hint, features=features or [])
         self.mux.control(Kind.HELLO, hello.encode())
         self.say()
         await turns()
@@ -162,6 +164,14 @@ async def test_a_good_secret_is_welcomed_and_its_session_chosen(door: Door) -> N
     assert door.records.opened == [agent.welcome.session] and door.metrics.sessions_opened == 1
     agent.hang_up()
     assert len(door.registry) == 0 and door.records.closed == door.records.opened
+
+
+async def test_a_feature_that_is_offered_is_in_force_and_one_that_nobody_knows_is_not(door: Door) -> None:
+    agent = door.agent()
+    await agent.hello(features=["own-certificate", "telepathy"])
+    assert agent.welcome.features == ["own-certificate"]
+    assert door.registry.lines[VIEW.id].own_certificate
+    agent.hang_up()
 
 
 async def test_streams_go_to_an_agent_only_after_its_welcome(door: Door) -> None:

@@ -200,6 +200,16 @@ async def test_a_name_without_a_certificate_is_not_recognised(
     assert len(house.ingress) == 0
 
 
+async def test_who_brings_a_certificate_of_his_own_needs_none_of_ours(house: House) -> None:
+    door = house.tunnel("p", TlsMode.PASSTHROUGH)
+    house.record("p", TlsMode.PASSTHROUGH, TunnelStatus.AWAITING_CERT)
+    with pytest.raises(ClientHelloError, match="awaiting-certificate"):
+        visitor_of(house)
+    door.own_certificate = True
+    visitor_of(house).connection_lost(None)
+    assert len(house.ingress) == 0
+
+
 async def test_without_an_agent_or_room_in_the_tunnel_there_is_an_alert() -> None:
     house = House(TERMS, replace(COUNTS, connections_per_tunnel=1))
     house.record("p", TlsMode.PASSTHROUGH)

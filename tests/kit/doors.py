@@ -51,6 +51,7 @@ class FakeDoor:
         self.refuses: int | None = None
         self.usable = True
         self.load = 0
+        self.own_certificate = False
 
     @property
     def stream(self) -> FakeStream:

@@ -435,6 +435,25 @@ async def test_names_and_hellos_that_are_not_served_are_told_so(sealed: Sealed) 
         assert server.peers == []
 
 
+async def test_an_upstream_with_a_certificate_of_its_own_is_served_without_one_of_the_servers(
+    sealed: Sealed,
+) -> None:
+    async def upstream(peer: Peer) -> None:
+        await peer.body(len(hello))
+        await peer.say(b"its own")
+
+    port = quiet_port()
+    with client_of(sealed.edge) as client:
+        tunnel = client.tunnels.create("sealed-own", tls_mode=TlsMode.PASSTHROUGH).tunnel
+        hello = client_hello(tunnel.public_host)
+        assert await told(sealed, hello) == ALERT + bytes([UNRECOGNIZED_NAME])
+        with sealed.edge.agent(f"tls://127.0.0.1:{port}", "--name", "sealed-own"):
+            async with serving(upstream, port=port), raw(sealed, hello) as (reader, _):
+                async with asyncio.timeout(PATIENCE):
+                    assert await reader.readexactly(7) == b"its own"
+        assert client.tunnels.get(tunnel.id).status is TunnelStatus.AWAITING_CERT
+
+
 async def test_an_upstream_that_is_not_there_is_an_alert(sealed: Sealed) -> None:
     assert await told(sealed, sealed.hello) == ALERT + bytes([INTERNAL_ERROR])
     sealed.edge.line("access tunnel=sealed .*reason=upstream-unreachable", PATIENCE)

@@ -40,7 +40,7 @@ from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 from wellhead.net.upstream_dial import upstream_contexts
 from wellhead.profile import Connection, Profile
 from wellhead.version import VERSION
-from wellhead.wire.messages import Hello
+from wellhead.wire.messages import OWN_CERTIFICATE, Hello
 
 _PROCESS = secrets.token_hex(8)  # by which the edge recognises the sessions of one process
 
@@ -121,7 +121,9 @@ async def _open(options: Options) -> TunnelListener:
     certified = await _certified(options, target, upstream)
     for number, credential in enumerate(target.credentials, 1):
         ending = None if certified is None else certified.ending(pool)
-        listener = TunnelListener(_plan(options, target, credential), pool, options.on_status, ending)
+        listener = TunnelListener(
+            _plan(options, target, upstream, credential), pool, options.on_status, ending
+        )
         try:
             await listener.settled()
         except SecretRejected:
@@ -138,7 +140,7 @@ async def _open(options: Options) -> TunnelListener:
     raise SettingsError(f"no connect secret and no API key is known for tunnel {target.name}")
 
 
-def _plan(options: Options, target: _Target, credential: Secret) -> Plan:
+def _plan(options: Options, target: _Target, upstream: UpstreamAddress, credential: Secret) -> Plan:
     server, tunnel = target.server, target.tunnel
     base = urlsplit(server.url)
     host, port = base.hostname or "", base.port or 443
@@ -156,6 +158,7 @@ def _plan(options: Options, target: _Target, credential: Secret) -> Plan:
             secret=credential.reveal(),
             agent=f"wellhead-python/{VERSION}",
             session_hint=_PROCESS,
+            features=[OWN_CERTIFICATE] if upstream.raw else [],
         ),
         public_urls=tuple(urls),
         times=options.times,

@@ -34,7 +34,7 @@ from wellhead.model.names import address_group, is_loopback
 from wellhead.model.records import KeyId, TunnelId, TunnelView
 from wellhead.net.session import Liveness, Session
 from wellhead.wire.frames import Kind
-from wellhead.wire.messages import PROTOCOL, Hello, Refused, Welcome
+from wellhead.wire.messages import OWN_CERTIFICATE, PROTOCOL, Hello, Refused, Welcome
 from wellhead.wire.mux import HELD_MAX, MuxStream, Role
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 from wellhead.wire.window import INITIAL_WINDOW
@@ -235,6 +235,7 @@ class Gate:
             return
         terms, view = self._terms, admission.tunnel
         session.id = "s_" + secrets.token_hex(8)
+        session.own_certificate = OWN_CERTIFICATE in hello.features
         session.mux.start(hello.window)
         welcome = Welcome(
             session=session.id,
@@ -244,6 +245,7 @@ class Gate:
             window=session.mux.window,
             ping_seconds=terms.liveness.ping_seconds,
             drain_seconds=terms.drain_seconds,
+            features=[OWN_CERTIFICATE] if session.own_certificate else [],
         )
         session.mux.control(Kind.WELCOME, welcome.encode())
         self._admitted[session] = admission

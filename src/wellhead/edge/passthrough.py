@@ -74,12 +74,14 @@ class RawVisitor(Splice):
         self._admit()
 
     def _admit(self) -> None:
-        if self._view.status is TunnelStatus.AWAITING_CERT:
-            raise ClientHelloError(UNRECOGNIZED_NAME, "awaiting-certificate")
-        if self._view.status is not TunnelStatus.ACTIVE:
+        awaiting = self._view.status is TunnelStatus.AWAITING_CERT
+        if not (awaiting or self._view.status is TunnelStatus.ACTIVE):
             raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
         refusal = self._ingress.admit(self)
         found = refusal or self._ingress.session_of(self._view)
+        if awaiting and (isinstance(found, Page) or not found[1].own_certificate):
+            self._ingress.release(self)
+            raise ClientHelloError(UNRECOGNIZED_NAME, "awaiting-certificate")
         if isinstance(found, Page):
             self._ingress.release(self)
             raise ClientHelloError(INTERNAL_ERROR, found.reason)

@@ -18,6 +18,11 @@ class Line(Memo):
         super().__init__()
         self.sessions: list[Session] = []
 
+    @property
+    def own_certificate(self) -> bool:
+        """Whether TLS ends behind an agent that brings a certificate of its own."""
+        return any(session.own_certificate for session in self.sessions)
+
     def pick(self) -> Session | None:
         """The usable session with the fewest open streams, or None."""
         sessions = self.sessions

@@ -80,6 +80,7 @@ class Session(asyncio.Protocol):
         self.id = ""
         self.peer = ""
         self.local: tuple[object, ...] = ()  # our own address, as the socket names it
+        self.own_certificate = False  # the feature of that name is in force
         self.peer_draining = False  # the peer asked for no new streams
         self.draining = False  # we did
         self._liveness = liveness or Liveness()

@@ -18,6 +18,7 @@ from wellhead.wire.window import INITIAL_WINDOW, MAX_CREDIT, MIN_WINDOW
 
 PROTOCOL = 1
 ALPN = "wellhead/1"
+OWN_CERTIFICATE = "own-certificate"  # a feature, see docs/reference/wire.md
 _GOAWAY = struct.Struct("!II")
 _MAX_WORD = 256  # characters of a short text
 _MAX_MESSAGE = 4096  # characters of a refusal's message
