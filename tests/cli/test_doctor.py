@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.certs import authority
+from tests.kit.certs import DAY, Root, authority
 from tests.kit.programs import Edge, quiet_port, run
+from wellhead import issued
 from wellhead.cli import doctor_machine as machine
 from wellhead.cli import doctor_server as far
 from wellhead.cli.doctor import DoctorOptions, examine, exit_code, format_finding
@@ -24,6 +25,9 @@ from wellhead.cli.doctor_finding import Finding, Verdict, failed, ok, warning
 from wellhead.cli.doctor_server import Server
 from wellhead.model.access import Secret
 from wellhead.net.authority import LocalAuthority
+from wellhead.net.keypair import read_operators
+from wellhead.net.tls import ALPN_HTTP
+from wellhead.settings import ServerSettings
 from wellhead.version import VERSION
 
 HEALTHY = b'{"status":"ok","version":"%s"}'
@@ -401,3 +405,46 @@ def test_a_machine_with_its_own_server_is_well(tmp_path: Path) -> None:
 def test_a_url_that_is_none_is_a_wrong_command_line(tmp_path: Path) -> None:
     ended = run("doctor", "--url", "gopher://x", home=tmp_path / "home")
     assert ended.returncode == 2 and "is not a server's URL" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict", "says"),
+    [
+        (60, Verdict.OK, "and trusted, by "),
+        (13, Verdict.WARNING, "and trusted, but ends on "),
+        (0.5, Verdict.WARNING, " in 0.5 days"),
+    ],
+)
+async def test_a_servers_certificate_that_ends_soon_is_something_to_know_of(
+    tmp_path: Path, ends: float, verdict: Verdict, says: str
+) -> None:
+    root = Root()
+    (tmp_path / "root.pem").write_text(root.pem)
+    pair = read_operators(*root.put(tmp_path, "a", root.pair("localhost", begins=-30 * DAY, ends=ends * DAY)))
+    async with serving(_answer(), pair.context([ALPN_HTTP])) as server:
+        finding = await far.check_trust(Server(server.url, tmp_path / "root.pem", {}))
+        assert finding.verdict is verdict and says in finding.found
+
+
+def test_certificates_in_files_are_looked_at_where_there_are_any(tmp_path: Path) -> None:
+    root, directory = Root(), tmp_path / "data" / issued.DIRECTORY
+    assert machine.check_certificates(ServerSettings(data_dir=tmp_path / "data")) is None
+    chain, key = root.put(tmp_path, "own", root.pair("own.org"))
+    settings = ServerSettings(data_dir=tmp_path / "data", tls_files=(f"{chain}:{key}",))
+    finding = machine.check_certificates(settings)
+    assert finding is not None and finding.verdict is Verdict.OK and finding.found.startswith("1 in files")
+
+    for ends, verdict, says in (
+        (80, Verdict.OK, "2 in files, the first to end does on "),
+        (5, Verdict.WARNING, "fullchain.pem ends on "),
+        (-1, Verdict.FAILED, "fullchain.pem ended on "),
+    ):
+        chain_pem, key_pem = root.pair("a.org", begins=-30 * DAY, ends=ends * DAY)
+        issued.put(directory, "a.org", chain_pem=chain_pem, key_pem=key_pem, meta={})
+        finding = machine.check_certificates(settings)
+        assert finding is not None and finding.verdict is verdict and says in finding.found
+
+    key.chmod(0o644)
+    finding = machine.check_certificates(settings)
+    assert finding is not None and finding.verdict is Verdict.FAILED
+    assert "mode 644" in finding.found and finding.remedy == f"run: chmod u=rw,g-wx,o= {key}"

@@ -19,7 +19,7 @@ from types import ModuleType
 import pytest
 
 from tests.kit import named_app
-from tests.kit.certs import self_signed
+from tests.kit.certs import DAY, Root, self_signed
 from tests.kit.machine import NEEDED, Machine, namespaces
 from tests.kit.programs import Program, eventually
 from tests.system import test_howto
@@ -307,6 +307,30 @@ def test_settings(bare: Machine) -> None:
         for command in ("wellhead up --config wellhead.toml", "wellhead up --domain tunnels.example.com"):
             with bare.start(page.take(command)) as edge:
                 edge.line(r"^ready ")
+
+
+def test_own_certificates(bare: Machine) -> None:
+    with read("own-certificates") as page:
+        text, root = page.block("toml"), Root()
+        for stem, name in (("wildcard", "*.tunnels.example.com"), ("zone", "tunnels.example.com")):
+            root.put(bare.directory, stem, root.pair(name, begins=-60 * DAY, ends=10 * DAY))
+        file = bare.directory / "wellhead.toml"
+        file.write_text(text.replace("/etc/wellhead/", f"{bare.directory}/"))
+        (bare.directory / "zone.key").chmod(0o644)
+        refused = bare.run("wellhead up --config wellhead.toml --check")
+        assert refused.returncode and "zone.key has mode 644" in refused.stderr
+        (bare.directory / "zone.key").chmod(0o640)
+        bare.out(page.take("wellhead up --config wellhead.toml --check"))
+        with bare.start(page.take("wellhead up --config wellhead.toml")) as edge:
+            edge.line(r"certificate loaded .*names=\*\.tunnels\.example\.com")
+            edge.line(r"certificate ends soon name=tunnels\.example\.com .*days_left=10")
+            edge.line(r"^ready ")
+            told = bare.run(f"WELLHEAD_CONFIG=wellhead.toml {page.take('wellhead doctor')}").stdout
+            assert re.search(r"^warn +certs +\S+\.pem ends on ", told, re.M), told
+            mark = edge.mark()
+            root.put(bare.directory, "zone", root.pair("tunnels.example.com"))
+            edge.signal(signal.SIGHUP)
+            edge.line(r"certificate loaded .*names=tunnels\.example\.com", after=mark)
 
 
 def test_troubleshoot(bare: Machine) -> None:

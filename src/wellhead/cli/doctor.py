@@ -94,6 +94,8 @@ async def examine(options: DoctorOptions) -> AsyncIterator[Finding]:
             yield machine.check_localhost()
         yield machine.check_port("https", settings.https, needed=local)
         yield machine.check_port("http", settings.http, needed=local)
+        if (certificates := machine.check_certificates(settings)) is not None:
+            yield certificates
     if complaint is not None:
         yield complaint
     if server is not None:
@@ -119,7 +121,7 @@ async def examine_server(server: Server, key: Secret | None) -> AsyncIterator[Fi
         return
     trust = await far.check_trust(server)
     yield trust
-    trusted = trust.verdict is Verdict.OK
+    trusted = trust.verdict in (Verdict.OK, Verdict.WARNING)
     yield await far.check_clock(server)
     yield await far.check_version(server, trusted=trusted)
     if trusted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import http.client
 import resource
@@ -11,10 +12,12 @@ import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from wellhead import private
+from wellhead import issued, private
 from wellhead.cli.doctor_finding import Finding, failed, ok, warning
 from wellhead.errors import LocalStateError, SettingsError
 from wellhead.model.names import is_loopback
+from wellhead.net.certificates import alarm_step
+from wellhead.net.keypair import read_issued, read_operators
 from wellhead.net.proxy import VARIABLES, proxy_for
 from wellhead.net.sockets import Address, authority, listen, parse_address
 from wellhead.profile import Profile
@@ -23,7 +26,7 @@ from wellhead.settings import ServerSettings
 FILES_NEEDED = 1024  # descriptors; each visitor of a server takes one
 FILES_WANTED = 16384
 ASK_SECONDS = 2.0
-_PRIVATE_FILES = ("profile.toml", "server/admin-key", "server/ca.key")
+_PRIVATE_FILES = ("profile.toml", "server/admin-key", "server/ca.key", "server/acme/account-key.pem")
 
 Lookup = Callable[[str], list[str]]
 
@@ -157,3 +160,28 @@ def server_settings(config: Path | None) -> ServerSettings | Finding:
         return ServerSettings.load(config)
     except SettingsError as error:
         return failed("settings", "; ".join(str(error).splitlines()), "correct it: `wellhead up --check`")
+
+
+def check_certificates(settings: ServerSettings) -> Finding | None:
+    """Whether a server here could serve the certificates that lie in files; None where there are none."""
+    check, now = "certs", dt.datetime.now(dt.UTC)
+    directory = settings.data_dir / issued.DIRECTORY
+    pairs = []
+    try:
+        pairs += [read_operators(*files) for files in settings.tls_pairs]
+        if directory.is_dir():
+            private.check_directory(directory)
+            found = [read_issued(entry) for entry in sorted(directory.iterdir()) if entry.is_dir()]
+            pairs += [pair for pair in found if pair is not None]
+    except (LocalStateError, OSError) as error:
+        told, _, command = str(error).partition("; run: ")
+        return failed(check, told, f"run: {command}" if command else "put it right, or move it away")
+    if not pairs:
+        return None
+    first = min(pairs, key=lambda pair: pair.ends)
+    if reason := first.out_of_time(now):
+        return failed(check, reason, "renew it; a server that runs reads it by itself")
+    if alarm_step(first.ends - now, first.life) is not None:
+        when = f"{first.source} ends on {first.ends:%Y-%m-%d %H:%M} UTC"
+        return warning(check, when, "renew it, or find out from the server's log why it was not")
+    return ok(check, f"{len(pairs)} in files, the first to end does on {first.ends:%Y-%m-%d}")

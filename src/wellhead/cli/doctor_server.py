@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import email.utils
 import json
 import os
@@ -26,6 +27,7 @@ from wellhead.errors import DialError, LinkError, SettingsError, TrustError, Wel
 from wellhead.model.access import Secret
 from wellhead.model.names import is_loopback
 from wellhead.model.text import escape
+from wellhead.net.certificates import alarm_step
 from wellhead.net.proxy import Proxy, open_tunnel, proxy_for
 from wellhead.net.sockets import authority, dial, dial_tls, resolve, why
 from wellhead.net.tls import ALPN_HTTP, ALPN_MUX, client_context
@@ -119,8 +121,16 @@ async def check_trust(server: Server) -> Finding:
     except SettingsError as error:
         return failed(check, str(error), "name the server's ca.pem with --ca-file, or in the profile")
     try:
-        async with _stream(server, context):
-            return ok(check, f"the certificate is for {server.hostname} and trusted, by {context.trusts}")
+        async with _stream(server, context) as (_, writer):
+            found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        certificate = x509.load_der_x509_certificate(found)
+        ends = certificate.not_valid_after_utc
+        left = ends - dt.datetime.now(dt.UTC)
+        if alarm_step(left, ends - certificate.not_valid_before_utc) is not None:
+            when = f"{ends:%Y-%m-%d %H:%M} UTC, in {left / dt.timedelta(days=1):.1f} days"
+            told = f"the certificate is for {server.hostname} and trusted, but ends on {when}"
+            return warning(check, told, "find out from the server's log why it was not renewed")
+        return ok(check, f"the certificate is for {server.hostname} and trusted, by {context.trusts}")
     except ssl.SSLCertVerificationError as error:
         return failed(check, *await _distrust(server, error))
     except ssl.SSLError as error:

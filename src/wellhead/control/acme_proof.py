@@ -8,14 +8,11 @@ Source: RFC 8555 section 8, RFC 8737.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from wellhead.control.acme_alpn import answering_pair
 from wellhead.control.challenges import Challenges
-from wellhead.errors import IssuerError, LinkError
 
 
 class Proof(NamedTuple):
@@ -47,14 +44,6 @@ class Prover(Protocol):
         """
 
 
-@contextlib.contextmanager
-def _heard() -> Iterator[None]:
-    try:
-        yield
-    except LinkError as error:
-        raise IssuerError(f"the edge cannot answer the authority: {error}", reason="edge") from error
-
-
 class HttpProver:
     kind = "http-01"
 
@@ -62,12 +51,10 @@ class HttpProver:
         self._challenges = challenges
 
     async def put(self, proof: Proof) -> None:
-        with _heard():
-            await self._challenges.put_http(proof.hostname, proof.token, proof.answer)
+        await self._challenges.put_http(proof.hostname, proof.token, proof.answer)
 
     async def remove(self, proof: Proof) -> None:
-        with _heard():
-            await self._challenges.remove(proof.hostname, proof.token)
+        await self._challenges.remove(proof.hostname, proof.token)
 
 
 class AlpnProver:
@@ -77,12 +64,10 @@ class AlpnProver:
         self._challenges = challenges
 
     async def put(self, proof: Proof) -> None:
-        with _heard():
-            await self._challenges.put_alpn(proof.hostname, *answering_pair(proof.hostname, proof.answer))
+        await self._challenges.put_alpn(proof.hostname, *answering_pair(proof.hostname, proof.answer))
 
     async def remove(self, proof: Proof) -> None:
-        with _heard():
-            await self._challenges.remove(proof.hostname)
+        await self._challenges.remove(proof.hostname)
 
 
 class Records(Protocol):

@@ -18,7 +18,7 @@ class Challenges(Protocol):
     """Each returns when the edge has it: who asks from then on is answered.
 
     Raises:
-        LinkError: the edge does not hear.
+        IssuerError: the edge does not hear it.
     """
 
     async def put_http(self, hostname: str, token: str, answer: str) -> None:

@@ -168,9 +168,8 @@ class Certificates:
         now = self._clock()
         for pair in self._table.pairs:
             left = pair.ends - now
-            step = next((days for days in (0, *reversed(ALARM_DAYS)) if left <= days * _DAY), None)
-            # One that was made for so short a life is not near its end at its beginning.
-            if step is None or self._alarmed.get(pair.fingerprint) == step or pair.life < 2 * step * _DAY:
+            step = alarm_step(left, pair.life)
+            if step is None or self._alarmed.get(pair.fingerprint) == step:
                 continue
             self._alarmed[pair.fingerprint] = step
             name, ends = _first(pair), f"{pair.ends:%Y-%m-%d %H:%M} UTC"
@@ -180,6 +179,15 @@ class Certificates:
             tell = _log.error if step == ALARM_DAYS[-1] else _log.warning
             days = round(left / _DAY, 1)
             tell("certificate ends soon", name=name, file=pair.source, ends=ends, days_left=days)
+
+
+def alarm_step(left: dt.timedelta, life: dt.timedelta) -> int | None:
+    """The days of the alarm that is due so long before a certificate's end, 0: it is over; None: it is not.
+
+    One that was made for a short life is not near its end from its beginning.
+    """
+    steps = (0, *reversed(ALARM_DAYS))
+    return next((days for days in steps if left <= days * _DAY and life >= 2 * days * _DAY), None)
 
 
 def _first(pair: KeyPair) -> str:
