@@ -183,6 +183,27 @@ async def test_after_a_visitors_goodbye_it_can_still_be_answered(door: Door, ca:
     assert door.talk.lost is None
 
 
+async def test_what_a_visitor_sends_after_its_goodbye_is_kept_nowhere(
+    door: Door, ca: LocalAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ssl.MemoryBIO] = []
+    plain = ssl.MemoryBIO
+
+    def memory() -> ssl.MemoryBIO:
+        made.append(plain())
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "MemoryBIO", memory)
+    door.make = HalfOpen
+    visitor = await visit(door, ca)
+    visitor.say_goodbye()
+    for _ in range(2 * WINDOW // 16_000):
+        assert visitor.stream.send(bytes(16_000)), "it is not held up: nobody holds anything"
+    door.talk.transport.write(b"and yet")
+    assert visitor.heard == b"and yet"
+    assert not any(each.pending for each in made) and door.talk.happened == ["made", "eof"]
+
+
 async def test_a_bare_end_is_a_half_close_too(door: Door, ca: LocalAuthority) -> None:
     door.make = HalfOpen
     visitor = await visit(door, ca)

@@ -52,6 +52,7 @@ class StreamTls(asyncio.Transport):
         self._held: list[Buffer] = []  # records that came while nobody reads
         self._owed = 0  # bytes of records that were read and not yet credited
         self._end = False  # the peer's half is complete, in TLS or on the stream
+        self._parted = False  # it said close_notify: OpenSSL reads nothing more, and would keep it for ever
         self._eof = False  # the protocol was told so
         # to the peer
         self._blocked = False  # the stream takes no more
@@ -109,19 +110,22 @@ class StreamTls(asyncio.Transport):
         tls, incoming = self._tls, self._incoming
         plain: list[bytes] = []
         try:
-            incoming.write(data)
-            while incoming.pending or tls.pending():
-                if not (piece := tls.read(RECORD)):
-                    self._end = True  # close_notify
-                    break
-                plain.append(piece)
+            if not self._parted:
+                incoming.write(data)
+            while not self._parted and (incoming.pending or tls.pending()):
+                if piece := tls.read(RECORD):
+                    plain.append(piece)
+                else:
+                    self._end = self._parted = True
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:  # the same, after ours
-            self._end = True
+        except ssl.SSLZeroReturnError:  # the same as b"", after our own close_notify
+            self._end = self._parted = True
         except ssl.SSLError as error:
             self._fail(error)
             return
+        if self._parted:
+            incoming.read()
         if self._outgoing.pending:  # what TLS answers by itself, such as a new key
             self._send(self._outgoing.read())
         try:
