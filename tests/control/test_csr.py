@@ -75,6 +75,7 @@ def test_a_pem_for_the_tunnels_name_is_taken(pem: str) -> None:
         (pem_for(HOST) * 2, "one PEM block"),
         (pem_for(HOST).replace("CERTIFICATE REQUEST", "CERTIFICATE"), "cannot be read"),
         ("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", "cannot be read"),
+        ("-----BEGIN \ud800", "cannot be read"),
         ("\u00fc" * 9000, f"at most {CSR_MAX}"),
         (pem_for(HOST) + "#" * CSR_MAX, f"at most {CSR_MAX}"),
     ],
@@ -83,6 +84,21 @@ def test_any_other_request_is_refused_by_the_rule_it_breaks(pem: str, says: str)
     with pytest.raises(BadRequest, match=says.replace("*", r"\*")) as refused:
         check(pem, HOST)
     assert refused.value.status == 400 and refused.value.detail.startswith("csr_pem ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\x06\x03\x55\x1d\x13", b"\x06\x03\x55\x1d\x11"),  # a second extension of alternative names
+        (b"\x02\x01\x00", b"\x02\x01\x01"),  # a version that there is not
+    ],
+)
+def test_a_request_that_is_only_nearly_one_cannot_be_read(old: bytes, new: bytes) -> None:
+    pem = pem_for(HOST, extensions=[x509.BasicConstraints(ca=False, path_length=None)])
+    der = x509.load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER)
+    assert old in der
+    with pytest.raises(BadRequest, match="cannot be read"):
+        check(_pem(der.replace(old, new, 1)), HOST)
 
 
 def test_a_huge_rsa_key_is_refused() -> None:

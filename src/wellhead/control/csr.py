@@ -20,6 +20,14 @@ from cryptography.x509.oid import NameOID
 from wellhead.errors import BadRequest
 from wellhead.model.text import shown
 
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.UnsupportedGeneralNameType,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+)
 CSR_MAX: Final = 16 * 1024  # bytes of PEM
 RSA_BITS: Final = (2048, 4096)
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384"}
@@ -41,17 +49,18 @@ def check(pem: str, hostname: str) -> CheckedCsr:
     Raises:
         BadRequest: says which rule it breaks.
     """
-    if (size := len(pem.encode())) > CSR_MAX:
+    text = pem.encode(errors="replace")
+    if (size := len(text)) > CSR_MAX:
         _refuse(f"has {size} bytes, at most {CSR_MAX} are allowed")
     if pem.count(_BEGIN) != 1:
         _refuse("must be one PEM block, -----BEGIN CERTIFICATE REQUEST-----")
     try:
-        csr = x509.load_pem_x509_csr(pem.encode())
+        csr = x509.load_pem_x509_csr(text)
         key, extensions, subject = csr.public_key(), csr.extensions, csr.subject
         names = _names(extensions)
         _check_key(key)
         _check_signature(csr)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise BadRequest(400, "csr_pem cannot be read as a certificate signing request") from error
     _check_names(names, subject, hostname)
     _check_constraints(extensions)
