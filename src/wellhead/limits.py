@@ -146,6 +146,8 @@ _FIXED = (
     " | GOAWAY ENHANCE_YOUR_CALM | `h2-window-update-flood` |",
     "| streams of one agent's session | 65,536 | 503 | `overloaded` |",
     "| connections of one agent to its upstream | 4,096 | 503 | `overloaded` |",
+    "| unfinished TLS handshakes in an agent; of one address | 500; 20 | TLS alert internal_error"
+    " | `overloaded` |",
     "| a certificate for a name whose last order failed | 2 min, doubled up to 6 h | 429 with Retry-After"
     " | `issue-pause` |",
     "| a request to be signed | 16 KiB | 400 | - |",

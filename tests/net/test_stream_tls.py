@@ -67,13 +67,13 @@ class Door:
 class Raw:
     """A visitor that says what a test wants it to, and keeps what it is told."""
 
-    def __init__(self, door: Door, data: bytes, *, end: bool = False) -> None:
+    def __init__(self, door: Door, data: bytes, *, end: bool = False, ip: str = PEER[0]) -> None:
         self.heard = b""
         self.ended = False
         self.resets: list[int] = []
         self.stream, far = join(len(data), end)
         self.stream.sink = self
-        door.accept(far, data, end)
+        door.portal.accept(far, (ip, PEER[1]), data, end)
 
     def on_head(self, kind: HeadKind, head: bytes, data: object, end: bool) -> None:
         raise AssertionError("a head on a TCP stream")
@@ -382,6 +382,20 @@ async def test_more_unfinished_handshakes_than_allowed_are_refused(ca: LocalAuth
     assert second.resets == [Reason.OVERLOADED] and door.refused == [("handshakes", PEER[0])]
     door.portal.close()
     assert first.resets == [Reason.CANCELLED]
+
+
+async def test_one_address_has_a_few_unfinished_handshakes_and_leaves_room_for_others(
+    ca: LocalAuthority,
+) -> None:
+    door = Door(ca, StreamPortalTerms(max_handshakes_per_address=2))
+    first, *_, third = (Raw(door, b"\x16", ip=f"2001:db8::{number}") for number in range(3))
+    assert third.resets == [Reason.OVERLOADED]
+    assert door.refused == [("address-handshakes", "2001:db8::2")], "a /64 is one customer"
+    others = [Raw(door, b"\x16", ip=ip) for ip in ("192.0.2.7", *["127.0.0.1"] * 3, *[""] * 3)]
+    first.stream.reset(Reason.CANCELLED)
+    others.append(Raw(door, b"\x16", ip="2001:db8::9"))
+    assert not any(other.resets for other in others)
+    door.portal.close()
 
 
 async def test_a_visitor_that_leaves_before_its_turn_costs_no_handshake(door: Door) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from wellhead.errors import ClientHelloError
+from wellhead.model.names import address_group, is_loopback
 from wellhead.net.pace import Pace
 from wellhead.net.portal import MAX_HELLO_BYTES
 from wellhead.net.stream_tls import StreamTls, Unheard
@@ -28,6 +30,7 @@ class StreamPortalTerms:
     hello_seconds: float = 5.0  # from the stream's beginning to a complete ClientHello
     handshake_seconds: float = 10.0  # from the hello to the end of the handshake
     max_handshakes: int = 500  # unfinished
+    max_handshakes_per_address: int = 20  # of those, of visitors who are not on the edge's own machine
 
 
 class StreamPortal:
@@ -48,21 +51,40 @@ class StreamPortal:
         self.loop = asyncio.get_running_loop()
         self.pace = Pace()
         self.arrivals: set[_Arrival] = set()
+        self._by_address: Counter[str] = Counter()  # see ``address_group``
 
     def accept(self, stream: Stream, peername: tuple[str, int], data: Buffer, end: bool) -> None:
         """Take a stream with the first bytes that came on it."""
-        if len(self.arrivals) >= self.terms.max_handshakes:
-            self.on_refused("handshakes", peername[0])
+        if (reason := self._crowded(peername[0])) is not None:
+            self.on_refused(reason, peername[0])
             stream.reset(Reason.OVERLOADED)
             return
         arrival = _Arrival(self, stream, peername)
         self.arrivals.add(arrival)
+        self._by_address[arrival.group] += 1
         arrival.on_data(data, end)
+
+    def forget(self, arrival: _Arrival) -> None:
+        """It is through, or over. Twice is as once."""
+        if arrival in self.arrivals:
+            self.arrivals.remove(arrival)
+            self._by_address[arrival.group] -= 1
+            if not self._by_address[arrival.group]:
+                del self._by_address[arrival.group]
 
     def close(self) -> None:
         """Give up whatever is not through yet."""
         for arrival in list(self.arrivals):
             arrival.drop()
+
+    def _crowded(self, ip: str) -> str | None:
+        """The limit that one more handshake of an address would break."""
+        if len(self.arrivals) >= self.terms.max_handshakes:
+            return "handshakes"
+        told = ip and not is_loopback(ip)  # by an edge that tells nothing nobody can be told from another
+        if told and self._by_address[address_group(ip)] >= self.terms.max_handshakes_per_address:
+            return "address-handshakes"
+        return None
 
 
 class _Arrival:
@@ -72,6 +94,7 @@ class _Arrival:
         self._portal = portal
         self._stream = stream
         self._peername = peername
+        self.group = address_group(peername[0])
         self._hello = b""
         self._way: tuple[ssl.SSLContext, Callable[[], asyncio.Protocol]] | None = None
         self._tls: ssl.SSLObject | None = None  # None: no hello yet, or it waits for its turn
@@ -171,6 +194,6 @@ class _Arrival:
 
     def _leave(self, reason: str = "") -> None:
         self._clock.cancel()
-        self._portal.arrivals.discard(self)
+        self._portal.forget(self)
         if reason:
             self._portal.on_refused(reason, self._peername[0])
