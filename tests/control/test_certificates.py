@@ -22,10 +22,11 @@ from wellhead.control.local_issuer import LocalIssuer
 from wellhead.control.signing import Signing, SigningTerms
 from wellhead.control.store import Store
 from wellhead.control.store.certificates import Hold
+from wellhead.control.store.tables import CertificateRow
 from wellhead.errors import BadRequest, Conflict, IssuerError
 from wellhead.model.access import Secret
 from wellhead.model.certificates import Issued, ServerCertificate
-from wellhead.model.records import SERVER, OrganizationId, TlsMode, TunnelStatus
+from wellhead.model.records import SERVER, OrganizationId, TlsMode, TunnelId, TunnelStatus
 from wellhead.settings import ServerSettings
 
 HOST = "my-agent.example.org"
@@ -192,6 +193,32 @@ async def test_a_request_sent_again_joins_its_order_and_gets_its_certificate(
     late = (await sign(api, tunnel, pem)).json()
     assert issuer.asked == 1 and all(answer == late for answer in answers) and "cert_pem" in late
     assert (await sign(api, tunnel, pem_for(HOST))).json() != late and issuer.asked == 2
+
+
+async def test_a_request_sent_again_as_its_order_ends_is_no_second_order(
+    api: httpx.AsyncClient, store: Store, issuer: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, first_is_over, looks = store.certificates.fresh, asyncio.Event(), 0
+
+    async def slow_for_the_second(tunnel: TunnelId, digest: bytes) -> CertificateRow | None:
+        nonlocal looks
+        looks += 1
+        late = looks == 2
+        found = await look(tunnel, digest)
+        if late:
+            await first_is_over.wait()
+        return found
+
+    monkeypatch.setattr(store.certificates, "fresh", slow_for_the_second)
+    tunnel, pem = await made(api), pem_for(HOST)
+    issuer.open.clear()
+    first, again = (asyncio.create_task(sign(api, tunnel, pem)) for _ in range(2))
+    await issuer.begun.wait()
+    await asyncio.sleep(0.05)
+    issuer.open.set()
+    answer = (await first).json()
+    first_is_over.set()
+    assert (await again).json() == answer and issuer.asked == 1
 
 
 async def test_who_waits_too_long_is_asked_to_come_again(

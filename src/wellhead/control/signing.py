@@ -90,12 +90,9 @@ class Signing:
         checked = csr.check(csr_pem, hostname)
         await self._check_key(checked, organization_id)
         request = Request(organization_id, TunnelId(row.id), hostname, checked.digest, checked.key_digest)
-        known = await self._store.certificates.fresh(request.tunnel_id, checked.digest)
         place = (row.id, checked.digest)
         order = self._orders.get(place)
         if order is None:
-            if known is not None:
-                return known
             order = self._orders[place] = asyncio.create_task(
                 self._order(checked.csr, request, by), name=f"certificate for {hostname}"
             )
@@ -162,6 +159,10 @@ class Signing:
     async def _order(
         self, request: x509.CertificateSigningRequest, asked: Request, by: Actor
     ) -> CertificateRow:
+        # Here, for an order that ends just now leaves either itself or its certificate to be found.
+        known = await self._store.certificates.fresh(asked.tunnel_id, asked.csr_digest)
+        if known is not None:
+            return known
         orders, issuer = self._store.orders, self._issuer
         number = await orders.begin(asked.hostname, issuer.name, self.terms.budget, asked.organization_id)
         try:
