@@ -27,6 +27,15 @@ def test_a_wildcard_has_a_directory_of_its_own(tmp_path: Path) -> None:
     assert put(tmp_path, "example.org").name == "example.org"
 
 
+def test_what_is_dropped_is_gone_and_its_neighbours_stay(tmp_path: Path) -> None:
+    entry, other = put(tmp_path), put(tmp_path, "b.example.org")
+    for _ in range(2):
+        issued.drop(tmp_path, "a.example.org")
+    assert not entry.exists() and issued.get(other) is not None
+    with pytest.raises(LocalStateError, match="is no name for a directory"):
+        issued.drop(tmp_path, "..")
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "*", "*.", "a\0b", "/etc", ".hidden", "é"])
 def test_no_name_leads_out_of_the_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(LocalStateError, match="is no name for a directory"):

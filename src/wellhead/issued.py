@@ -16,6 +16,7 @@ too, one of the two keys belongs to it.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -82,6 +83,21 @@ def meta(entry: Path) -> dict[str, object]:
     except (LocalStateError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def drop(directory: Path, name: str) -> None:
+    """Remove the entry of a name, the certificate first. Idempotent.
+
+    Raises:
+        LocalStateError: it stays there.
+    """
+    entry = entry_of(directory, name)
+    try:
+        (entry / CHAIN).unlink(missing_ok=True)
+        if entry.exists():
+            shutil.rmtree(entry)
+    except OSError as error:
+        raise LocalStateError(f"cannot remove {entry}: {error.strerror}") from error
 
 
 def entry_of(directory: Path, name: str) -> Path:

@@ -341,7 +341,40 @@ async def test_a_name_whose_tunnel_is_gone_is_not_renewed_and_a_restart_knows_th
     assert house.renewal.states() == [] and len(house.authority.requests) == 2
 
 
+async def test_what_was_issued_for_a_name_that_is_gone_is_removed_when_it_is_over(tmp_path: Path) -> None:
+    house = House(tmp_path, (APEX,))
+    house.gate.names = {NAME}
+    house.renewal.want(NAME)
+    await house.look()
+    house.gate.names.clear()
+    await house.look()
+    entry = issued.entry_of(house.certificates, NAME)
+    ends = house.leaf(NAME).not_valid_after_utc
+    house.restart()
+    house.authority.now = ends - DAY
+    await house.look()
+    assert issued.get(entry) is not None, "its tunnel may be restored"
+    house.authority.now = ends
+    await house.look()
+    assert not entry.exists() and issued.get(issued.entry_of(house.certificates, APEX)) is not None
+    house.gate.names = {NAME}
+    house.renewal.want(NAME)
+    await house.look()
+    assert issued.get(entry) is not None
+
+
 # What must not break it
+
+
+async def test_a_certificate_whose_key_was_lost_is_made_anew(tmp_path: Path) -> None:
+    house = House(tmp_path, (NAME,), (APEX,))
+    await house.look()
+    before = house.serial(NAME)
+    other = issued.entry_of(house.certificates, APEX) / issued.KEY
+    (issued.entry_of(house.certificates, NAME) / issued.KEY).write_text(other.read_text())
+    house.restart()
+    await house.look()
+    assert house.serial(NAME) != before and len(house.authority.requests) == 3
 
 
 async def test_a_certificate_for_another_key_is_not_put_in_place(tmp_path: Path) -> None:

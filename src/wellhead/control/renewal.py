@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from wellhead import issued, private
 from wellhead.control.pending import Failed, Pending, names_of
@@ -141,12 +142,17 @@ class Renewal:
         self._asking = asyncio.Semaphore(1)
         self._news = asyncio.Event()
         self._left = self._pending.failures()
+        self._gone: dict[str, dt.datetime] = {}  # certificates that nobody needs any more: when they end
         for names in own:
             self._hold(_Held(names, on_demand=False))
         for entry in sorted(self._certificates.iterdir()):
             name = issued.meta(entry).get("name")
-            if isinstance(name, str) and not self._covered(name) and gate.allows(name):
+            if not isinstance(name, str) or name in self._held:
+                continue
+            if not self._covered(name) and gate.allows(name):
                 self._hold(_Held((name,), on_demand=True))
+            elif (leaf := self._leaf(name)) is not None:
+                self._gone[name] = leaf.not_valid_after_utc
         self._keep_failures()
 
     def want(self, hostname: str) -> None:
@@ -229,6 +235,8 @@ class Renewal:
         for held in list(self._held.values()):
             if held.on_demand and not self._gate.allows(held.name):
                 del self._held[held.name]  # what was issued for it ends by itself
+                if held.life is not None:
+                    self._gone[held.name] = held.life.ends
                 self._keep_failures()
                 continue
             if held.name in self._running:
@@ -239,7 +247,17 @@ class Renewal:
                 self._begin(held, self._ask(held), self._asking)
             else:
                 soonest = min(filter(None, (soonest, held.due(now), held.ask_at)))
+        self._clear_away(now)
         return soonest
+
+    def _clear_away(self, now: dt.datetime) -> None:
+        """Remove what is over and was not renewed on purpose: the edge would tell of its end for ever."""
+        for name in [name for name, ends in self._gone.items() if ends <= now]:
+            del self._gone[name]
+            try:
+                issued.drop(self._certificates, name)
+            except LocalStateError as error:
+                _log.warning("certificate not removed", name=name, reason=str(error))
 
     def _begin(self, held: _Held, work: Coroutine[Any, Any, None], turns: asyncio.Semaphore) -> None:
         async def in_turn() -> None:
@@ -264,18 +282,29 @@ class Renewal:
     def _hold(self, held: _Held) -> None:
         """Take a name up as it was left."""
         self._held[held.name] = held
-        entry = issued.entry_of(self._certificates, held.name)
-        try:
-            files = issued.get(entry)
-            leaf = None if files is None else x509.load_pem_x509_certificate(files.chain_pem.encode())
-        except (LocalStateError, ValueError) as error:
-            _log.warning("certificate is made anew", name=held.name, reason=str(error))
-            leaf = None
+        self._gone.pop(held.name, None)
+        leaf = self._leaf(held.name)
         if leaf is not None and names_of(leaf) == set(held.names):
             self._live(held, leaf)
         if (failed := self._left.pop(held.name, None)) is not None:
             held.failures = failed.in_a_row
             held.not_before = min(failed.not_before, self._clock() + RESTART_PAUSE)
+
+    def _leaf(self, name: str) -> x509.Certificate | None:
+        """The certificate that the edge has of a name, None where it has none that it can show."""
+        try:
+            files = issued.get(issued.entry_of(self._certificates, name))
+            if files is None:
+                return None
+            leaf = x509.load_pem_x509_certificate(files.chain_pem.encode())
+            keys = [load_pem_private_key(pem.encode(), password=None).public_key() for pem in files.keys]
+        except (LocalStateError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            _log.warning("certificate is made anew", name=name, reason=str(error))
+            return None
+        if leaf.public_key() not in keys:
+            _log.warning("certificate is made anew", name=name, reason="its key is not the one beside it")
+            return None
+        return leaf
 
     def _live(self, held: _Held, leaf: x509.Certificate) -> None:
         held.leaf_pem = leaf.public_bytes(Encoding.PEM).decode()
