@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 
 import pytest
@@ -78,6 +79,18 @@ def test_a_certificate_that_openssl_does_not_take_is_told_and_not_shown(
     challenges.put_alpn(NAME, self_signed(NAME)[1].decode(), self_signed(NAME)[0].decode())
     assert challenges.alpn(NAME) is None
     assert "challenge certificate refused name=a.example.org" in caplog.text
+
+
+def test_a_certificate_for_which_there_is_no_descriptor_is_told_and_fails_nothing_else(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(context: ssl.SSLContext, pem: bytes) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("wellhead.edge.challenges.load_pem", load)
+    challenges = Challenges(Clock())
+    challenges.put_alpn(NAME, "a certificate", "its key")
+    assert challenges.alpn(NAME) is None and "Too many open files" in caplog.text
 
 
 def ask(target: str, host: str = "my-agent.localhost", method: str = "GET") -> bytes:

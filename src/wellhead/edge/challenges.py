@@ -46,8 +46,9 @@ class Challenges:
         context = server_context([ALPN_ACME])
         try:
             load_pem(context, (certificate_pem + key_pem).encode())
-        except ssl.SSLError as error:
-            _log.error("challenge certificate refused", name=hostname, reason=error.reason)
+        except OSError as error:  # OpenSSL's among them; the feed that brought it goes on
+            reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            _log.error("challenge certificate refused", name=hostname, reason=reason)
             return
         self._put(hostname, "", context)
 
