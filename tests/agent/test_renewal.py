@@ -33,7 +33,8 @@ class Months:
         self.told: list[tuple[dt.datetime, Exception | None]] = []
         self.standing: dict[str, Standing] = {}
         self.looks = 0
-        self.away = False
+        self.away: Exception | None = None
+        self.unusable: list[Exception] = []
         self.renewal = Renewal(
             files,
             signer,
@@ -49,8 +50,8 @@ class Months:
 
     async def _look(self, fingerprint: str) -> Standing:
         self.looks += 1
-        if self.away:
-            raise DialError("no route")
+        if self.away is not None:
+            raise self.away
         return self.standing.get(fingerprint, Standing())
 
     async def _sleep(self, seconds: float) -> None:
@@ -63,7 +64,12 @@ class Months:
         """Let so much time go by while the tunnel is answered for."""
         self._end = self.time + span
         with pytest.raises(asyncio.CancelledError):
-            await self.renewal.run(lambda pair: self.used.append((self.time, pair)))
+            await self.renewal.run(self._use)
+
+    def _use(self, pair: KeyPair) -> None:
+        if self.unusable:
+            raise self.unusable.pop()
+        self.used.append((self.time, pair))
 
 
 @pytest.fixture
@@ -222,7 +228,7 @@ async def test_where_the_server_knows_of_none_what_is_kept_was_another_tunnels(m
 async def test_a_server_that_cannot_be_asked_holds_up_no_start(make: Make) -> None:
     months = make()
     pair = await months.renewal.first()
-    months.away = True
+    months.away = DialError("no route")
     assert (await months.renewal.first()).fingerprint == pair.fingerprint
 
 
@@ -234,6 +240,25 @@ async def test_it_is_renewed_when_the_server_says_so(make: Make) -> None:
     await months.pass_(HOUR)
     assert len(months.used) == 1 and months.used[0][0] - began <= HOUR / 2
     assert months.looks <= 6
+
+
+async def test_a_new_certificate_that_cannot_be_shown_yet_is_shown_later_and_not_signed_again(
+    make: Make,
+) -> None:
+    months = make()
+    await months.renewal.first()
+    months.unusable = [OSError(24, "Too many open files")] * 2
+    await months.pass_(61 * DAY)
+    ((shown_at, pair),) = months.used
+    assert len(months.signer.asked) == 2 and pair.begins > shown_at - 2 * HOUR
+
+
+async def test_a_fault_in_asking_the_server_ends_no_renewals(make: Make) -> None:
+    months = make()
+    await months.renewal.first()
+    months.away = RuntimeError("a bug")
+    await months.pass_(2 * HOUR)
+    assert months.looks > 2
 
 
 async def test_renewals_and_failures_are_told(make: Make) -> None:

@@ -97,10 +97,12 @@ class Renewal:
     async def run(self, use: Callable[[KeyPair], None]) -> None:
         """Renew it whenever it is due, and hand it to ``use``. Ends by being cancelled only."""
         failures = 0
+        signed: KeyPair | None = None  # and not yet taken into use
         while True:
             await self._wait()
             try:
-                pair = await self._renew()
+                signed = signed or await self._renew()
+                use(signed)
             except Exception as error:  # whatever it is: the old one is shown on, and it is tried again
                 pause = self._pause(failures, error)
                 failures += 1
@@ -108,7 +110,8 @@ class Renewal:
                 self._complain(error, pause)
                 continue
             failures = 0
-            use(pair)
+            pair, signed = signed, None
+            self._take(pair, self._clock())  # the next time was that of another try
             self._tell(pair, None)
             _log.info("certificate renewed", hostname=self._files.hostname, **_facts(pair, self._clock()))
 
@@ -151,8 +154,11 @@ class Renewal:
     async def _standing(self, pair: KeyPair) -> Standing:
         try:
             return await self._look(pair.fingerprint)
-        except WellheadError as error:  # it is not what the tunnel waits for
-            _log.debug("the certificate cannot be asked about", why=str(error))
+        except Exception as error:  # it is not what the tunnel waits for, nor what may end the renewals
+            if isinstance(error, WellheadError):
+                _log.debug("the certificate cannot be asked about", why=str(error))
+            else:
+                _log.error("the certificate cannot be asked about", error=error)
             return Standing()
 
     def _pause(self, failures: int, error: Exception) -> float:
