@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.kit.agents import Agent, answer
+from tests.kit.csr import pem_for
 from wellhead.client import AsyncClient
 from wellhead.errors import LocalStateError, SettingsError
 from wellhead.net.tls import client_context
@@ -95,6 +96,46 @@ async def test_a_method_of_nobody_is_refused_in_the_shape_of_all_refusals(tmp_pa
             answer = await api.request(method, f"{root(ready)}/api/v1/tunnels/", headers={"X-API-Key": "x"})
             assert answer.status_code == 501 and list(answer.json()) == ["detail"]
             assert answer.headers["cache-control"] == "no-store"
+
+
+@asynccontextmanager
+async def silent_for(seconds: float) -> AsyncIterator[str]:
+    """The URL of an authority that says nothing for a while, and then hangs up."""
+
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(seconds)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(be_silent, "127.0.0.1", 0) as server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/directory"
+
+
+async def test_a_certificate_may_take_longer_than_other_answers_of_the_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wellhead.serve.CONTROL_GRACE_SECONDS", 0.0)
+    hook = {"acme_challenge": "dns-01", "dns_provider": "command", "dns_command": "/bin/true"}
+    async with (
+        silent_for(3.0) as directory,
+        serving(
+            tmp_path,
+            https="127.0.0.1:0",
+            issuer="acme",
+            acme_directory=directory,
+            api_reply_seconds=2,
+            **hook,
+        ) as ready,
+        httpx.AsyncClient(
+            base_url=ready.api, verify=client_context(ca_file=ready.ca_file), trust_env=False, timeout=60
+        ) as api,
+    ):
+        assert ready.key is not None
+        api.headers["X-API-Key"] = ready.key.reveal()
+        new = {"tunnel_name": "my-agent", "tls_mode": "passthrough"}
+        tunnel = (await api.post("/tunnels/", json=new)).json()["tunnel"]
+        request = {"csr_pem": pem_for(tunnel["public_host"])}
+        answer = await api.post(f"/tunnels/{tunnel['id']}/sign-csr", json=request)
+        assert answer.status_code == 503 and "no certificate for now" in answer.json()["detail"]
 
 
 async def test_one_data_directory_serves_one_server(tmp_path: Path) -> None:

@@ -204,19 +204,26 @@ def _edge(
         unknown_names_per_minute=settings.unknown_names_per_minute,
         loop_stall_seconds=settings.loop_stall_seconds,
     )
-    pool = UpstreamPool(
-        parse_upstream(f"unix:{path}"),
-        host_header="preserve",
-        # It answers within api_reply_seconds unless it hangs.
-        limits=UpstreamLimits(reply_seconds=settings.api_reply_seconds + CONTROL_GRACE_SECONDS),
-    )
+    # It answers within api_reply_seconds unless it hangs, or waits for a certificate's issuer.
+    answers = settings.api_reply_seconds + CONTROL_GRACE_SECONDS
+    control = _control_pool(path, answers)
+    patient = _control_pool(path, max(answers, settings.reply_seconds))
     loop = asyncio.get_running_loop()
 
     def log_to(metrics: Metrics) -> AccessLog:
         return AccessLog(metrics, lines, loop, settings.access_log_query)
 
     follower.on_certificates = certificates.reload_soon
-    return Edge(terms, follower.directory, certificates, follower.challenges, follower.want, pool, log_to)
+    challenges = follower.challenges
+    return Edge(terms, follower.directory, certificates, challenges, follower.want, control, patient, log_to)
+
+
+def _control_pool(path: str, reply_seconds: float) -> UpstreamPool:
+    return UpstreamPool(
+        parse_upstream(f"unix:{path}"),
+        host_header="preserve",
+        limits=UpstreamLimits(reply_seconds=reply_seconds),
+    )
 
 
 @contextlib.contextmanager

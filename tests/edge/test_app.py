@@ -178,6 +178,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         challenges := Challenges(asyncio.get_running_loop().time),
         (wanted := list[str]()).append,
         pool,
+        pool,
         lambda metrics: AccessLog(metrics, log, asyncio.get_running_loop()),
     )
     https, http = listen("127.0.0.1", 0), listen("127.0.0.1", 0)

@@ -67,7 +67,8 @@ class EdgeTerms:
 
 
 class Edge:
-    """``control`` forwards to the control plane and is closed with the edge; ``log_to`` makes the log.
+    """``control`` forwards to the control plane, ``patient`` what may take it minutes: certificates to be
+    signed. Both are closed with the edge. ``log_to`` makes the log.
 
     ``want`` is told each name of ours that has no certificate, once a minute at most.
     """
@@ -80,6 +81,7 @@ class Edge:
         challenges: Challenges,
         want: Callable[[str], None],
         control: UpstreamPool,
+        patient: UpstreamPool,
         log_to: Callable[[Metrics], AccessLog],
     ) -> None:
         self.metrics = Metrics()
@@ -95,8 +97,8 @@ class Edge:
         self._wants = Wants(want, clock)
         self._unknown = UnknownNames(terms.unknown_names_per_minute, clock)
         self._scrapes = Scrapes(self.metrics, directory)
-        self._pool = control
-        self._control = LocalDoor(control.accept)
+        self._pools = control, patient
+        self._control, self._patient = LocalDoor(control.accept), LocalDoor(patient.accept)
         self.gate = Gate(directory, self.registry, self.metrics, terms.gate, self._welcomed)
         self.ingress = Ingress(
             self._router,
@@ -169,7 +171,8 @@ class Edge:
             await self._portal.aclose()
         await self._certificates.close()
         await self._scrapes.close()
-        await self._pool.aclose()
+        for pool in self._pools:
+            await pool.aclose()
         self._log.close()
         self._watchdog.close()
 
@@ -180,11 +183,14 @@ class Edge:
     # Doors
 
     def _control_door(self, target: bytes, peer: str) -> Door | Page:
-        if target.partition(b"?")[0] == b"/metrics":
+        path = target.partition(b"?")[0]
+        if path == b"/metrics":
             # Behind a proxy on this machine everybody seems to be local.
             return self._scrapes.door(trusted=self._terms.counts.loopback_exempt and is_loopback(peer))
         # It tells the records and answers REST with the same breath; nobody waits for one that is gone.
-        return self._control if self._directory.is_current() else pages.CONTROL_AWAY
+        if not self._directory.is_current():
+            return pages.CONTROL_AWAY
+        return self._patient if path.rstrip(b"/").endswith(b"/sign-csr") else self._control
 
     def _visitor(self, local: bool) -> Callable[[], Http1Visitor]:
         return lambda: Http1Visitor(self.ingress, secure=False, local=local)
