@@ -28,15 +28,21 @@ def gate(store: Store) -> TunnelGate:
     return TunnelGate(store, PUBLIC, "acme", Budget(per_week=2))
 
 
-async def test_only_names_of_active_tunnels_that_end_tls_at_the_edge_are_ordered(
+async def test_only_names_of_active_tunnels_that_end_tls_at_the_edge_and_the_apis_are_ordered(
     api: httpx.AsyncClient, gate: TunnelGate
 ) -> None:
     await created(api, "ours")
     await created(api, "own-key", tls_mode="passthrough")
     gone = await created(api, "gone")
     await api.delete(f"/tunnels/{gone['tunnel']['id']}")
-    assert gate.allows("ours.example.org")
-    for name in ("own-key.example.org", "gone.example.org", "nobody.example.org", "ours.example.net"):
+    assert gate.allows("ours.example.org") and gate.allows("api.example.org")
+    for name in (
+        "own-key.example.org",
+        "gone.example.org",
+        "nobody.example.org",
+        "ours.example.net",
+        "api.example.net",
+    ):
         assert not gate.allows(name), name
     for name in ("ours", "a.ours.example.org", "example.org", ""):
         assert not gate.allows(name), name

@@ -31,7 +31,9 @@ _log = Log("wellhead.control")
 
 
 class TunnelGate:
-    """A ``Gate``: names of active tunnels whose TLS ends at the edge, within the budget of all tunnels."""
+    """A ``Gate``: names of active tunnels whose TLS ends at the edge, within the budget of all tunnels; and
+    the control plane's ``api.{domain}``, of which only a visitor shows that it is in the DNS.
+    """
 
     def __init__(self, store: Store, public: Public, issuer: str, budget: Budget) -> None:
         self._store = store
@@ -41,6 +43,8 @@ class TunnelGate:
 
     def allows(self, hostname: str) -> bool:
         name, _, domain = hostname.partition(".")
+        if name == "api" and domain == self._public.domain:
+            return True
         view = self._store.directory.tunnel(name) if domain == self._public.domain else None
         return view is not None and view.tls_mode is TlsMode.EDGE and view.status is TunnelStatus.ACTIVE
 
