@@ -203,6 +203,7 @@ def _edge(
         drain_seconds=settings.drain_seconds,
         unknown_names_per_minute=settings.unknown_names_per_minute,
         loop_stall_seconds=settings.loop_stall_seconds,
+        https_port=public.https_port,
     )
     # It answers within api_reply_seconds unless it hangs, or waits for a certificate's issuer.
     answers = settings.api_reply_seconds + CONTROL_GRACE_SECONDS

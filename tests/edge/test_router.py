@@ -35,3 +35,8 @@ def test_agents_may_dial_the_zone_and_this_machines_own_names() -> None:
     router = Router("example.com", "zone.example.com")
     names = ("zone.example.com", "localhost", "::1", "my-agent.example.com")
     assert [router.is_zone(name) for name in names] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("port", "origin"), [(443, "https://a.x.test"), (8443, "https://a.x.test:8443")])
+def test_a_tunnels_origin_has_the_port_that_visitors_dial(port: int, origin: str) -> None:
+    assert Router("x.test", "x.test", port).origin("a") == origin

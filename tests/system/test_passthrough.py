@@ -462,7 +462,8 @@ async def test_an_upstream_that_is_not_there_is_an_alert(sealed: Sealed) -> None
 async def test_a_plain_request_is_sent_to_https(sealed: Sealed) -> None:
     async with visiting(sealed.edge, None) as visitor:
         reply = await visitor.get("/a?b=c", sealed.hostname)
-        assert (reply.status, reply.get("location")) == (308, f"https://{sealed.hostname}/a?b=c")
+        there = f"https://{sealed.hostname}:{sealed.edge.https}/a?b=c"
+        assert (reply.status, reply.get("location")) == (308, there)
         assert (await visitor.get("/.well-known/acme-challenge/token", sealed.hostname)).status == 404
 
 

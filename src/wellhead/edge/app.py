@@ -64,6 +64,7 @@ class EdgeTerms:
     drain_seconds: float
     unknown_names_per_minute: int  # handshakes for names of no tunnel
     loop_stall_seconds: float = 1.0  # 0: no stall is logged
+    https_port: int = 443  # where visitors come
 
 
 class Edge:
@@ -90,7 +91,7 @@ class Edge:
         self._directory = directory
         self._certificates = certificates
         self._challenges = challenges
-        self._router = Router(terms.domain, terms.zone)
+        self._router = Router(terms.domain, terms.zone, terms.https_port)
         self._log = log_to(self.metrics)
         clock = asyncio.get_running_loop().time
         self._refusals = Refusals(self.metrics, clock)

@@ -138,7 +138,7 @@ class Ingress(Crowd):
     def _over_tls(self, name: str, target: bytes) -> Page:
         """Where a passthrough tunnel is served."""
         path = quote_from_bytes(target, _ASCII) if target.startswith(b"/") else "/"
-        return pages.TLS_ONLY._replace(location=f"https://{self._router.hostname(name)}{path}")
+        return pages.TLS_ONLY._replace(location=self._router.origin(name) + path)
 
     def _answered(self, destination: Destination, token: str) -> Door | Page:
         """What a certificate authority is told at one of our names; no tenant ever is."""

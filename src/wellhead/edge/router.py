@@ -9,6 +9,7 @@ The routes of this house, in order of the decision:
 
 from __future__ import annotations
 
+from wellhead.model.names import join_authority
 from wellhead.visitors.house import Destination, Place
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -20,11 +21,12 @@ NOWHERE = Destination(Place.NOWHERE)
 class Router:
     """Decides by hostname alone; whether the tunnel exists is the directory's to say.
 
-    ``domain`` and ``zone`` are written as ``destination`` takes them.
+    ``domain`` and ``zone`` are written as ``destination`` takes them; ``https_port`` is what visitors dial.
     """
 
-    def __init__(self, domain: str, zone: str) -> None:
+    def __init__(self, domain: str, zone: str, https_port: int = 443) -> None:
         self._suffix = "." + domain
+        self._port = None if https_port == 443 else https_port
         self._zone = zone
         self._control = frozenset((domain, self._zone, "api." + domain, *LOOPBACK_NAMES))
 
@@ -41,6 +43,10 @@ class Router:
     def hostname(self, name: str) -> str:
         """The hostname of a tunnel."""
         return name + self._suffix
+
+    def origin(self, name: str) -> str:
+        """Where a tunnel is served over TLS: ``https://`` and its authority."""
+        return "https://" + join_authority(self.hostname(name), self._port)
 
     def is_zone(self, hostname: str) -> bool:
         """Whether agents may dial this name: the zone, or a loopback name of this machine."""
