@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.certs import DAY, HOUR
-from tests.kit.signing import Signer, files_in, now, public_key
+from tests.kit.signing import NAME, Signed, Signer, files_in, now, public_key
 from wellhead.agent.certificate import CHAIN, CertificateFiles
 from wellhead.agent.renewal import Renewal, Standing
 from wellhead.errors import DialError, LocalStateError, RateLimited, Unavailable
@@ -277,6 +277,20 @@ async def test_without_any_certificate_a_refusal_is_the_callers_to_hear(make: Ma
         await months.renewal.first()
     await months.renewal.first()
     assert months.signer.asked[0] == months.signer.asked[1], "the same order"
+
+
+async def test_two_agents_that_begin_at_once_both_have_a_certificate(tmp_path: Path) -> None:
+    files, signer = files_in(tmp_path), Signer()
+
+    async def sign_while_another_makes_its_key(csr_pem: str) -> Signed:
+        files.new_key()
+        return await signer(csr_pem)
+
+    async def look(fingerprint: str) -> Standing:
+        return Standing()
+
+    pair = await Renewal(files, sign_while_another_makes_its_key, look).first()
+    assert pair.names == {NAME}
 
 
 async def test_an_answer_that_does_not_fit_is_refused(make: Make) -> None:

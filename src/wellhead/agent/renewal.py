@@ -16,6 +16,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from wellhead.agent.certificate import CertificateFiles, Sign
 from wellhead.errors import LocalStateError, WellheadError
 from wellhead.logs import Log
@@ -125,11 +127,14 @@ class Renewal:
     async def _renew(self, *, new_key: bool = False) -> KeyPair:
         files = self._files
 
-        def prepare() -> str:
-            return files.request(files.new_key() if new_key else files.key())
+        def prepare() -> tuple[ec.EllipticCurvePrivateKey, str]:
+            key = files.new_key() if new_key else files.key()
+            return key, files.request(key)
 
-        signed = await self._sign(await asyncio.to_thread(prepare))
-        pair = await asyncio.to_thread(lambda: files.answered(signed, files.key(), self._clock()))
+        key, request = await asyncio.to_thread(prepare)
+        signed = await self._sign(request)
+        # By this key, whatever another agent of the tunnel's has put beside it meanwhile.
+        pair = await asyncio.to_thread(lambda: files.answered(signed, key, self._clock()))
         self._take(pair, self._clock())
         return pair
 
