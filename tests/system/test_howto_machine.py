@@ -138,6 +138,7 @@ def test_forward(machine: Machine) -> None:
         ("other", "192.168.1.20:3000", False),
         ("secure", "127.0.0.1:3443", True),
         ("socket", "/run/app.sock", False),
+        ("sealed", "127.0.0.1:9443", True),
     ]
     with ExitStack() as running, read("forward") as page:
         for name, where, has_tls in apps:
@@ -151,6 +152,9 @@ def test_forward(machine: Machine) -> None:
         with machine.start(f"{sys.executable} forward.py") as program:
             program.line(r"^https://my-agent\.localhost:8443$")
             assert re.fullmatch(local, visit(machine, "my-agent"))
+        agent, name = connected(machine, page.take("wellhead http tls://localhost:9443"))
+        with agent:
+            assert visit(machine, name, "--insecure") == f"sealed saw {name}.localhost:8443\n"
         server, caller = test_howto.programs("grpc.md")
         (machine.directory / "greeter.py").write_text(server)
         running.enter_context(machine.start(f"{sys.executable} greeter.py"))
@@ -331,6 +335,39 @@ def test_own_certificates(bare: Machine) -> None:
             root.put(bare.directory, "zone", root.pair("tunnels.example.com"))
             edge.signal(signal.SIGHUP)
             edge.line(r"certificate loaded .*names=tunnels\.example\.com", after=mark)
+
+
+RENEW = "wellhead certs renew '*.tunnels.example.com'"
+
+
+def test_certificates(bare: Machine) -> None:
+    with read("certificates") as page:
+        (hook,) = re.findall(r"^```sh\n(.*?)^```$", page.text, re.M | re.S)
+        for name, text, mode in (("tsig", "c2VjcmV0", 0o600), ("dns-hook", hook, 0o700)):
+            (bare.directory / name).write_text(text)
+            (bare.directory / name).chmod(mode)
+        check = page.take("wellhead up --check --config FILE").replace("FILE", "wellhead.toml")
+        begin = page.take("wellhead up --config FILE").replace("FILE", "wellhead.toml")
+        file = bare.directory / "wellhead.toml"
+        for text in re.findall(r"^```toml\n(.*?)^```$", page.text, re.M | re.S):
+            domain = "" if "domain" in text else 'domain = "tunnels.example.com"\n'
+            file.write_text(domain + text.replace("/etc/wellhead/", f"{bare.directory}/"))
+            bare.out(check)
+        # An authority that cannot be reached: what is ordered fails, and is told.
+        file.write_text(file.read_text() + 'acme_directory = "https://localhost:1/directory"\n')
+        with bare.start(begin) as edge:
+            edge.line(r"^ready ")
+            edge.line(r"certificate not issued name=\S*tunnels\.example\.com")
+            (export,) = re.findall(r"^ {4}(export .*)$", page.text, re.M)
+            export = export.replace(":80 ", ":8080 ")
+            listed = bare.out(f"{export}; {page.take('wellhead certs list --server')}")
+            assert re.search(r"(?m)^\*\.tunnels\.example\.com .* localhost:1 is away: .*refused$", listed), (
+                listed
+            )
+            mark = edge.mark()
+            renewed = bare.out(f"{export}; {page.take(RENEW)}")
+            assert renewed == "the certificate for *.tunnels.example.com is ordered anew\n"
+            edge.line(r"certificate not issued name=\*\.tunnels\.example\.com", after=mark)
 
 
 def test_troubleshoot(bare: Machine) -> None:

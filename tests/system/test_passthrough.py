@@ -217,20 +217,20 @@ async def test_large_bodies_pass_both_ways_at_once_and_whole(sealed: Sealed) -> 
             digest.update(piece)
         return digest.hexdigest()
 
-    got: list[str] = []
+    there: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def upstream(peer: Peer) -> None:
         await peer.body(len(sealed.hello))
         sending = asyncio.create_task(send(peer.writer))
-        got.append(await receive(peer.reader))
+        there.set_result(await receive(peer.reader))
         await sending
 
     async with serving(upstream, port=sealed.port), raw(sealed) as (reader, writer):
         async with asyncio.timeout(120):
             sending = asyncio.create_task(send(writer))
-            got.append(await receive(reader))
+            here = await receive(reader)
             await sending
-        assert got == [expected, expected]
+            assert (here, await there) == (expected, expected)
 
 
 async def test_a_visitor_that_reads_nothing_costs_little_and_holds_the_upstream_back(sealed: Sealed) -> None:
