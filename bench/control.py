@@ -1,8 +1,9 @@
 """The control plane under load, alone and beside visitors: creates, lists of many tunnels, hellos.
 
 The callers are a program of their own, ``python -m bench.control KIND PORT SECONDS ...``, so that their work
-is not counted as the server's. Alone they call as fast as answers come. Beside visitors they call at half
-that speed, and once more as fast as answers come.
+is not counted as the server's. Alone they call as fast as answers come. Beside visitors they call at a steady
+rate, and once more as fast as answers come. The steady rate is half of that speed; of hellos it is no more than
+when a thousand agents come back in five seconds, however many more the server could take.
 
 Visitors are of two kinds. ``wrk`` in a closed loop leaves no CPU idle: its p99 is first of all the
 scheduler's, and what it tells is how the server shares its loop. Visitors at a fixed rate leave room, and
@@ -38,6 +39,7 @@ TARGET = "wellhead"
 VISITORS = 16  # connections of wrk beside the callers
 PACE = 2000  # requests a second of the visitors at a fixed rate
 CALLERS = {"creates": 4, "lists": 1, "hellos": 8}  # connections of each kind
+STEADY = {"hellos": 200.0}  # a second, at most
 _SETTINGS = (
     "api_requests_per_key_per_minute = 100000000\n"
     "api_requests_per_address_per_minute = 100000000\n"
@@ -97,13 +99,18 @@ def _measure(stage: Stage, kind: str, seconds: int, mark: str) -> Figures:
     alone = _result(_start(stage, kind, seconds, f"{mark}a"))
     spent = cpu_seconds(pids) - before
     rate = alone["count"] / alone["seconds"]
+    steady = min(rate / 2, STEADY.get(kind, rate))
+
+    def steadily(name: str) -> Child:
+        return _start(stage, kind, seconds + 2, mark + name, steady)
+
     return {
         "rate": rate,
         "p50": alone["p50"],
         "p99": alone["p99"],
         "edge_cpu": spent / alone["count"] * 1000,
         **_seen(stage, seconds, "quiet"),
-        **_seen(stage, seconds, "half", lambda name: _start(stage, kind, seconds + 2, mark + name, rate / 2)),
+        **_seen(stage, seconds, "steady", steadily),
         **_seen(stage, seconds, "full", lambda name: _start(stage, kind, seconds + 2, mark + name)),
     }
 
