@@ -1,9 +1,9 @@
 """The control plane under load, alone and beside visitors: creates, lists of many tunnels, hellos.
 
 The callers are a program of their own, ``python -m bench.control KIND PORT SECONDS ...``, so that their work
-is not counted as the server's. Alone they call as fast as answers come. Beside visitors they call at a steady
-rate, and once more as fast as answers come. The steady rate is half of that speed; of hellos it is no more than
-when a thousand agents come back in five seconds, however many more the server could take.
+is not counted as the server's. Alone they call as fast as answers come. Beside visitors they call at a
+steady rate, and once more as fast as answers come. The steady rate is half of that speed; of hellos it is no
+more than when a thousand agents come back in five seconds, however many more the server could take.
 
 Visitors are of two kinds. ``wrk`` in a closed loop leaves no CPU idle: its p99 is first of all the
 scheduler's, and what it tells is how the server shares its loop. Visitors at a fixed rate leave room, and

@@ -369,7 +369,8 @@ def _beside(run: Run) -> str:
 
     beside = "calls/s | p99 µs | x quiet | requests/s | our own lateness, p99 µs"
     return _table(
-        f"calls | visitors | quiet: p99 µs | requests/s | at a steady rate: {beside} | at full speed: {beside}",
+        "calls | visitors | quiet: p99 µs | requests/s"
+        f" | at a steady rate: {beside} | at full speed: {beside}",
         [
             row(cell, visitors)
             for cell in run.cells("control")
