@@ -140,10 +140,30 @@ async def test_each_request_is_told_of_once(tmp_path: Path) -> None:
         await here.ask(visitor, GET)
         await here.ask(visitor, GET.replace(NAME, "other.localhost"))
         await visitor.until(lambda v: v.ended)
-        assert [(told.method, told.target, told.status) for told in here.told] == [
-            ("GET", "/a?b=c", 200), ("GET", "/a?b=c", 421),
+        assert [(told.method, told.target, told.status, told.peer) for told in here.told] == [
+            ("GET", "/a?b=c", 200, "192.0.2.7"), ("GET", "/a?b=c", 421, "192.0.2.7"),
         ]  # fmt: skip
         assert here.told[1].failure == "misdirected" and here.told[0].bytes_out > 0
+
+
+@pytest.mark.parametrize("upstream", ["http", "h2c"])
+async def test_whose_request_it_was_is_told_of_each_kind(tmp_path: Path, upstream: str) -> None:
+    """Of those too whose heads were remembered, with a body, and for an upgrade."""
+    upgrade = (
+        "\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Version: 13"
+        "\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n\n"
+    )
+    claims = "\nX-Forwarded-For: 6.6.6.6\n\n"
+    asked = [GET] * 4 + [GET.replace("\n\n", claims), GET.replace("\n\n", "\nContent-Length: 0\n\n")]
+    async with serving_h2(answering) as server:
+        where = f"h2c://127.0.0.1:{server.port}" if upstream == "h2c" else ""
+        async with scene(tmp_path, upstream=where) as here:
+            visitor = await here.visitor().shaken()
+            for request in asked:
+                await here.ask(visitor, request)
+            visitor.send(GET.replace("\n\n", upgrade).replace("\n", "\r\n").encode())
+            await soon(lambda: len(here.told) > len(asked))
+            assert [told.peer for told in here.told] == ["192.0.2.7"] * (len(asked) + 1)
 
 
 async def test_a_request_that_breaks_the_rules_does_not_get_to_the_upstream(tmp_path: Path) -> None:

@@ -38,6 +38,16 @@ def test_a_connection_that_is_handed_on_is_known_by_its_visitor() -> None:
     assert format_line(done, colour=False) == "TCP    192.0.2.7 --- 12 ms 1.2 kB (in 517 B)"
 
 
+def test_where_nobody_else_notes_the_visitor_the_line_does() -> None:
+    done = Done(peer="192.0.2.7", failure="cancelled")
+    line = format_line(done, colour=False, with_peer=True)
+    assert line == "GET    /a 200 12 ms 1.2 kB from 192.0.2.7 cancelled"
+    assert format_line(done, colour=False) == "GET    /a 200 12 ms 1.2 kB cancelled"
+    assert format_line(Done(), colour=False, with_peer=True) == "GET    /a 200 12 ms 1.2 kB"
+    passed_on = Done(method="", target="", status=0, peer="192.0.2.7")
+    assert format_line(passed_on, colour=False, with_peer=True) == "TCP    192.0.2.7 --- 12 ms 1.2 kB"
+
+
 def test_a_path_cannot_move_the_cursor_or_fill_the_screen() -> None:
     line = format_line(Done(target="/\x1b[2J\r" + "x" * 500), colour=False)
     assert "\\x1b[2J\\r" in line and len(line) < 250

@@ -95,7 +95,7 @@ def test_each_request_has_a_line_in_the_agent_and_the_edge_saw_bytes_only(scene:
     with scene.shake() as tls:
         tls.sendall(f"GET /echo/only-here HTTP/1.1\r\nHost: {scene.agent.hostname}\r\n\r\n".encode())
         assert b"/echo/only-here" in tls.recv(65536)
-    scene.agent.line(r"GET +/echo/only-here +200")
+    scene.agent.line(r"GET +/echo/only-here +200 .* from 127\.0\.0\.1$")
     scene.edge.line(rf"access tunnel={scene.agent.name} .*method=TLS target=- ")
     assert "only-here" not in scene.edge.text
 

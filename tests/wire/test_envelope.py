@@ -39,6 +39,12 @@ def test_an_envelope_is_taken_apart() -> None:
     assert read_envelope(envelope(line=b"OPTIONS *")).target == b"*"
 
 
+def test_the_visitor_is_who_is_named_last_and_nobody_where_none_is() -> None:
+    told = b"X-Forwarded-For: 6.6.6.6\r\nA: X-Forwarded-For: 6.6.6.7\r\nX-Forwarded-For: 2001:db8::7\r\n"
+    assert read_envelope(envelope(told)).peer == "2001:db8::7"
+    assert read_envelope(envelope(b"X-Forwarded-For: \r\n")).peer == read_envelope(envelope()).peer == ""
+
+
 @pytest.mark.parametrize(
     "raw",
     [

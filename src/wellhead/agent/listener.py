@@ -97,6 +97,11 @@ class TunnelListener:
         return list(self._public_urls)
 
     @property
+    def ends_tls(self) -> bool:
+        """Whether visitors' TLS ends here: nobody else can tell whose a request was."""
+        return self._ending is not None
+
+    @property
     def status(self) -> Status:
         return self._uplink.status
 

@@ -163,5 +163,5 @@ class Passthrough(Crowd):
         if fields[0] != "none":
             return
         line = Line(*fields)
-        exchange = Exchange.turned_away(line.method, line.target, line.status, line.bytes_out)
+        exchange = Exchange.turned_away(line.method, line.target, line.status, line.bytes_out, line.peer)
         self._upstream.tell(exchange, line.reason)

@@ -24,7 +24,7 @@ class Finished(Protocol):
     """What a line needs to know of an exchange."""
 
     @property
-    def peer(self) -> str: ...  # of TCP: it has neither method nor target
+    def peer(self) -> str: ...  # the visitor's IP address
     @property
     def method(self) -> str: ...
     @property
@@ -42,11 +42,15 @@ class Finished(Protocol):
 
 
 class ExchangeLines:
-    """Batches lines and hands them to ``write``, which takes text and says whether it could."""
+    """Batches lines and hands them to ``write``, which takes text and says whether it could.
+
+    ``with_peer``: each says whom it was for; may be set at any time.
+    """
 
     def __init__(
         self, write: Callable[[str], bool], *, colour: bool, lines_per_second: int = LINES_PER_SECOND
     ) -> None:
+        self.with_peer = False
         self._write = write
         self._colour = colour
         self._per_flush = max(1, int(lines_per_second * FLUSH_SECONDS))
@@ -68,15 +72,17 @@ class ExchangeLines:
         self._flush_due = False
         batch, self._batch = self._batch, []
         more, self._more = self._more, 0
-        lines = [format_line(exchange, colour=self._colour) for exchange in batch]
+        lines = [format_line(exchange, colour=self._colour, with_peer=self.with_peer) for exchange in batch]
         if more:
             lines.append(f"… and {more} more")
         if lines and not self._write("\n".join(lines) + "\n"):
             self._more += len(batch) + more
 
 
-def format_line(exchange: Finished, *, colour: bool) -> str:
+def format_line(exchange: Finished, *, colour: bool, with_peer: bool = False) -> str:
     """``GET    /path 200 12 ms 1.2 kB``; method and path are printable whatever the visitor sent.
+
+    ``with_peer``: and then ``from 192.0.2.7``, where that is known.
 
     Of a connection that is handed on as it is, ``TCP    192.0.2.7 --- 3.2 s 1.2 MB``.
 
@@ -90,6 +96,8 @@ def format_line(exchange: Finished, *, colour: bool) -> str:
     tail = f"{milliseconds(exchange.total_ms)} {size(exchange.bytes_out)}"
     if exchange.bytes_in:
         tail += f" (in {size(exchange.bytes_in)})"
+    if with_peer and exchange.target and exchange.peer:
+        tail += f" from {escape(exchange.peer)}"
     if exchange.failure:
         tail += f" {exchange.failure}"
     if not colour:

@@ -80,6 +80,7 @@ async def _forward(options: HttpOptions, upstream: UpstreamAddress) -> None:
         if opened is None:
             return
         listener, complaint = opened
+        exchanges.with_peer = listener.ends_tls
         state.opened(listener.public_urls, upstream, complaint)
         try:
             await _unless(stop, listener.serve_forever())

@@ -153,6 +153,7 @@ class Worker:
         """``connected`` is called as soon as the tunnel is answered for, or has been given up."""
         try:
             listener, state = await self._open()
+            self._exchanges.with_peer = listener.ends_tls
             try:
                 connected()
                 upstream = self.wanted.upstream

@@ -19,12 +19,12 @@ class Exchange:
         "bytes_in", "bytes_out", "failure", "kind", "peer", "status",
     )  # fmt: skip
 
-    def __init__(self, kind: StreamKind, method: bytes, target: bytes, bytes_in: int) -> None:
+    def __init__(self, kind: StreamKind, method: bytes, target: bytes, bytes_in: int, peer: str = "") -> None:
         self.kind = kind
         self.status = 0  # 0 where no reply came
         self.bytes_in = bytes_in  # body bytes from the visitor
         self.bytes_out = 0  # body bytes to the visitor
-        self.peer = ""  # the visitor's IP address, of a TCP stream
+        self.peer = peer  # the visitor's IP address; empty where nobody told it
         self.failure = ""  # empty, or why it ended early: a Reason's name in lower case
         self._method = method
         self._target = target
@@ -59,9 +59,9 @@ class Exchange:
         )
 
     @classmethod
-    def turned_away(cls, method: bytes, target: bytes, status: int, bytes_out: int) -> Exchange:
+    def turned_away(cls, method: bytes, target: bytes, status: int, bytes_out: int, peer: str) -> Exchange:
         """Of a request that was answered before it came to an upstream."""
-        exchange = cls(StreamKind.HTTP, method, target, 0)
+        exchange = cls(StreamKind.HTTP, method, target, 0, peer)
         exchange.replied(status, bytes_out)
         return exchange
 

@@ -91,7 +91,7 @@ class H2Request:
         self.h2: H2Stream | None = None  # None while it waits, and when it is over
         self.record: Exchange | None = None
         if owner.on_exchange is not None:
-            self.record = Exchange(kind, envelope.method, envelope.target, 0)
+            self.record = Exchange(kind, envelope.method, envelope.target, 0, envelope.peer)
         self.since = owner.now  # loop time: when waiting for the reply began
         self._home = home
         self._link: Link | None = None

@@ -82,7 +82,7 @@ class HttpRequestHalf:
             request = known.head + envelope[cut:]
             self._asked = known.asked
             if pool.on_exchange is not None:
-                self._exchange = Exchange(kind, known.method, known.target, 0)
+                self._exchange = Exchange(kind, known.method, known.target, 0, known.peer)
         else:
             try:
                 request = self._request(kind, read_envelope(envelope), data, end)
@@ -164,7 +164,7 @@ class HttpRequestHalf:
         pool = self._pool
         heads = pool.heads
         if pool.on_exchange is not None:
-            self._exchange = Exchange(kind, envelope.method, envelope.target, len(data))
+            self._exchange = Exchange(kind, envelope.method, envelope.target, len(data), envelope.peer)
         if kind is StreamKind.WEBSOCKET:
             self._asked = UPGRADE
             self._upload = held = HeldUpload()

@@ -29,6 +29,7 @@ class Known(NamedTuple):
     method: bytes
     target: bytes
     asked: bytes  # as in Reply
+    peer: str  # the visitor's IP address
 
 
 class RequestHeads:
@@ -84,7 +85,7 @@ class RequestHeads:
         if len(self.known) >= MAX_KNOWN:
             self.known.clear()
         asked = HEAD if envelope.method == HEAD else b""
-        self.known[key] = Known(head, envelope.method, envelope.target, asked)
+        self.known[key] = Known(head, envelope.method, envelope.target, asked, envelope.peer)
 
 
 def last_line(raw: bytes) -> int:

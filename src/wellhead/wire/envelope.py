@@ -31,6 +31,13 @@ class Envelope(NamedTuple):
     def expects_continue(self) -> bool:
         return b"\r\nExpect: 100-continue\r\n" in self.raw
 
+    @property
+    def peer(self) -> str:
+        """The visitor's IP address, as whoever met the visitor wrote it; empty where it is not told."""
+        # The last one: what is said of the visitor stands behind the visitor's own fields.
+        _, found, rest = self.raw.rpartition(b"\r\nX-Forwarded-For: ")
+        return rest.partition(b"\r\n")[0].decode("latin-1") if found else ""
+
 
 def read_envelope(raw: bytes) -> Envelope:
     """Read a canonical request head. Its fields were judged by the edge and are carried on as they are.
