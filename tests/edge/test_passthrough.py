@@ -156,6 +156,38 @@ async def test_a_reset_in_the_midst_is_a_reset_for_the_visitor(house: House) -> 
     assert passage.line() == (5, 1, False, "upstream-failed")
 
 
+async def test_a_reset_behind_the_agents_end_takes_nothing_back_from_a_slow_visitor(house: House) -> None:
+    passage = Passage(house)
+    passage.transport.clogged = True
+    passage.stream.sink.on_data(bytes(1000), True)
+    passage.stream.sink.on_reset(Reason.TIMEOUT)
+    assert not passage.transport.reading, "nobody hears it any more"
+    passage.after(59)
+    assert (passage.transport.aborted,) == (False,)
+    passage.transport.unclog()
+    assert passage.transport.take() == bytes(1000)
+    passage.after(0)
+    assert (passage.transport.aborted,) == (True,)
+    assert passage.line()[:3] == (5, 1000, False)
+
+
+async def test_a_visitor_that_does_not_take_what_is_left_is_cut(house: House) -> None:
+    passage = Passage(house)
+    passage.transport.clogged = True
+    passage.stream.sink.on_data(bytes(1000), True)
+    passage.stream.sink.on_reset(Reason.TIMEOUT)
+    passage.after(60)
+    assert passage.transport.aborted
+
+
+async def test_a_reset_behind_an_end_that_was_taken_is_a_reset_at_once(house: House) -> None:
+    passage = Passage(house)
+    passage.stream.sink.on_data(b"bye", True)
+    passage.transport.take()
+    passage.stream.sink.on_reset(Reason.OVERLOADED)
+    assert passage.transport.aborted
+
+
 async def test_a_head_on_a_raw_stream_is_against_the_rules(house: House) -> None:
     passage = Passage(house)
     passage.stream.sink.on_head(HeadKind.REPLY, b"HTTP/1.1 200 OK\r\n\r\n", b"", False)

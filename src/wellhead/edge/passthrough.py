@@ -147,7 +147,13 @@ class RawVisitor(Splice):
     def on_reset(self, reason: int) -> None:
         page = PAGES.get(reason, BROKEN)  # type: ignore[call-overload]  # a newer peer's number
         self._reason = self._reason or page.reason
-        if self.from_stream or self._stream_end:
+        if self._stream_end and self._waits():
+            # Its half came whole, and a slow visitor still has to take it: what ends is the visitor's.
+            self._over(reason)
+            self._held_up = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+        elif self.from_stream or self._stream_end:
             super().on_reset(reason)
         else:
             self._turn_away(self._reason)
@@ -179,9 +185,12 @@ class RawVisitor(Splice):
         if self._stream_end and self._socket_end:
             if silent >= terms.write_idle_seconds:
                 self._give_up("slow-reader")
+        elif self._line is None:  # its agent does not hear it any more
+            if silent >= terms.write_idle_seconds or not self._waits():
+                self._cut()
         elif silent >= terms.idle_seconds:
             self._give_up("idle")
-        elif silent >= terms.half_close_seconds and self._is_half_closed(transport):
+        elif silent >= terms.half_close_seconds and self._is_half_closed():
             self._give_up("half-close")
 
     def drain(self) -> None:
@@ -194,11 +203,16 @@ class RawVisitor(Splice):
 
     # Ends
 
-    def _is_half_closed(self, transport: asyncio.Transport) -> bool:
+    def _is_half_closed(self) -> bool:
         """Whether one side said all it has to, the other side says nothing, and nothing waits for either."""
         if self._stream_end is self._socket_end or self._held_up:
             return False
-        return not transport.get_write_buffer_size() and not unsent(transport)
+        return not self._waits()
+
+    def _waits(self) -> bool:
+        """Whether the visitor has not taken what is there for it."""
+        transport = self._transport
+        return transport is not None and (transport.get_write_buffer_size() > 0 or unsent(transport) > 0)
 
     def _give_up(self, reason: str) -> None:
         """End what nobody uses: the agent is told, and the visitor gets what is still queued, and a FIN."""
