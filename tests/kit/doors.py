@@ -19,6 +19,7 @@ class FakeStream:
         self.credit = 0
         self.full = False  # what send answers: True means stop
         self.interactive = False
+        self.queued = 0
 
     def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
         assert not self.ended and not self.resets

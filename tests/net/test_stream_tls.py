@@ -12,7 +12,9 @@ from tests.kit.certs import authority, client_hello, in_records, trusting
 from tests.kit.talk import Talk
 from tests.kit.tls_visitor import TlsVisitor, soon
 from wellhead.errors import ClientHelloError
+from wellhead.net import unheard
 from wellhead.net.authority import LocalAuthority
+from wellhead.net.farewell import LINGER_BYTES
 from wellhead.net.stream_portal import StreamPortal, StreamPortalTerms
 from wellhead.wire.pair import WINDOW, PairStream, join
 from wellhead.wire.sni import NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME, ClientHello, alert
@@ -248,15 +250,42 @@ async def test_close_writes_what_waits_first(door: Door, ca: LocalAuthority) -> 
     await door.talk.until("lost")
 
 
-async def test_who_talks_on_after_a_close_is_not_heard_and_not_held_up(
+async def test_who_talks_on_after_a_close_is_not_heard_and_after_a_while_not_read(
     door: Door, ca: LocalAuthority
 ) -> None:
     visitor = await visit(door, ca)
+    door.talk.transport.write(b"that is all")
     door.talk.transport.close()
     await door.talk.until("lost")
-    for _ in range(2 * WINDOW // 16_000):
+    for _ in range(LINGER_BYTES // 17_000):
         assert visitor.send(bytes(16_000))
-    assert not door.talk.heard and visitor.reset is None
+    assert (visitor.reset,) == (None,), "not held up, and not cut"
+    for _ in range(3):
+        assert visitor.send(bytes(16_000))
+    assert visitor.reset == Reason.OVERLOADED
+    assert visitor.heard == b"that is all" and visitor.said_goodbye and not door.talk.heard
+
+
+async def test_who_ends_in_time_after_a_close_is_not_reset(
+    door: Door, ca: LocalAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unheard, "LINGER_SECONDS", 0.05)
+    ends_before, ends_after, stays = [await visit(door, ca) for _ in range(3)]
+    ends_before.stream.send(b"", True)
+    for talk in door.made:
+        talk.transport.close()
+    for talk in door.made:
+        await talk.until("lost")
+    ends_after.stream.send(b"", True)
+    await stays.until(lambda v: v.reset is not None)
+    assert stays.reset == Reason.TIMEOUT
+    assert ends_before.reset is None and ends_after.reset is None
+
+
+async def test_who_talks_on_after_an_alert_is_not_read_for_ever(door: Door) -> None:
+    visitor = Raw(door, client_hello("b.localhost"))
+    visitor.stream.send(bytes(LINGER_BYTES + 1))
+    assert visitor.heard == alert(UNRECOGNIZED_NAME) and visitor.resets == [Reason.OVERLOADED]
 
 
 async def test_a_reset_of_the_visitor_is_a_lost_connection(door: Door, ca: LocalAuthority) -> None:

@@ -100,6 +100,19 @@ def test_each_request_has_a_line_in_the_agent_and_the_edge_saw_bytes_only(scene:
     assert "only-here" not in scene.edge.text
 
 
+def test_a_visitor_that_talks_on_behind_the_last_reply_is_cut_off(scene: Scene) -> None:
+    with scene.shake() as tls:
+        request = f"GET /echo/last HTTP/1.1\r\nHost: {scene.agent.hostname}\r\nConnection: close\r\n\r\n"
+        tls.sendall(request.encode())
+        said = b""
+        while not said.endswith(b"/echo/last"):
+            said += tls.recv(65536)
+        until = time.monotonic() + 60
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            while time.monotonic() < until:
+                tls.sendall(bytes(16_000))
+
+
 async def test_websocket_messages_and_events_go_both_ways_as_they_are_made(scene: Scene) -> None:
     url = f"https://{scene.agent.hostname}:{scene.edge.https}"
     async with aiohttp_visitor.session(scene.edge) as session:

@@ -16,7 +16,9 @@ from wellhead.errors import ClientHelloError
 from wellhead.model.names import address_group, is_loopback
 from wellhead.net.pace import Pace
 from wellhead.net.portal import MAX_HELLO_BYTES
-from wellhead.net.stream_tls import StreamTls, Unheard
+from wellhead.net.stream_tls import StreamTls
+from wellhead.net.unheard import Unheard
+from wellhead.net.upstream_deaf import DEAF
 from wellhead.wire.sni import DECODE_ERROR, INTERNAL_ERROR, ClientHello, Need, alert, read_client_hello
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream
 
@@ -189,7 +191,7 @@ class _Arrival:
         """End it with an alert: the one named, or what TLS itself has to say."""
         self._leave(reason)
         words = self._outgoing.read() if description is None else alert(description)
-        self._stream.sink = Unheard(self._stream)
+        self._stream.sink = DEAF if self._ended else Unheard(self._stream)
         self._stream.send(words, True)
 
     def _leave(self, reason: str = "") -> None:

@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from wellhead.logs import Log
+from wellhead.net.unheard import Unheard
+from wellhead.net.upstream_deaf import DEAF
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream
 
 _log = Log("wellhead.net")
@@ -29,7 +31,7 @@ class StreamTls(asyncio.Transport):
     """The sink of one stream, whose handshake is done, and its protocol's transport.
 
     ``close`` writes what waits, says close_notify and ends our half; the protocol is told at once that the
-    connection is lost, and what the peer still sends is thrown away.
+    connection is lost, and what the peer still sends is thrown away, within bounds: see ``Unheard``.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class StreamTls(asyncio.Transport):
         self._held: list[Buffer] = []  # records that came while nobody reads
         self._owed = 0  # bytes of records that were read and not yet credited
         self._end = False  # the peer's half is complete, in TLS or on the stream
+        self._silent = False  # the stream brings no more: its half ended there, or it was reset
         self._parted = False  # it said close_notify: OpenSSL reads nothing more, and would keep it for ever
         self._eof = False  # the protocol was told so
         # to the peer
@@ -70,23 +73,25 @@ class StreamTls(asyncio.Transport):
         self._protocol = protocol
         self._stream.sink = self
         protocol.connection_made(self)
-        self._end = ended
+        self._end = self._silent = ended
         self._take(b"")
 
     # The stream's sink
 
     def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        self._stream.reset(Reason.PROTOCOL)
+        self._cut(Reason.PROTOCOL)
         self._lose(ConnectionResetError("a message head on a stream of bytes"))
 
     def on_data(self, data: Buffer, end: bool) -> None:
         self._end = self._end or end
+        self._silent = self._silent or end
         if self._reading and not self._held:
             self._take(data)
         elif data:
             self._held.append(data)
 
     def on_reset(self, reason: int) -> None:
+        self._silent = True
         self._lose(ConnectionResetError(f"stream reset, reason {reason}"))
 
     def on_writable(self) -> None:
@@ -230,8 +235,12 @@ class StreamTls(asyncio.Transport):
         """Cut the stream, unless all is said: what it still holds for the peer then gets there."""
         if self._protocol is not None:
             if not self._ended:
-                self._stream.reset(Reason.CANCELLED)
+                self._cut(Reason.CANCELLED)
             self._loop.call_soon(self._lose, None)
+
+    def _cut(self, reason: Reason) -> None:
+        self._silent = True
+        self._stream.reset(reason)
 
     def _finish(self) -> None:
         """Everything is written: say so in TLS and on the stream."""
@@ -262,26 +271,7 @@ class StreamTls(asyncio.Transport):
         self._closing = self._ending = True
         self._pending.clear()
         self._size = 0
-        self._stream.sink = Unheard(self._stream)
+        self._stream.sink = DEAF if self._silent else Unheard(self._stream)
         self._stream.consumed(self._owed + sum(map(len, self._held)))
         self._held = []
         protocol.connection_lost(error)
-
-
-class Unheard:
-    """The sink of a stream on which all is said: what the peer still sends is thrown away."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        self._stream.reset(Reason.PROTOCOL)
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        self._stream.consumed(len(data))
-
-    def on_reset(self, reason: int) -> None:
-        """It is over."""
-
-    def on_writable(self) -> None:
-        """Nothing waits."""

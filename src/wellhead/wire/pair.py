@@ -29,6 +29,11 @@ class PairStream:
         self._ended = False
         self._over = False
 
+    @property
+    def queued(self) -> int:
+        """What is sent is heard at once."""
+        return 0
+
     def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
         """Raises:
         StateError: after the end.

@@ -109,6 +109,10 @@ class Stream(Protocol):
 
     sink: Sink
 
+    @property
+    def queued(self) -> int:
+        """Body bytes that were sent and that the carrier has not handed on yet; a reset drops them."""
+
     def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
         """Send a message head with first body bytes. Returns as ``send`` does."""
 
