@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,13 +27,22 @@ def file(tmp_path: Path) -> Path:
 
 
 class Clock:
-    """The wall clock, which a test may put ahead."""
+    """The wall clock, which a test may put ahead, and the monotonic one."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
+        self._passed = timedelta()
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._passed.total_seconds()
+
+    def pass_by(self, passed: timedelta) -> None:
+        """Let time pass: both clocks go on."""
+        self.ahead += passed
+        self._passed += passed
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(file: Path, clock: Clock) -> AsyncIterator[Store]:
-    store = await Store.open(file, clock)
+    store = await Store.open(file, clock, clock.monotonic)
     yield store
     await store.close()
 

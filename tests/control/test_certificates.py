@@ -22,14 +22,17 @@ from wellhead.control.local_issuer import LocalIssuer
 from wellhead.control.signing import Signing, SigningTerms
 from wellhead.control.store import Store
 from wellhead.control.store.certificates import Hold
-from wellhead.control.store.tables import CertificateRow
-from wellhead.errors import BadRequest, Conflict, IssuerError
+from wellhead.control.store.duty import SIGHTING_SECONDS
+from wellhead.control.store.orders import Budget
+from wellhead.control.store.tables import CertificateRow, OrderRow
+from wellhead.errors import BadRequest, Conflict, IssuerError, RateLimited
 from wellhead.model.access import Secret
 from wellhead.model.certificates import Issued, ServerCertificate
 from wellhead.model.records import SERVER, OrganizationId, TlsMode, TunnelId, TunnelStatus
 from wellhead.settings import ServerSettings
 
 HOST = "my-agent.example.org"
+MOST_OF_A_GAP = timedelta(seconds=SIGHTING_SECONDS - 60)
 
 
 class Watched:
@@ -373,7 +376,7 @@ async def test_a_name_is_held_while_a_certificate_for_it_is_believed(
         day = f"{clock() + timedelta(days=90):%Y-%m-%d}"
         with pytest.raises(Conflict, match=f'"my-agent" is held until {day}'):
             await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
-        clock.ahead = timedelta(days=90, seconds=1)
+        clock.pass_by(timedelta(days=90, seconds=1))
     await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
 
 
@@ -394,6 +397,43 @@ async def test_a_hold_outlives_restarts(file: Path, clock: Clock, issuer: Watche
     store = await Store.open(file, clock)
     with pytest.raises(Conflict, match="is held until"):
         await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
+    await store.close()
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=365), timedelta(days=-365)])
+async def test_a_clock_that_jumps_and_is_put_right_frees_no_name(
+    store: Store, clock: Clock, issuer: Watched, jump: timedelta
+) -> None:
+    issuer.name = "acme"
+    former, _ = await store.create_organization("former")
+    other, _ = await store.create_organization("other")
+    await ended(store, issuer, former)
+    for _ in range(3):
+        for ahead in (jump, -jump):
+            clock.ahead += ahead
+            with pytest.raises(Conflict, match="is held until"):
+                await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
+            clock.pass_by(MOST_OF_A_GAP)
+    clock.pass_by(timedelta(days=91))
+    await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
+
+
+async def test_a_start_with_a_wrong_clock_frees_no_name_until_the_clock_has_said_so_for_a_while(
+    file: Path, clock: Clock, issuer: Watched
+) -> None:
+    issuer.name = "acme"
+    store = await Store.open(file, clock, clock.monotonic)
+    former, _ = await store.create_organization("former")
+    other, _ = await store.create_organization("other")
+    await ended(store, issuer, former)
+    await store.close()
+    clock.ahead = timedelta(days=365)
+    store = await Store.open(file, clock, clock.monotonic)
+    clock.pass_by(MOST_OF_A_GAP)
+    with pytest.raises(Conflict, match="believed some minutes later"):
+        await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
+    clock.pass_by(timedelta(seconds=SIGHTING_SECONDS) - MOST_OF_A_GAP)
+    await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
     await store.close()
 
 
@@ -450,7 +490,7 @@ async def test_too_many_requests_for_a_tunnel_are_put_off(
         assert (
             await sign(api, await made(api, "another"), pem_for("another.example.org"))
         ).status_code == 200
-        clock.ahead = timedelta(hours=1, seconds=1)
+        clock.pass_by(timedelta(hours=1, seconds=1))
         assert (await sign(api, tunnel, pem_for(HOST))).status_code == 200
         assert issuer.asked == 4
 
@@ -485,6 +525,46 @@ async def test_a_public_issuer_is_spared_by_name_by_organization_and_in_all(
     assert issuer.asked == 3
 
 
+async def test_a_clock_that_jumps_and_is_put_right_frees_no_budget(store: Store, clock: Clock) -> None:
+    budget = Budget(hostname_per_week=1)
+    await store.orders.begin(HOST, "acme", budget)
+    clock.pass_by(timedelta(seconds=SIGHTING_SECONDS))
+    for jump in (timedelta(days=30), timedelta(days=-30)):
+        for ahead in (jump, -jump):
+            clock.ahead += ahead
+            await store.orders.forget()
+            with pytest.raises(RateLimited, match="this name in a week"):
+                await store.orders.begin(HOST, "acme", budget)
+            clock.pass_by(MOST_OF_A_GAP)
+    clock.pass_by(timedelta(weeks=1))
+    await store.orders.begin(HOST, "acme", budget)
+
+
+async def test_a_clock_that_is_put_right_far_back_blocks_no_longer_than_a_budget_counts(
+    store: Store, clock: Clock
+) -> None:
+    budget = Budget(hostname_per_week=1)
+    await store.orders.begin(HOST, "acme", budget)
+    clock.ahead -= timedelta(days=365)
+    await store.orders.forget()
+    clock.pass_by(timedelta(seconds=SIGHTING_SECONDS))
+    await store.orders.forget()
+    with pytest.raises(RateLimited) as refused:
+        await store.orders.begin(HOST, "acme", budget)
+    assert refused.value.retry_after_seconds == pytest.approx(timedelta(weeks=1).total_seconds(), abs=60)
+    clock.pass_by(timedelta(weeks=1))
+    await store.orders.begin(HOST, "acme", budget)
+
+
+async def test_orders_are_forgotten_when_no_budget_counts_them(store: Store, clock: Clock) -> None:
+    budget = Budget(hostname_per_week=1)
+    kept = await store.orders.begin(HOST, "acme", budget)
+    clock.pass_by(timedelta(days=9))
+    await store.orders.forget()
+    async with store._database.reading() as session:
+        assert await session.get(OrderRow, kept) is None
+
+
 async def test_a_name_that_fails_waits_longer_each_time(
     api: httpx.AsyncClient, issuer: Watched, clock: Clock
 ) -> None:
@@ -497,7 +577,7 @@ async def test_a_name_that_fails_waits_longer_each_time(
         put_off = await sign(api, tunnel, pem_for(HOST))
         assert put_off.status_code == 429
         waits.append(int(put_off.headers["retry-after"]))
-        clock.ahead += timedelta(seconds=waits[-1] + 1)
+        clock.pass_by(timedelta(seconds=waits[-1] + 1))
     assert waits[0] in (119, 120) and all(1.9 < b / a < 2.1 for a, b in zip(waits, waits[1:], strict=False))
     issuer.failure = None
     assert (await sign(api, tunnel, pem_for(HOST))).status_code == 200
@@ -513,7 +593,7 @@ async def test_an_issuer_that_is_away_costs_no_budget(
     for _ in range(3):
         with pytest.raises(Exception, match="503: no certificate for now: no answer"):
             await signing.sign(organization, row.id, pem_for(HOST), by=SERVER)
-        clock.ahead += timedelta(minutes=1)
+        clock.pass_by(timedelta(minutes=1))
     issuer.failure = None
     await signing.sign(organization, row.id, pem_for(HOST), by=SERVER)
 

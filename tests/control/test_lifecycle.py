@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.control.conftest import Clock
 from wellhead.control.store import Store
-from wellhead.control.store.duty import SIGHTING_SECONDS, Duty, Sightings
+from wellhead.control.store.duty import SIGHTING_SECONDS, Duty, Sightings, SteadyClock
 from wellhead.control.store.rows import Filter
 from wellhead.errors import ApiError, NotFound, SecretRejected, Unavailable
 from wellhead.model.access import Secret
@@ -140,6 +140,21 @@ async def test_a_clock_that_jumps_and_is_put_right_releases_nothing(
     assert (await store.tunnel(organization, row.id)).status is TunnelStatus.PENDING_REMOVAL
     clock.ahead = timedelta()
     await store.restore_tunnel(organization, row.id)
+
+
+def test_a_jump_of_the_clock_is_believed_when_it_has_lasted_and_not_before() -> None:
+    wall, at = datetime(2026, 1, 1, tzinfo=UTC), 0.0
+    clock = SteadyClock(lambda: wall, lambda: at)
+    assert clock.now() == wall and clock.certain() is None, "a start may be in a wrong time"
+    at, wall = at + SIGHTING_SECONDS, wall + timedelta(seconds=SIGHTING_SECONDS + 1)
+    assert clock.now() == clock.certain() == wall, "a clock that is put right little by little is no jump"
+    for day in (timedelta(days=1), timedelta(days=-1)):
+        before, wall = wall, wall + day
+        assert clock.now() == before and clock.certain() is None
+        at, wall = at + SIGHTING_SECONDS - 1, wall + timedelta(seconds=SIGHTING_SECONDS - 1)
+        assert clock.now() == before + timedelta(seconds=SIGHTING_SECONDS - 1)
+        at, wall = at + 1, wall + timedelta(seconds=1)
+        assert clock.now() == clock.certain() == wall
 
 
 async def test_the_deadline_outlives_restarts(file: Path, clock: Clock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime, timedelta
 
 from wellhead.errors import Unavailable
 from wellhead.logs import Log
@@ -12,6 +13,7 @@ from wellhead.logs import Log
 TICK_SECONDS = 1.0
 RELEASE_EVERY_SECONDS = 60.0
 SIGHTING_SECONDS = 600.0  # between two sightings of what is over
+JUMP = timedelta(seconds=5)  # what a wall clock that is put right little by little never differs by
 
 _log = Log("wellhead.control")
 
@@ -32,6 +34,48 @@ class Sightings:
         """Of those that are seen over ``now`` (seconds, monotonic): which are to be believed."""
         self._first = {each: self._first.get(each, now) for each in seen}
         return [each for each, first in self._first.items() if now - first >= self._gap_seconds]
+
+
+class SteadyClock:
+    """The wall clock, of which a jump either way is believed when it has lasted for ``gap_seconds``.
+
+    Until then time goes on from where it was, as fast as the monotonic clock goes. Nothing is kept at rest:
+    what the wall clock says at a start is ``certain`` only that much later. It has to be looked at
+    now and then.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        gap_seconds: float = SIGHTING_SECONDS,
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._gap_seconds = gap_seconds
+        self._began = self._at = monotonic()
+        self._time = clock()  # what is believed for the moment ``_at``
+        self._jumped: tuple[float, timedelta] | None = None  # when that was seen first, and how far
+
+    def now(self) -> datetime:
+        wall, at = self._clock(), self._monotonic()
+        steady = self._time + timedelta(seconds=at - self._at)
+        if abs(wall - steady) <= JUMP:
+            self._jumped = None
+        else:
+            if self._jumped is None or abs(wall - steady - self._jumped[1]) > JUMP:
+                self._jumped = at, wall - steady
+            if at - self._jumped[0] < self._gap_seconds:
+                return steady
+            self._jumped = None
+        self._time, self._at = wall, at
+        return wall
+
+    def certain(self) -> datetime | None:
+        """``now()``; None as long as it may be found wrong: shortly after a start, and while a jump lasts."""
+        now = self.now()
+        young = self._monotonic() - self._began < self._gap_seconds
+        return None if young or self._jumped is not None else now
 
 
 class Duty:

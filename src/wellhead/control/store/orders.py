@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from wellhead.control.store.database import Database
+from wellhead.control.store.duty import JUMP, SteadyClock
 from wellhead.control.store.tables import OrderRow, Outcome
 from wellhead.errors import RateLimited
 from wellhead.logs import Log
@@ -36,9 +36,13 @@ class Budget:
 
 
 class Orders:
-    """An order counts whatever becomes of it, unless its issuer was not reached."""
+    """An order counts whatever becomes of it, unless its issuer was not reached.
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    Time is the steady clock's: a wall clock that jumps ahead frees no budget. One that was ahead and is put
+    right leaves orders that seem to come yet: they count as made now, and ``forget`` dates them so.
+    """
+
+    def __init__(self, database: Database, clock: SteadyClock) -> None:
         self._database = database
         self._clock = clock
 
@@ -50,7 +54,7 @@ class Orders:
         Raises:
             RateLimited: a part of the budget is used up, or the hostname's last orders failed.
         """
-        now = self._clock()
+        now = self._clock.now()
         async with self._database.writing() as session:
             await self._check_pause(session, hostname, issuer, now)
             mine = OrderRow.issuer == issuer
@@ -94,8 +98,11 @@ class Orders:
 
     async def forget(self) -> None:
         """Forget orders that no budget counts any more."""
+        if (now := self._clock.certain()) is None:
+            return
         async with self._database.writing() as session:
-            await session.execute(delete(OrderRow).where(OrderRow.at <= self._clock() - KEPT))
+            await session.execute(delete(OrderRow).where(OrderRow.at <= now - KEPT))
+            await session.execute(update(OrderRow).where(OrderRow.at > now + JUMP).values(at=now))
 
     async def _check_pause(self, session: AsyncSession, hostname: str, issuer: str, now: datetime) -> None:
         """Two failures in a row make the pause before the next order twice as long as one."""
@@ -109,12 +116,13 @@ class Orders:
         if failures:
             newest = last[0]
             pause = min(FIRST_PAUSE[newest.outcome] * 2 ** (failures - 1), LONGEST_PAUSE)
-            if newest.at <= now < newest.at + pause:
+            free = min(newest.at, now) + pause
+            if free > now:
                 raise _refused(
                     "issue-pause",
                     hostname,
                     f"the last {failures} orders for this name failed",
-                    newest.at + pause - now,
+                    free - now,
                 )
 
 
@@ -122,11 +130,9 @@ async def _free_at(
     session: AsyncSession, whose: ColumnElement[bool], most: int, span: timedelta, now: datetime
 ) -> datetime:
     """When there is room for one more: of the orders in the span, the ``most``-th newest has to grow old."""
-    counted = select(OrderRow.at).where(
-        whose, OrderRow.at > now - span, OrderRow.at <= now, OrderRow.outcome != Outcome.AWAY
-    )
+    counted = select(OrderRow.at).where(whose, OrderRow.at > now - span, OrderRow.outcome != Outcome.AWAY)
     found: Any = await session.scalar(counted.order_by(OrderRow.id.desc()).offset(most - 1).limit(1))
-    return now if found is None else found + span
+    return now if found is None else min(found, now) + span
 
 
 def _refused(reason: str, hostname: str, why: str, wait: timedelta) -> RateLimited:

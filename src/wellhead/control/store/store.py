@@ -20,7 +20,7 @@ from wellhead.control.store import rows
 from wellhead.control.store.audit import Audit, Trespasses
 from wellhead.control.store.certificates import Certificates
 from wellhead.control.store.database import Database
-from wellhead.control.store.duty import Duty, Sightings
+from wellhead.control.store.duty import Duty, Sightings, SteadyClock
 from wellhead.control.store.history import History
 from wellhead.control.store.keys import Keys
 from wellhead.control.store.orders import Orders
@@ -82,12 +82,13 @@ class Store:
         self._database = database
         self.clock = clock
         self._sightings = Sightings()
+        self._steady = SteadyClock(clock, monotonic)
         self._presence = PresenceWriter(self._write_presence)
         self.directory = Snapshot(self._presence.note, clock)
         self.keys = Keys(database, self.directory, clock)
         self.audit = Audit(database)
-        self.certificates = Certificates(database, clock, self._tell)
-        self.orders = Orders(database, clock)
+        self.certificates = Certificates(database, clock, self._steady, self._tell)
+        self.orders = Orders(database, self._steady)
         self.uses = KeyUses(database, clock)
         self.directory.on_used(self.uses.note)
         self.history = History(database, self.directory.drop_key, clock)
@@ -238,7 +239,7 @@ class Store:
                     rows.replay(session, row, known, used, secret, now, by)
                 else:
                     await rows.check_room_for_tunnel(session, organization_id, most)
-                    await self.certificates.check_free(session, name, organization_id, now)
+                    await self.certificates.check_free(session, name, organization_id)
                     session.add(row)
                     await session.flush()
                     rows.note(session, row, now, by, "tunnel.create", None, rows.facts(row))
@@ -385,6 +386,7 @@ class Store:
 
     async def _often(self) -> None:
         self.directory.expire()
+        self._steady.now()  # so that a jump is seen when it happens
         await self._trespasses.write()
 
     async def _seldom(self, now: float) -> None:
