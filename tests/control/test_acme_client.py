@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import http.server
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -177,6 +178,17 @@ async def test_an_authority_that_is_not_trusted_is_away(authority: StandIn) -> N
     stranger.use(jose.JWKEC(key=ec.generate_private_key(ec.SECP256R1())), None)
     error = await refused(stranger, f"{authority.url}/newOrder")
     assert error.reason == "away" and "certificate" in str(error)
+
+
+async def test_an_authority_that_is_away_is_told_in_the_systems_words_without_numbers(
+    authority: StandIn,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    away = AcmeClient(f"https://127.0.0.1:{port}/dir", authority.ca_file)
+    away.use(jose.JWKEC(key=ec.generate_private_key(ec.SECP256R1())), None)
+    error = await refused(away, f"{authority.url}/newOrder")
+    assert error.reason == "away" and str(error) == f"127.0.0.1:{port} is away: connection refused"
 
 
 # Renewal information (RFC 9773)

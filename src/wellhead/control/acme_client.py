@@ -11,6 +11,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import email.utils
+import os
+import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -227,4 +230,6 @@ def _reason(error: requests.RequestException) -> str:
     inner: BaseException = error
     while (deeper := inner.__cause__ or inner.__context__) is not None:
         inner = deeper
+    if isinstance(inner, OSError) and not isinstance(inner, socket.gaierror | ssl.SSLError) and inner.errno:
+        return os.strerror(inner.errno).lower()
     return escape(str(inner))[:DETAIL_MAX].lower() or type(inner).__name__
