@@ -515,7 +515,9 @@ class ServerSettings(BaseSettings):
         " expires: of a `public` issuer (the local one's are revoked), of `every` issuer, or `off`.",
     )
     csr_per_tunnel_per_hour: PositiveInt = Field(
-        20, description="Most certificates ordered for one tunnel in an hour; beyond: 429."
+        20,
+        description="Most certificates ordered for one tunnel in an hour; beyond: 429."
+        " From the local authority, seven times as many in a week.",
     )
     issue_budget_per_name_per_week: PositiveInt = Field(
         4, description="Most certificates ordered from a public issuer for one name in a week; beyond: 429."

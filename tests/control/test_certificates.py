@@ -12,10 +12,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI
+from sqlalchemy import inspect
 
 from tests.control.conftest import PUBLIC, Clock
 from tests.kit.control import built, memory_authority, signing_of
 from tests.kit.csr import pem_for
+from wellhead.control import paging
 from wellhead.control.csr import key_digest
 from wellhead.control.issuing import Issuer
 from wellhead.control.local_issuer import LocalIssuer
@@ -271,6 +273,43 @@ async def test_the_list_of_certificates_has_pages_and_a_filter(api: httpx.AsyncC
     assert only == listed[3:] == [(await api.get(f"/certificates/{only[0]['id']}")).json()]
 
 
+async def test_a_list_without_a_limit_is_bounded_and_loads_no_pem(
+    api: httpx.AsyncClient, store: Store, organization: OrganizationId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "LIMIT_MAX", 2)
+    one, other = await made(api), await made(api, "another")
+    for _ in range(3):
+        await sign(api, one, pem_for(HOST))
+    await sign(api, other, pem_for("another.example.org"))
+    first = (await api.get("/certificates", params={"limit": 1})).json()
+    rest = (await api.get("/certificates", params={"cursor": first["next_cursor"]})).json()
+    assert len(rest["certificates"]) == 2 and rest["next_cursor"], "after a place, a page"
+    last = (await api.get("/certificates", params={"cursor": rest["next_cursor"]})).json()
+    assert len(last["certificates"]) == 1 and last["next_cursor"] is None
+    every = first["certificates"] + rest["certificates"] + last["certificates"]
+    newest = (await api.get("/certificates")).json()
+    assert newest == {"certificates": every[-2:], "next_cursor": None}
+    of_one = (await api.get("/certificates", params={"tunnel_id": one})).json()["certificates"]
+    assert of_one == every[1:3]
+    for rows in (
+        await store.certificates.page(organization),
+        await store.certificates.newest(organization, None, 2),
+    ):
+        assert all({"leaf_pem", "chain_pem"} <= inspect(row).unloaded for row in rows)
+
+
+async def test_the_local_authority_signs_no_more_for_a_tunnel_than_the_records_bear(
+    store: Store, issuer: Watched, organization: OrganizationId, clock: Clock
+) -> None:
+    signing = signing_of(store, PUBLIC, ServerSettings(csr_per_tunnel_per_hour=1), issuer)
+    row, _ = await store.create_tunnel(organization, "my-agent", TlsMode.PASSTHROUGH)
+    for _ in range(7):
+        await signing.sign(organization, row.id, pem_for(HOST), by=SERVER)
+        clock.pass_by(timedelta(hours=1, seconds=1))
+    with pytest.raises(RateLimited, match="7 certificates for this name in a week"):
+        await signing.sign(organization, row.id, pem_for(HOST), by=SERVER)
+
+
 async def test_no_key_is_kept(api: httpx.AsyncClient, file: Path) -> None:
     await sign(api, await made(api), pem_for(HOST))
     for each in file.parent.iterdir():
@@ -463,7 +502,7 @@ async def test_a_public_issuer_is_asked_to_revoke_what_deleted_tunnels_leave(
     issuer.failure = None
     await signing_of(store, PUBLIC, ServerSettings(), issuer).revoke_left_over()
     gone, live = await store.certificates.page(organization)
-    assert issuer.revoked == [gone.leaf_pem]
+    assert issuer.revoked == [(await store.certificates.one(organization, gone.id)).leaf_pem]
     assert gone.revoked_at is not None and live.revoked_at is None
     other, _ = await store.create_organization("other")
     with pytest.raises(Conflict, match="is held until"):

@@ -237,7 +237,7 @@ def sign_csr(tunnel_id: str, csr_pem: str) -> Call[SignedCertificate]:
 
 
 def list_certificates(*, tunnel_id: str | None = None) -> Call[list[CertificateRecord]]:
-    """Every certificate that was issued for the tunnels that the key may see, oldest first."""
+    """The newest 1000 certificates that were issued for the tunnels that the key may see, oldest first."""
     query = {} if tunnel_id is None else {"tunnel_id": tunnel_id}
     return Call("GET", "/certificates/", _read_certificates, query=query, repeatable=True)
 

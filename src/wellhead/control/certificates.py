@@ -35,6 +35,16 @@ _BAD_REQUEST: dict[int | str, dict[str, Any]] = {
 }
 
 
+Limit = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=paging.LIMIT_MAX,
+        description=f"At most so many; without it and without a cursor, the newest {paging.LIMIT_MAX}.",
+    ),
+]
+
+
 class SignCsr(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -109,14 +119,17 @@ def router(store: Store, signing: Signing) -> APIRouter:
     async def list_certificates(
         key: Key,
         tunnel_id: Annotated[str | None, Query(description="Only those of this tunnel.")] = None,
-        limit: paging.Limit = None,
+        limit: Limit = None,
         cursor: paging.At = None,
     ) -> CertificateList:
         """Certificates that were issued for the tunnels that the key may see, oldest first."""
+        owner, chosen = key.organization_id, _chosen(key, tunnel_id)
+        if limit is None and cursor is None:
+            newest = await store.certificates.newest(owner, chosen, paging.LIMIT_MAX)
+            return CertificateList([represent(row) for row in newest])
         after = None if cursor is None else paging.read_place(cursor)
-        rows = await store.certificates.page(
-            key.organization_id, _chosen(key, tunnel_id), None if limit is None else limit + 1, after
-        )
+        limit = limit or paging.LIMIT_MAX
+        rows = await store.certificates.page(owner, chosen, limit + 1, after)
         shown, following = paging.cut(rows, limit)
         return CertificateList([represent(row) for row in shown], following)
 

@@ -24,6 +24,7 @@ from wellhead.model.records import Actor, OrganizationId, TlsMode, TunnelId, Tun
 from wellhead.settings import ServerSettings
 
 SIGN_SECONDS: Final = 170.0  # clients wait 180 s
+HOURS_A_WEEK: Final = 7  # full ones, of what a tunnel may ask for in an hour
 LOOK_SECONDS: Final = 60.0  # between two looks for certificates that deleted tunnels leave
 REFUSED_SECONDS: Final = 3600.0
 _EDGE_MARGIN_SECONDS = 5.0  # before the edge gives the answer up
@@ -41,12 +42,16 @@ class SigningTerms:
 
     @classmethod
     def of(cls, settings: ServerSettings, issuer: Issuer) -> SigningTerms:
-        public = issuer.name != LOCAL  # our own authority has no limits
+        public = issuer.name != LOCAL  # our own authority has no limits, but the records have
         return cls(
             min(SIGN_SECONDS, max(settings.reply_seconds - _EDGE_MARGIN_SECONDS, 1.0)),
             Budget(
                 hostname_per_hour=settings.csr_per_tunnel_per_hour,
-                hostname_per_week=settings.issue_budget_per_name_per_week if public else None,
+                hostname_per_week=(
+                    settings.issue_budget_per_name_per_week
+                    if public
+                    else HOURS_A_WEEK * settings.csr_per_tunnel_per_hour
+                ),
                 organization_per_week=settings.issue_budget_per_organization_per_week if public else None,
                 per_week=settings.issue_budget_per_week if public else None,
             ),

@@ -10,6 +10,7 @@ from typing import Literal
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from wellhead.control.store import audit, rows
 from wellhead.control.store.database import Database
@@ -124,10 +125,11 @@ class Certificates:
         limit: int | None = None,
         after: tuple[datetime, str] | None = None,
     ) -> list[CertificateRow]:
-        """The organization's certificates, oldest first, those of these tunnels alone, after a place."""
-        query = _of(organization_id).order_by(CertificateRow.created_at, CertificateRow.id)
-        if tunnels is not None:
-            query = query.where(CertificateRow.tunnel_id.in_(tunnels))
+        """The organization's certificates, oldest first, those of these tunnels alone, after a place.
+
+        The rows are without PEM.
+        """
+        query = _listed(organization_id, tunnels).order_by(CertificateRow.created_at, CertificateRow.id)
         if after is not None:
             at, certificate_id = after
             query = query.where(
@@ -138,6 +140,16 @@ class Certificates:
             )
         async with self._database.reading() as session:
             return list(await session.scalars(query.limit(limit)))
+
+    async def newest(
+        self, organization_id: OrganizationId, tunnels: Collection[str] | None, limit: int
+    ) -> list[CertificateRow]:
+        """The last ``limit`` of what ``page`` would give without one."""
+        query = _listed(organization_id, tunnels).order_by(
+            CertificateRow.created_at.desc(), CertificateRow.id.desc()
+        )
+        async with self._database.reading() as session:
+            return list(await session.scalars(query.limit(limit)))[::-1]
 
     async def one(self, organization_id: OrganizationId, certificate_id: str) -> CertificateRow:
         """
@@ -284,6 +296,13 @@ def _facts(certificate: CertificateRow) -> dict[str, object]:
 
 def _of(organization_id: OrganizationId) -> Select[CertificateRow]:
     return select(CertificateRow).where(CertificateRow.organization_id == organization_id)
+
+
+def _listed(organization_id: OrganizationId, tunnels: Collection[str] | None) -> Select[CertificateRow]:
+    query = _of(organization_id).options(
+        defer(CertificateRow.leaf_pem, raiseload=True), defer(CertificateRow.chain_pem, raiseload=True)
+    )
+    return query if tunnels is None else query.where(CertificateRow.tunnel_id.in_(tunnels))
 
 
 async def _one(session: AsyncSession, organization_id: OrganizationId, certificate_id: str) -> CertificateRow:
