@@ -48,11 +48,18 @@ class Watched:
         self.open.set()
         self.failure: IssuerError | None = None
         self.revoked: list[str] = []
+        self.replaced: list[str | None] = []  # what each order named
         self.refusals = 0  # to revoke
         self._local = LocalIssuer(memory_authority(), timedelta(days=90), clock)
 
-    async def issue(self, csr: x509.CertificateSigningRequest, names: Sequence[str]) -> Issued:
+    def renewal_id(self, leaf_pem: str) -> str | None:
+        return f"id of {leaf_pem}" if self.name == "acme" else None
+
+    async def issue(
+        self, csr: x509.CertificateSigningRequest, names: Sequence[str], replaces: str | None = None
+    ) -> Issued:
         self.asked += 1
+        self.replaced.append(replaces)
         self.begun.set()
         await self.open.wait()
         if self.failure is not None:
@@ -509,6 +516,26 @@ async def test_a_public_issuer_is_asked_to_revoke_what_deleted_tunnels_leave(
         await store.create_tunnel(other, "my-agent", TlsMode.EDGE)
 
 
+async def test_a_tunnels_renewal_names_the_certificate_that_it_replaces(
+    store: Store, issuer: Watched, organization: OrganizationId
+) -> None:
+    """Authorities do not count such an order. Another issuer's certificate it knows nothing of."""
+    signing = signing_of(store, PUBLIC, ServerSettings(), issuer)
+    row, _ = await store.create_tunnel(organization, "my-agent", TlsMode.PASSTHROUGH)
+    other, _ = await store.create_tunnel(organization, "another", TlsMode.PASSTHROUGH)
+
+    async def renewed() -> CertificateRow:
+        return await signing.sign(organization, row.id, pem_for(HOST), by=SERVER)
+
+    await renewed()
+    issuer.name = "acme"
+    first, second = await renewed(), await renewed()
+    await signing.sign(organization, other.id, pem_for("another.example.org"), by=SERVER)
+    await store.certificates.revoked(second)
+    await renewed()
+    assert issuer.replaced == [None, None, f"id of {first.leaf_pem}", None, None]
+
+
 # Budgets
 
 
@@ -641,7 +668,9 @@ async def test_an_answer_for_another_key_is_not_handed_on(
     store: Store, clock: Clock, organization: OrganizationId
 ) -> None:
     class Mistaken(Watched):
-        async def issue(self, csr: x509.CertificateSigningRequest, names: Sequence[str]) -> Issued:
+        async def issue(
+            self, csr: x509.CertificateSigningRequest, names: Sequence[str], replaces: str | None = None
+        ) -> Issued:
             return await super().issue(x509.load_pem_x509_csr(pem_for(HOST).encode()), names)
 
     signing = signing_of(store, PUBLIC, ServerSettings(), Mistaken(clock))

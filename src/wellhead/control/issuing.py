@@ -19,8 +19,15 @@ class Issuer(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def issue(self, csr: x509.CertificateSigningRequest, names: Sequence[str]) -> Issued:
+    def renewal_id(self, leaf_pem: str) -> str | None:
+        """How a certificate of this issuer is named when another replaces it; None where it is not."""
+
+    async def issue(
+        self, csr: x509.CertificateSigningRequest, names: Sequence[str], replaces: str | None = None
+    ) -> Issued:
         """A certificate for the request's key and exactly these hostnames. The request was checked.
+
+        ``replaces``: the ``renewal_id`` of the one before, so that the issuer knows a renewal.
 
         Raises:
             IssuerError: the authority refuses, or is away.

@@ -53,7 +53,13 @@ class LocalIssuer:
         self._life = life
         self._clock = clock
 
-    async def issue(self, csr: x509.CertificateSigningRequest, names: Sequence[str]) -> Issued:
+    def renewal_id(self, leaf_pem: str) -> str | None:
+        """None: all certificates are alike to it."""
+        return None
+
+    async def issue(
+        self, csr: x509.CertificateSigningRequest, names: Sequence[str], replaces: str | None = None
+    ) -> Issued:
         """
         Raises:
             IssuerError: the authority's own certificate is over.

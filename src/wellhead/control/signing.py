@@ -169,9 +169,10 @@ class Signing:
         if known is not None:
             return known
         orders, issuer = self._store.orders, self._issuer
+        replaces = await self._replaced(asked.tunnel_id)
         number = await orders.begin(asked.hostname, issuer.name, self.terms.budget, asked.organization_id)
         try:
-            issued = await issuer.issue(request, [asked.hostname])
+            issued = await issuer.issue(request, [asked.hostname], replaces)
             _check_answer(issued, asked)
         except IssuerError as error:
             _log.warning(
@@ -182,6 +183,13 @@ class Signing:
         certificate = await self._store.certificates.add(asked, issuer.name, issued, by=by)
         await orders.end(number, Outcome.ISSUED)
         return certificate
+
+    async def _replaced(self, tunnel_id: TunnelId) -> str | None:
+        """What the next order is a renewal of, in the issuer's words: authorities do not count renewals."""
+        last = await self._store.certificates.last(tunnel_id)
+        if last is None or last.issuer != self._issuer.name or last.revoked_at is not None:
+            return None
+        return self._issuer.renewal_id(last.leaf_pem)
 
     def _ended(self, place: tuple[str, bytes], order: asyncio.Task[CertificateRow]) -> None:
         del self._orders[place]

@@ -78,6 +78,14 @@ class Certificates:
             found: CertificateRow | None = await session.scalar(query)
         return found
 
+    async def last(self, tunnel_id: TunnelId) -> CertificateRow | None:
+        """The newest one of a tunnel, whatever became of it."""
+        query = select(CertificateRow).where(CertificateRow.tunnel_id == tunnel_id)
+        newest = query.order_by(CertificateRow.created_at.desc(), CertificateRow.id.desc()).limit(1)
+        async with self._database.reading() as session:
+            found: CertificateRow | None = await session.scalar(newest)
+        return found
+
     async def is_foreign_key(self, key_digest: bytes, organization_id: OrganizationId) -> bool:
         """Whether another organization had a certificate for this key."""
         query = select(CertificateRow.id).where(
