@@ -1,4 +1,8 @@
-"""A pytest plugin for a run in parts: the last one tells, in its own summary, what all of them found."""
+"""A pytest plugin for a run in parts: the last one tells, in its own summary, what all of them found.
+
+A test that failed and is done once more in a later part counts as it ended there; where it passed, its
+failure before stays in the summary as ``flaky``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 
 import pytest
 
+BAD = ("failed", "error")
 IN_MEMORY = "node"  # what pytest-xdist adds to a report and no file can hold: the worker's connection
 
 
@@ -32,10 +37,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             if isinstance(report, pytest.TestReport | pytest.CollectReport)
         ]
         file.write_bytes(pickle.dumps(told))
+    again = {item.nodeid for item in session.items} if config.getoption("add_reports") else set()
     for file in config.getoption("add_reports"):
         for outcome, data in pickle.loads(file.read_bytes()):
             report = config.hook.pytest_report_from_serializable(config=config, data=data)
-            terminal.stats.setdefault(outcome, []).append(report)
+            counts_as = "flaky" if outcome in BAD and report.nodeid in again else outcome
+            terminal.stats.setdefault(counts_as, []).append(report)
+
+
+def failed(file: Path) -> list[str]:
+    """The tests that failed, of a part that left its reports there."""
+    told = pickle.loads(file.read_bytes())
+    return list(dict.fromkeys(data["nodeid"] for outcome, data in told if outcome in BAD))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What passed only when it was done again is named."""
+    for report in terminalreporter.stats.get("flaky", []):
+        terminalreporter.write_line(f"FLAKY {report.nodeid}: failed at first, done once more")
 
 
 def _plain(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> dict[str, Any]:

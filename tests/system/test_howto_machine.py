@@ -382,6 +382,8 @@ def test_troubleshoot(bare: Machine) -> None:
             )
             with bare.start(page.take("wellhead up --https 127.0.0.1:9443")) as edge:
                 edge.line(r"^ready https=\S+:9443 ")
+                # A server that is killed before it knows that the key was shown shows it again.
+                eventually(lambda: not (bare.home / "server" / "admin-key.unshown").exists(), 10)
         nobody = bare.run("wellhead http 8000")
         assert "WELLHEAD_DEBUG=1" in page.text
         with bare.start("WELLHEAD_DEBUG=1 wellhead tunnels list") as program:
