@@ -262,6 +262,71 @@ async def test_a_peer_that_was_just_heard_is_not_asked_for_each_write(pair: Pair
     assert bytes((0, 0, 8, Kind.PING)) not in written
 
 
+async def test_a_request_right_after_a_sign_of_life_is_given_up_in_five_seconds(pair: Pair) -> None:
+    """Its writing is no probe yet, and no other need follow."""
+    await pair.after(3)
+    pair.peer.ping(1.0)
+    pair.session.data_received(b"".join(pair.peer.take(1 << 20)))
+    pair.open()
+    await pair.after(4.9)
+    pair.open()
+    assert pings((await pair.after(5.1))[-16:]) == 1, "asked once the peer had been silent for two seconds"
+    await pair.after(7.9)
+    assert not pair.transport.closed
+    await pair.after(8.1)
+    assert pair.transport.aborted
+
+
+async def test_a_request_that_takes_long_is_asked_about_once_and_goes_on(pair: Pair) -> None:
+    pair.open()
+    pair.carry()
+    assert pings(await pair.after(1.9)) == 0
+    for second in (2.1, 12.2, 22.3):
+        written = await pair.after(second)
+        assert pings(written) == 1, "then only as one that is idle"
+        pair.peer.receive(written)
+        pair.session.data_received(b"".join(pair.peer.take(1 << 20)))
+        assert pings(await pair.after(second + 9.9)) == 0
+    assert not pair.transport.closed
+
+
+async def test_an_answer_to_a_ping_waits_for_no_answer(pair: Pair) -> None:
+    """Else two ends with a quiet stream would ask each other for ever."""
+    pair.open()
+    pair.carry()
+    pair.peer.receive(await pair.after(2.1))
+    pair.peer.ping(1.0)
+    pair.session.data_received(b"".join(pair.peer.take(1 << 20)))
+    pair.transport.take()
+    assert await pair.after(12) == b""
+
+
+async def test_a_session_without_streams_is_not_asked_after_a_write(pair: Pair) -> None:
+    stream = pair.open()
+    pair.session.data_received(b"")
+    stream.reset(Reason.CANCELLED)
+    await asyncio.sleep(0)
+    pair.transport.take()
+    assert await pair.after(9.9) == b""
+
+
+async def test_many_requests_have_one_timer(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+    call_later = pair.loop.call_later
+
+    def counted(delay: float, *call: Any) -> asyncio.TimerHandle:
+        made.append(delay)
+        return call_later(delay, *call)
+
+    monkeypatch.setattr(pair.loop, "call_later", counted)
+    for _ in range(100):
+        pair.open()
+        pair.carry()
+        pair.peer.ping(1.0)
+        pair.carry()
+    assert len(made) == 1
+
+
 async def test_a_probe_asks_now(pair: Pair) -> None:
     pair.session.probe()
     assert pings(pair.transport.take()) == 1

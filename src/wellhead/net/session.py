@@ -4,7 +4,8 @@ The mux says what to write, the session when. Writes of one loop turn are joined
 streams open the first frame goes out at once, because waiting for company costs a lone request more
 than it saves. Liveness needs no clock in the mux: any byte received proves the peer alive; a peer
 that was silent for ``ping_seconds`` is asked, one that was silent while we had something to say is
-asked sooner, and one that does not answer is given up.
+asked sooner, and one that does not answer is given up. One timer looks after all that was written since
+the peer was last heard, so that a request costs none.
 
 Source: docs/reference/wire.md, "Liveness" and "Drain".
 """
@@ -20,7 +21,7 @@ from typing import cast
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
 from wellhead.net.sockets import unsent, why
 from wellhead.net.writing import write_joined
-from wellhead.wire.mux import HELD_MAX, Mux, MuxStream, Role
+from wellhead.wire.mux import HELD_MAX, Mux, MuxStream, Role, is_answer
 from wellhead.wire.streams import Buffer, Reason, StreamKind
 from wellhead.wire.window import INITIAL_WINDOW
 
@@ -44,7 +45,7 @@ class Liveness:
 
     ping_seconds: float = 10.0  # silence after which an idle peer is asked
     pong_seconds: float = 5.0  # how long an idle peer may take to answer
-    probe_after_seconds: float = 2.0  # silence after which a peer we write to is asked
+    probe_after_seconds: float = 1.5  # silence after which a peer we write to is asked
     probe_seconds: float = 3.0  # how long that peer may take
 
 
@@ -103,6 +104,8 @@ class Session(asyncio.Protocol):
         self._patience = 0.0  # seconds that the peer has for its answer
         self._unsent = 0  # bytes that waited in the transport then, and those queued behind them since
         self._timer: asyncio.TimerHandle | None = None
+        self._unanswered = False  # something was written for an open stream since the last byte received
+        self._doubt: asyncio.TimerHandle | None = None  # looks after that
         self._boot_clock = boot_clock
         self._booted = 0.0
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -172,6 +175,7 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         self._answer_by = 0.0
+        self._unanswered = False
         self._receiving = True
         mux = self.mux
         mux.now = self._heard
@@ -237,9 +241,10 @@ class Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self.usable = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._doubt):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._doubt = None
         error = self._error
         if error is None and exc is not None:
             error = SessionLost(f"connection lost: {why(exc) if isinstance(exc, OSError) else exc}")
@@ -286,6 +291,10 @@ class Session(asyncio.Protocol):
             now = self._loop.time()
             if now - self._heard > self._liveness.probe_after_seconds:
                 self._ask(now, self._liveness.probe_seconds)
+            elif not self._unanswered and mux.streams and not is_answer(pieces):
+                self._unanswered = True
+                if self._doubt is None:
+                    self._look_after(now)
         if mux.pending and not self._paused and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush_scheduled)
@@ -302,6 +311,21 @@ class Session(asyncio.Protocol):
         self.mux.ping(now)
         self._loop.call_soon(self._note_unsent)  # after this turn's own writes, which say nothing of the peer
         self._arm()
+
+    def _look_after(self, now: float) -> None:
+        """Ask when the peer has been silent for long enough, if it is then: the timer of many writes."""
+        delay = self._heard + self._liveness.probe_after_seconds - now
+        self._doubt = self._loop.call_later(max(delay, 0.05), self._doubted)
+
+    def _doubted(self) -> None:
+        self._doubt = None
+        if not self._unanswered or self._answer_by:
+            return
+        now = self._loop.time()
+        if now - self._heard < self._liveness.probe_after_seconds:
+            self._look_after(now)
+        else:
+            self._ask(now, self._liveness.probe_seconds)
 
     def _note_unsent(self) -> None:
         if self._transport is not None and self._answer_by:

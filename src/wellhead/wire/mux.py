@@ -63,7 +63,7 @@ from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind, tell_reset
 from wellhead.wire.turns import Turns
 from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, fitted, granted, may_grow
 
-__all__ = ["HELD_MAX", "MAX_PONGS", "MAX_RESETS", "MAX_STREAMS", "Mux", "MuxStream", "Role"]
+__all__ = ["HELD_MAX", "MAX_PONGS", "MAX_RESETS", "MAX_STREAMS", "Mux", "MuxStream", "Role", "is_answer"]
 
 MAX_STREAMS = 65536  # live streams, opened by either side
 HELD_MAX = 32 * 1024 * 1024  # bytes received and not consumed, all streams together
@@ -78,6 +78,7 @@ _unpack_u32 = struct.Struct("!I").unpack_from
 _CREDIT_WORD = 4 << 8 | Kind.CREDIT
 _PING_HEADER = HEADER(8 << 8 | Kind.PING, 0)
 _PONG_HEADER = HEADER(8 << 8 | Kind.PONG, 0)
+_PONG_WORD = _PONG_HEADER[:4]
 _HELLOS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED)
 _STREAM_KINDS = {int(kind): kind for kind in StreamKind}
 
@@ -745,6 +746,11 @@ class Mux:
                 return
             stream.reset(Reason.OVERLOADED)
             stream.sink.on_reset(Reason.OVERLOADED)
+
+
+def is_answer(pieces: list[Buffer]) -> bool:
+    """Whether what was taken is no more than an answer to a PING, which no peer answers in turn."""
+    return len(pieces) == 1 and pieces[0][:4] == _PONG_WORD
 
 
 def _nothing() -> None:
