@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from wellhead.edge.directory import Admission, Directory
 from wellhead.edge.metrics import Metrics
-from wellhead.edge.registry import Registry
+from wellhead.edge.registry import Live, Registry
 from wellhead.errors import (
     Draining,
     HelloError,
@@ -79,7 +79,7 @@ class Gate:
         self._waiting: dict[Session, asyncio.TimerHandle] = {}  # no hello yet
         self._admissions: dict[Session, asyncio.Task[None]] = {}  # hello being checked
         self._admitted: dict[Session, Admission] = {}
-        self._hints: dict[Session, str] = {}  # of those admitted: which agent process each is of
+        self._hints: dict[Live, str] = {}  # of those admitted: which agent process each is of
         self._failures: dict[str, list[float]] = {}  # network -> times of rejected credentials, youngest last
         self._draining = False
         directory.on_removed(self.end_tunnel)
