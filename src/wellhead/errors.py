@@ -18,8 +18,8 @@ and the bound.
     │   └── DialError · TrustError (NEVER) · SessionLost · StreamReset · UpstreamError
     ├── IssuerError        a certificate's issuer refuses, or is away          LATER
     ├── RefusedError       the edge knows us and says no                       as it says
-    │   └── SecretRejected · Superseded · TunnelRemoved · VersionRefused · QuotaExceeded · Draining
-    │       RecordsAway
+    │   └── SecretRejected (TunnelForbidden) · Superseded · TunnelRemoved · VersionRefused
+    │       QuotaExceeded · Draining · RecordsAway
     └── ApiError           the control plane's answer, by status               by status
         ├── Conflict · TunnelTLSModeMismatch · TunnelStateConflict · TunnelCSRStateConflict
         └── BadRequest · Unauthorized · Forbidden · NotFound · Conflict · Invalid · RateLimited · Unavailable
@@ -201,6 +201,13 @@ class RefusedError(WellheadError):
 
 class SecretRejected(RefusedError):
     code = "secret-rejected"
+
+
+class TunnelForbidden(SecretRejected):
+    """The credential may be somebody's, but it opens no tunnel of this name or id.
+
+    There is none, or none any more, or it is another's. By its code it is told as its parent is.
+    """
 
 
 class Superseded(RefusedError):

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from wellhead.edge.directory import Directory
-from wellhead.errors import Retry, SecretRejected, TunnelRemoved
+from wellhead.errors import Retry, SecretRejected, TunnelForbidden, TunnelRemoved
 from wellhead.model import access
 from wellhead.model.access import ADMIN, Scope, ScopeKind, Secret
 from wellhead.model.records import (
@@ -157,6 +157,30 @@ def test_who_has_the_secret_of_a_removed_tunnel_is_told_so_and_nobody_else(recor
         now(records.snapshot.admit("my-agent", records.secret, "", ""))
     with pytest.raises(SecretRejected):
         now(records.snapshot.admit("my-agent", access.mint(access.CONNECT_SECRET), "", ""))
+
+
+@pytest.mark.parametrize("tunnel", ["my-agent", "no-agent"])
+def test_a_credential_that_is_nobodys_is_told_from_one_for_another_tunnel_or_none(
+    records: Records, tunnel: str
+) -> None:
+    past = records.clock.now - timedelta(seconds=1)
+    nobodys = [
+        access.mint(access.API_KEY),
+        records.key(ADMIN, revoked_at=past),
+        Secret("ApiKey_x"),
+        Secret(""),
+    ]
+    somebodys = [records.key(Scope(ScopeKind.TUNNEL, "another")), records.key(ADMIN, organization=THEIRS)]
+    # A tunnel that is there knows its own secret; what opened one that is gone looks as any other.
+    (somebodys if tunnel == "no-agent" else nobodys).append(access.mint(access.CONNECT_SECRET))
+    for secret in nobodys:
+        with pytest.raises(SecretRejected) as caught:
+            now(records.snapshot.admit(tunnel, secret, "", ""))
+        assert not isinstance(caught.value, TunnelForbidden)
+    for secret in somebodys:
+        with pytest.raises(TunnelForbidden) as forbidden:
+            now(records.snapshot.admit(tunnel, secret, "", ""))
+        assert forbidden.value.code == SecretRejected.code
 
 
 def test_a_key_works_until_it_expires(records: Records) -> None:

@@ -44,8 +44,9 @@ class Directory(Protocol):
         organization or ``tunnel:{id}``. An unknown tunnel and a wrong secret look and last alike.
 
         Raises:
-            SecretRejected: no such tunnel, or the credential is not good for it.
-            TunnelRemoved: the tunnel is pending removal or deleted.
+            TunnelForbidden: no such tunnel, or none any more, or it is not this live key's; a kind of
+            SecretRejected: the credential is nobody's, or is not this tunnel's secret.
+            TunnelRemoved: the credential is good, but the tunnel is pending removal.
         """
 
     def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
-from wellhead.errors import SecretRejected, TunnelRemoved
+from wellhead.errors import SecretRejected, TunnelForbidden, TunnelRemoved
 from wellhead.model import access
 from wellhead.model.access import Secret
 from wellhead.model.changes import Change, KeyDropped, KeyPut, SessionsEnded, TunnelDropped, TunnelPut
@@ -107,7 +107,10 @@ class Snapshot:
         if entry is None or not (by_secret or by_key):
             if entry is not None and key is not None:
                 self.trespassed(key, entry.view, peer)
-            raise SecretRejected("no such tunnel, or the secret is not good for it")
+            # Of a tunnel that is gone nobody can say any more whether a connect secret was its own.
+            perhaps = access.well_formed(secret, access.CONNECT_SECRET) and entry is None
+            refusal = TunnelForbidden if key is not None or perhaps else SecretRejected
+            raise refusal("no such tunnel, or the secret is not good for it")
         if entry.view.status in (TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED):
             raise TunnelRemoved(f"tunnel {entry.view.name} is {entry.view.status.value}")
         if not by_key or key is None:
