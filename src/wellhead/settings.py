@@ -520,7 +520,9 @@ class ServerSettings(BaseSettings):
         " From the local authority, seven times as many in a week.",
     )
     issue_budget_per_name_per_week: PositiveInt = Field(
-        4, description="Most certificates ordered from a public issuer for one name in a week; beyond: 429."
+        4,
+        description="Most certificates ordered from a public issuer for one name in a week; beyond: 429."
+        " No budget counts a renewal that is due.",
     )
     issue_budget_per_organization_per_week: PositiveInt = Field(
         20,

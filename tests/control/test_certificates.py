@@ -41,6 +41,8 @@ class Watched:
     """A local issuer that may be held up, fail, or go by another name; ``asked`` counts its orders."""
 
     def __init__(self, clock: Clock) -> None:
+        self._authority, self._clock = memory_authority(), clock
+        self.life = timedelta(days=90)
         self.name = "local"
         self.asked = 0
         self.begun = asyncio.Event()
@@ -50,7 +52,6 @@ class Watched:
         self.revoked: list[str] = []
         self.replaced: list[str | None] = []  # what each order named
         self.refusals = 0  # to revoke
-        self._local = LocalIssuer(memory_authority(), timedelta(days=90), clock)
 
     def renewal_id(self, leaf_pem: str) -> str | None:
         return f"id of {leaf_pem}" if self.name == "acme" else None
@@ -64,7 +65,7 @@ class Watched:
         await self.open.wait()
         if self.failure is not None:
             raise self.failure
-        return await self._local.issue(csr, names)
+        return await LocalIssuer(self._authority, self.life, self._clock).issue(csr, names)
 
     async def revoke(self, leaf_pem: str) -> None:
         if self.failure is not None:
@@ -589,6 +590,37 @@ async def test_a_public_issuer_is_spared_by_name_by_organization_and_in_all(
     assert await order(theirs, "four") == "issued"
     assert "this server in a week" in await order(theirs, "five")
     assert issuer.asked == 3
+
+
+@pytest.mark.parametrize("name", ["acme", "local"])
+async def test_a_renewal_that_is_due_is_never_refused_for_a_budget_and_uses_none_up(
+    store: Store, issuer: Watched, clock: Clock, organization: OrganizationId, name: str
+) -> None:
+    issuer.name = name
+    budget = Budget(hostname_per_hour=2, hostname_per_week=2, per_week=3)
+    signing = Signing(store, issuer, PUBLIC, SigningTerms(10, budget))
+    row, _ = await store.create_tunnel(organization, "my-agent", TlsMode.PASSTHROUGH)
+
+    async def signed() -> CertificateRow:
+        return await signing.sign(organization, row.id, pem_for(HOST), by=SERVER)
+
+    issuer.life = timedelta(hours=10)
+    for _ in range(2):
+        await signed()
+    with pytest.raises(RateLimited):
+        await signed()
+    for _ in range(20):
+        clock.pass_by(timedelta(hours=6))
+        await signed()
+    clock.pass_by(timedelta(days=7))
+    assert issuer.asked == 22
+    await signed()
+    clock.ahead += timedelta(hours=9)
+    for _ in range(2):
+        await signed()
+    with pytest.raises(RateLimited):
+        await signed()
+    assert issuer.asked == 25, "nothing is due because the clock was wrong"
 
 
 async def test_a_clock_that_jumps_and_is_put_right_frees_no_budget(store: Store, clock: Clock) -> None:

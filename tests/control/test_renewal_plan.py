@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from wellhead.control.renewal_plan import Life, covered, own_names, pause_after, renew_at
+from wellhead.control.renewal_plan import Life, covered, is_due, is_wish, own_names, pause_after, renew_at
 
 NOON = dt.datetime(2030, 1, 1, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -33,6 +33,20 @@ def test_a_wildcard_covers_one_label() -> None:
     names = ("*.example.org", "example.org")
     assert covered("a.example.org", names) and covered("example.org", names)
     assert not covered("a.b.example.org", names) and not covered("example.net", names)
+
+
+def test_a_renewal_is_due_in_the_last_half_of_a_life_or_when_it_was_suggested() -> None:
+    life = Life(NOON, NOON + 90 * DAY)
+    assert not is_due(life, None, NOON + 44 * DAY) and is_due(life, None, NOON + 45 * DAY)
+    assert is_due(life, NOON + DAY, NOON + DAY) and not is_due(life, NOON + 2 * DAY, NOON + DAY)
+
+
+def test_another_time_within_a_window_is_no_wish_but_one_that_has_come_is() -> None:
+    life, at = Life(NOON, NOON + 100 * DAY), NOON + 60 * DAY
+    assert is_wish(at, life, NOON + 54 * DAY, NOON)
+    assert not is_wish(at, life, NOON + 56 * DAY, NOON) and not is_wish(at, life, NOON + 70 * DAY, NOON)
+    now = NOON + 59 * DAY
+    assert is_wish(at, life, now, now) and not is_wish(now, life, now, now)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

@@ -19,6 +19,7 @@ from wellhead.control.renewal_plan import own_names
 from wellhead.control.store import Store
 from wellhead.control.store.orders import Budget
 from wellhead.control.store.tables import Outcome
+from wellhead.control.suggestions import Suggestions
 from wellhead.errors import IssuerError, LinkError
 from wellhead.logs import Log
 from wellhead.model.certificates import ServerCertificate
@@ -91,6 +92,8 @@ class PublicNames:
     async def renewing(self, store: Store, budget: Budget) -> AsyncIterator[None]:
         """The edge's names have certificates, and keep them, until it is left; then no order runs any more.
 
+        Tunnels' agents are told meanwhile when the authority would have theirs renewed.
+
         Raises:
             LocalStateError: a directory is unsafe.
         """
@@ -108,12 +111,17 @@ class PublicNames:
             )
             self._renewal = renewal
             self._feed.on_wanted = renewal.want
-            task = asyncio.create_task(renewal.run(), name="renewal")
+            suggestions = Suggestions(self.issuer, store.certificates)
+            tasks = [
+                asyncio.create_task(renewal.run(), name="renewal"),
+                asyncio.create_task(suggestions.run(), name="suggestions"),
+            ]
             try:
                 yield
             finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             await self.issuer.close()
 

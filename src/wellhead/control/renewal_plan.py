@@ -1,4 +1,4 @@
-"""When a certificate of the server's own names is ordered, and which names those are. No clock, no chance."""
+"""When certificates are ordered, and which names of the server's own have one. No clock, no chance."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 LEFT: Final = (0.28, 1 / 3)  # of a life: between these it is renewed, by chance, so that names spread out
 LAST_PART: Final = 10  # the authority may ask for a later renewal, but not for one within the last tenth
+WINDOW_PART: Final = 20  # of a life: windows that authorities give for a renewal are shorter
 FIRST_PAUSE: Final = {
     "away": dt.timedelta(seconds=5)
 }  # after a failure of this reason; twice as long each time
@@ -51,6 +52,19 @@ def renew_at(life: Life, share: float, suggested: dt.datetime | None = None) -> 
     if suggested is not None:
         return min(suggested, life.ends - life.length / LAST_PART)
     return life.ends - life.length * (LEFT[0] + (LEFT[1] - LEFT[0]) * share)
+
+
+def is_due(life: Life, suggested: dt.datetime | None, now: dt.datetime) -> bool:
+    """Whether a renewal is in time, and not one for the asking. Agents renew with up to 43 % left."""
+    return now >= life.ends - life.length / 2 or (suggested is not None and now >= suggested)
+
+
+def is_wish(renew_at: dt.datetime, life: Life, suggested: dt.datetime, now: dt.datetime) -> bool:
+    """Whether an authority's suggestion moves a renewal to an earlier time.
+
+    Each answer is another time in its window, by chance: a small difference is no wish.
+    """
+    return suggested < renew_at - life.length / WINDOW_PART or suggested <= now < renew_at
 
 
 def pause_after(

@@ -12,6 +12,7 @@ from cryptography import x509
 from wellhead.control import csr
 from wellhead.control.csr import CheckedCsr
 from wellhead.control.issuing import Issuer
+from wellhead.control.renewal_plan import Life, is_due
 from wellhead.control.store.certificates import LOCAL, Request
 from wellhead.control.store.orders import Budget
 from wellhead.control.store.store import Store
@@ -169,8 +170,10 @@ class Signing:
         if known is not None:
             return known
         orders, issuer = self._store.orders, self._issuer
-        replaces = await self._replaced(asked.tunnel_id)
-        number = await orders.begin(asked.hostname, issuer.name, self.terms.budget, asked.organization_id)
+        replaces, renewal = await self._replaced(asked.tunnel_id)
+        number = await orders.begin(
+            asked.hostname, issuer.name, self.terms.budget, asked.organization_id, renewal=renewal
+        )
         try:
             issued = await issuer.issue(request, [asked.hostname], replaces)
             _check_answer(issued, asked)
@@ -184,12 +187,15 @@ class Signing:
         await orders.end(number, Outcome.ISSUED)
         return certificate
 
-    async def _replaced(self, tunnel_id: TunnelId) -> str | None:
-        """What the next order is a renewal of, in the issuer's words: authorities do not count renewals."""
+    async def _replaced(self, tunnel_id: TunnelId) -> tuple[str | None, bool]:
+        """What the next order is a renewal of, in the issuer's words, and whether that one is due."""
         last = await self._store.certificates.last(tunnel_id)
         if last is None or last.issuer != self._issuer.name or last.revoked_at is not None:
-            return None
-        return self._issuer.renewal_id(last.leaf_pem)
+            return None, False
+        replaces = self._issuer.renewal_id(last.leaf_pem)
+        life = Life(last.not_before, last.expires_at)
+        known = replaces is not None or last.issuer == LOCAL
+        return replaces, known and is_due(life, last.suggested_at, self._store.orders.now())
 
     def _ended(self, place: tuple[str, bytes], order: asyncio.Task[CertificateRow]) -> None:
         del self._orders[place]

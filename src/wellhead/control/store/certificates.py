@@ -6,12 +6,13 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
+from wellhead.control.renewal_plan import Life, is_wish
 from wellhead.control.store import audit, rows
 from wellhead.control.store.database import Database
 from wellhead.control.store.duty import SteadyClock
@@ -37,6 +38,14 @@ class Request:
     hostname: str
     csr_digest: bytes
     key_digest: bytes
+
+
+class Running(NamedTuple):
+    """A certificate that a tunnel has now."""
+
+    id: str
+    not_before: datetime
+    expires_at: datetime
 
 
 class Certificates:
@@ -189,6 +198,47 @@ class Certificates:
                 rows.note(session, row, now, by, "certificate.renew", None, {"serial": certificate.serial})
         self._tell(row)
         return certificate
+
+    async def to_renew(self, issuer: str) -> list[Running]:
+        """What the tunnels of an issuer have now, as far as it is not over."""
+        shown = TunnelRow.cert_fingerprint_sha256 == CertificateRow.fingerprint_sha256
+        query = (
+            select(CertificateRow.id, CertificateRow.not_before, CertificateRow.expires_at)
+            .join(TunnelRow, (TunnelRow.id == CertificateRow.tunnel_id) & shown)
+            .where(
+                CertificateRow.issuer == issuer,
+                CertificateRow.revoked_at.is_(None),
+                CertificateRow.expires_at > self._clock(),
+                TunnelRow.status == TunnelStatus.ACTIVE,
+            )
+        )
+        async with self._database.reading() as session:
+            return [Running(*found) for found in await session.execute(query)]
+
+    async def leaf(self, certificate_id: str) -> str:
+        """A certificate's PEM, "" where there is none of that id."""
+        query = select(CertificateRow.leaf_pem).where(CertificateRow.id == certificate_id)
+        async with self._database.reading() as session:
+            return await session.scalar(query) or ""
+
+    async def suggest(self, certificate_id: str, when: datetime) -> None:
+        """Have a tunnel's agent renew it when its authority would have it, where that is earlier."""
+        now = self._clock()
+        async with self._database.writing() as session:
+            certificate = await session.get(CertificateRow, certificate_id)
+            if certificate is None:
+                return
+            life = Life(certificate.not_before, certificate.expires_at)
+            row = await session.get(TunnelRow, certificate.tunnel_id)
+            shown = row is not None and row.cert_fingerprint_sha256 == certificate.fingerprint_sha256
+            if row is None or not shown or not is_wish(certificate.renew_at, life, when, now):
+                return
+            row.cert_renew_at = certificate.renew_at = certificate.suggested_at = when
+            row.updated_at = now
+            facts = {"serial": certificate.serial, "renew_at": when.isoformat()}
+            rows.note(session, row, now, SERVER, "certificate.renew", None, facts)
+        self._tell(row)
+        _log.info("renewal suggested", hostname=certificate.hostname, renew_at=when.isoformat())
 
     async def void(self) -> list[tuple[int, datetime]]:
         """The local issuer's certificates that are void before their time: serial number, since when."""

@@ -36,7 +36,8 @@ class Budget:
 
 
 class Orders:
-    """An order counts whatever becomes of it, unless its issuer was not reached.
+    """An order counts whatever becomes of it, unless its issuer was not reached, or it is a renewal that was
+    due: authorities count none that names what it replaces, and a name must not lose its certificate to them.
 
     Time is the steady clock's: a wall clock that jumps ahead frees no budget. One that was ahead and is put
     right leaves orders that seem to come yet: they count as made now, and ``forget`` dates them so.
@@ -46,8 +47,18 @@ class Orders:
         self._database = database
         self._clock = clock
 
+    def now(self) -> datetime:
+        """The time that orders are counted by."""
+        return self._clock.now()
+
     async def begin(
-        self, hostname: str, issuer: str, budget: Budget, organization_id: OrganizationId | None = None
+        self,
+        hostname: str,
+        issuer: str,
+        budget: Budget,
+        organization_id: OrganizationId | None = None,
+        *,
+        renewal: bool = False,
     ) -> int:
         """Count an order that is about to be made, and give its number for ``end``.
 
@@ -76,7 +87,9 @@ class Orders:
                     )
                 )
             for reason, most, span, whose, what in bounds:
-                if most is not None and (free := await _free_at(session, whose, most, span, now)) > now:
+                if renewal or most is None:
+                    continue
+                if (free := await _free_at(session, whose, most, span, now)) > now:
                     raise _refused(
                         reason, hostname, f"{most} certificates for {what} are allowed", free - now
                     )
@@ -86,6 +99,7 @@ class Orders:
                 issuer=issuer,
                 organization_id=organization_id,
                 outcome=Outcome.UNKNOWN,
+                renewal=renewal,
             )
             session.add(order)
             await session.flush()
@@ -130,7 +144,9 @@ async def _free_at(
     session: AsyncSession, whose: ColumnElement[bool], most: int, span: timedelta, now: datetime
 ) -> datetime:
     """When there is room for one more: of the orders in the span, the ``most``-th newest has to grow old."""
-    counted = select(OrderRow.at).where(whose, OrderRow.at > now - span, OrderRow.outcome != Outcome.AWAY)
+    counted = select(OrderRow.at).where(
+        whose, OrderRow.at > now - span, OrderRow.outcome != Outcome.AWAY, OrderRow.renewal.is_(False)
+    )
     found: Any = await session.scalar(counted.order_by(OrderRow.id.desc()).offset(most - 1).limit(1))
     return now if found is None else min(found, now) + span
 

@@ -131,6 +131,7 @@ class CertificateRow(Base):
     not_before: Mapped[datetime] = mapped_column(UtcTime)
     expires_at: Mapped[datetime] = mapped_column(UtcTime)
     renew_at: Mapped[datetime] = mapped_column(UtcTime)
+    suggested_at: Mapped[datetime | None] = mapped_column(UtcTime)  # when its authority would have it renewed
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
@@ -159,6 +160,7 @@ class OrderRow(Base):
     issuer: Mapped[str] = mapped_column(String(32))
     organization_id: Mapped[str | None] = mapped_column(String(36))  # None: the server's own name
     outcome: Mapped[Outcome] = mapped_column(Word(Outcome))
+    renewal: Mapped[bool] = mapped_column(Boolean, default=False)  # of one that was due: no budget counts it
 
 
 class IdempotencyRow(Base):
