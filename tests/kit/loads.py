@@ -50,6 +50,6 @@ def scrape(edge: Edge) -> dict[str, float]:
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=edge.trust())
     )
-    with opener.open(f"https://127.0.0.1:{edge.https}/metrics", timeout=20) as reply:
+    with opener.open(f"https://{edge.address}:{edge.https}/metrics", timeout=20) as reply:
         text = reply.read().decode()
     return {name: float(number) for name, number in _SAMPLE.findall(text)}

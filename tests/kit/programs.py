@@ -209,6 +209,7 @@ class Edge(Program):
         self.data = home / "server"
         self.ca = self.data / "ca.pem"
         self.https = self.http = 0  # ports
+        self.address = "127.0.0.1"
         self.api = ""
         extra = {f"WELLHEAD_{key.upper()}": str(value) for key, value in (settings or {}).items()}
         super().__init__(
@@ -226,6 +227,7 @@ class Edge(Program):
         """Wait for the line ``ready`` and take the ports from it."""
         found = self.line(r"^ready https=(\S+) http=(\S+) api=(\S+)$", seconds)
         self.https = _port(found[1])
+        self.address = _address(found[1])
         self.http = 0 if found[2] == "off" else _port(found[2])
         self.api = found[3]
         return self
@@ -295,6 +297,12 @@ def _port(addresses: str) -> int:
     ports = {int(address.rpartition(":")[2]) for address in addresses.split(",")}
     assert len(ports) == 1, addresses
     return ports.pop()
+
+
+def _address(addresses: str) -> str:
+    """Where a test dials ``https://127.0.0.1:1,https://[::1]:1``: the address of loopback's that is there."""
+    found = re.search(r"//(127\.[0-9.]+):", addresses)
+    return found[1] if found is not None else "127.0.0.1"
 
 
 def quiet_port() -> int:

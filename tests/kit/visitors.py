@@ -159,9 +159,10 @@ class Visitor:
 
 @contextlib.asynccontextmanager
 async def visiting(
-    edge: Edge, sni: str | None, *, address: str = "127.0.0.1", **options: Any
+    edge: Edge, sni: str | None, *, address: str | None = None, **options: Any
 ) -> AsyncIterator[Visitor]:
     """A connection: TLS for the name ``sni``, plain where it is None."""
+    address = edge.address if address is None else address
     if sni is None:
         streams = asyncio.open_connection(address, edge.http, **options)
     else:
