@@ -3,7 +3,7 @@
 HTTP: ``/echo…`` what came, as JSON · ``/bytes/N`` · ``/status/N`` · ``/redirect`` · ``/gzip`` ·
 ``/cookies`` (two) · ``/latin1`` · ``/fields/N`` · ``/events/N`` (by 200 ms) · ``/wait/MS`` · ``/raise`` ·
 ``/left`` (how WebSockets ended, as JSON).
-WebSocket: ``/ws`` echoes, speaks ``chat`` · ``/ws/deny`` · ``/ws/close/CODE`` · ``/ws/push/N`` · ``/ws/raise``.
+WebSocket: ``/ws`` echoes (``chat``) · ``/ws/deny`` · ``/ws/close/CODE`` · ``/ws/push/N`` · ``/ws/raise``.
 """
 
 from __future__ import annotations

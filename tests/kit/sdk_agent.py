@@ -1,4 +1,4 @@
-"""An agent as a user of the official SDK writes it. Runs by that SDK's own Python, and imports nothing of ours.
+"""An agent as a user of the official SDK writes it; by the SDK's own Python; imports nothing of ours.
 
 ``sdk_agent.py NAME (--forward-to URL | --app FILE)``: the ASGI app is ``app`` in that file.
 ``INKBOX_BASE_URL`` and ``INKBOX_API_KEY`` say where to. Prints ``status …``, ``url …``, and how it ended.
