@@ -6,7 +6,6 @@ with the first body bytes, and a small reply in a single one.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Protocol
 
 from wellhead.errors import HttpError
@@ -15,10 +14,9 @@ from wellhead.net.upstream_owner import UpstreamLimits
 from wellhead.wire.h2 import Fields, H2Stream
 from wellhead.wire.h2_fields import response_head, trailer_block
 from wellhead.wire.headers import reply_head
+from wellhead.wire.reply import PHRASES
 from wellhead.wire.streams import Buffer, HeadKind, Stream
 from wellhead.wire.ws import accept_key
-
-_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class ReplyHeads:
@@ -41,7 +39,7 @@ class ReplyHeads:
         if fields != self._fields or of_head is not self._of_head:
             response = response_head(fields, method)
             status = response.status
-            self._head = (status, reply_head(response._replace(reason=_PHRASES.get(status, b""))))
+            self._head = (status, reply_head(response._replace(reason=PHRASES.get(status, b""))))
             self._fields, self._of_head = fields, of_head
         return self._head
 

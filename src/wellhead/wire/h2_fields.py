@@ -164,7 +164,7 @@ def _check_line(method: bytes, path: bytes, limits: Limits) -> None:
 
 def _request_block(authority: bytes | None, rest: Fields, key: bytes) -> bytes:
     names = [name for name, _ in rest]
-    _check(rest, names)
+    check_fields(rest, names)
     named = None if authority is None else read_authority(authority).host  # it becomes a line of the block
     host = b""
     if b"host" in names:
@@ -182,9 +182,11 @@ def _request_block(authority: bytes | None, rest: Fields, key: bytes) -> bytes:
     return b"host: %b\r\n%b" % (host if authority is None else authority, lines)
 
 
-def _check(fields: Fields, names: list[bytes], status: int = 400) -> None:
-    """Raises:
-    HttpError: ``status``: what HTTP/2 forbids in any header list (RFC 9113 section 8.2).
+def check_fields(fields: Fields, names: list[bytes], status: int = 400) -> None:
+    """Judge a header list whose names are ``names``.
+
+    Raises:
+        HttpError: ``status``: what HTTP/2 forbids in any header list (RFC 9113 section 8.2).
     """
     count = len(names)
     text = b"\n".join(names) + b"\n" if names else b""
@@ -212,11 +214,12 @@ def trailer_block(fields: Fields, *, max_bytes: int = 8192, status: int = 400) -
     Raises:
         HttpError: ``status``: malformed, or more than ``max_bytes``.
     """
-    _check(fields, [name for name, _ in fields], status)
+    check_fields(fields, [name for name, _ in fields], status)
     return read_trailers(b"".join([b"%b: %b\r\n" % f for f in fields]), max_bytes=max_bytes, status=status)
 
 
-def _fields(block: bytes) -> Fields:
+def block_fields(block: bytes) -> Fields:
+    """A checked block's lines as a header list: names in lower case, values without outer blanks."""
     return [(name.lower(), value.rstrip(b" \t")) for name, value in _line(block)]
 
 
@@ -226,9 +229,9 @@ def reply_fields(facts: ReplyFacts, extra: bytes = b"") -> Fields:
     A 101 becomes the 200 that answers extended CONNECT.
     """
     fields: Fields = [(b":status", b"200" if facts.status == 101 else b"%d" % facts.status)]
-    fields += _fields(facts.fields)
+    fields += block_fields(facts.fields)
     if extra:
-        fields += _fields(extra)
+        fields += block_fields(extra)
     if facts.status == 101:
         return [field for field in fields if field[0] != b"sec-websocket-accept"]
     if facts.content_length is not None:
@@ -239,12 +242,12 @@ def reply_fields(facts: ReplyFacts, extra: bytes = b"") -> Fields:
 def interim_fields(head: bytes) -> Fields:
     """The header list of a 1xx head that ``reply.read_interim`` gave."""
     line, _, block = head.partition(b"\r\n")
-    return [(b":status", line[9:12]), *_fields(block)]
+    return [(b":status", line[9:12]), *block_fields(block)]
 
 
 def trailer_fields(block: bytes) -> Fields:
     """The header list of trailer lines that ``fields.read_trailers`` gave."""
-    return _fields(block)
+    return block_fields(block)
 
 
 def request_fields(head: bytes, scheme: bytes, *, websocket: bool = False) -> Fields:
@@ -254,7 +257,7 @@ def request_fields(head: bytes, scheme: bytes, *, websocket: bool = False) -> Fi
     """
     line, _, block = head.partition(b"\r\n")
     method, target, _ = line.split(b" ")
-    fields = _fields(block)
+    fields = block_fields(block)
     host = next(value for name, value in fields if name == b"host")
     dropped = _CONNECTION_SPECIFIC | {b"host"}
     pseudo: Fields = [
@@ -279,7 +282,7 @@ def response_head(fields: Fields, method: bytes, *, websocket_key: bytes = b"") 
     if not fields or fields[0][0] != b":status" or len(fields[0][1]) != 3:
         raise HttpError(502, "pseudo-header")
     rest = fields[1:]
-    _check(rest, [name for name, _ in rest], 502)
+    check_fields(rest, [name for name, _ in rest], 502)
     block = b"".join([b"%b: %b\r\n" % field for field in rest])
     head = parse_response(b"HTTP/1.1 %b \r\n%b\r\n" % (fields[0][1], block), method)
     if websocket_key and 200 <= head.status < 300:

@@ -5,11 +5,15 @@ An agent belongs to a tenant and may be hostile; nothing of its head reaches a v
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import NamedTuple
 
 from wellhead.errors import HttpError
 from wellhead.wire.fields import content_length
 from wellhead.wire.h1 import ResponseHead, read_response
+
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+"""Reason phrases, for replies that came without one."""
 
 
 class ReplyFacts(NamedTuple):

@@ -23,6 +23,7 @@ import hashlib
 import re
 
 from wellhead.errors import HttpError, StateError, WebSocketError
+from wellhead.wire.masking import masked
 from wellhead.wire.request import RequestFields
 from wellhead.wire.streams import Buffer
 
@@ -33,7 +34,7 @@ MESSAGE_TOO_BIG = 1009
 _CLOSE, _PING, _PONG = 8, 9, 10
 _DATA = frozenset((0, 1, 2))
 _CONTROL = frozenset((_CLOSE, _PING, _PONG))
-_MAX_CONTROL = 125  # bytes of payload
+MAX_CONTROL = 125  # bytes of payload
 _MAX_HEADER = 14  # bytes
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SPOKEN_NEVER = frozenset((1004, 1005, 1006, 1015))  # RFC 6455 section 7.4.1
@@ -163,9 +164,9 @@ class FrameFollower:
             raise WebSocketError(PROTOCOL_ERROR, "reserved-bits")
         if first < 0x80:
             raise WebSocketError(PROTOCOL_ERROR, "fragmented-control")
-        if length > _MAX_CONTROL:
+        if length > MAX_CONTROL:
             raise WebSocketError(
-                PROTOCOL_ERROR, "long-control", f"{length} bytes, at most {_MAX_CONTROL} allowed"
+                PROTOCOL_ERROR, "long-control", f"{length} bytes, at most {MAX_CONTROL} allowed"
             )
         if opcode != _CLOSE:
             self.pings += 1
@@ -192,22 +193,21 @@ def close_frame(code: int, reason: str = "", mask: bytes = b"") -> bytes:
     """
     if code in _SPOKEN_NEVER or not 1000 <= code < 5000:
         raise StateError(f"close code {code} is never on the wire")
-    text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore").encode()
+    text = reason.encode()[: MAX_CONTROL - 2].decode(errors="ignore").encode()
     return _control(_CLOSE, code.to_bytes(2, "big") + text, mask)
 
 
 def ping_frame(payload: bytes = b"", mask: bytes = b"") -> bytes:
     """A Ping frame of at most 125 bytes of payload."""
-    if len(payload) > _MAX_CONTROL:
-        raise StateError(f"ping payload of {len(payload)} bytes, at most {_MAX_CONTROL} allowed")
+    if len(payload) > MAX_CONTROL:
+        raise StateError(f"ping payload of {len(payload)} bytes, at most {MAX_CONTROL} allowed")
     return _control(_PING, payload, mask)
 
 
 def _control(opcode: int, payload: bytes, mask: bytes) -> bytes:
     if not mask:
         return bytes((0x80 | opcode, len(payload))) + payload
-    masked = bytes(byte ^ mask[index & 3] for index, byte in enumerate(payload))
-    return bytes((0x80 | opcode, 0x80 | len(payload))) + mask + masked
+    return bytes((0x80 | opcode, 0x80 | len(payload))) + mask + masked(payload, mask)
 
 
 def accept_key(key: bytes) -> bytes:

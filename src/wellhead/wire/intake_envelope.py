@@ -1,0 +1,165 @@
+"""The edge's side of an envelope: a visitor's request as the header list of an intake's answer.
+
+The agents that read it are not ours and break at what HTTP allows; everything that would cost one its
+connection, or lose it the request, is mended or refused here.
+
+===============================  ==========================================================================
+more than MAX_LIST bytes         431: the Python SDK drops its whole connection above 64 KiB
+more than MAX_FIELDS fields      same names are joined, else 431: Node loses the request at 128
+a value that is not ASCII        the field is left out (of a Cookie, that crumb): one byte of Latin-1 costs
+                                 the Python SDK its connection, UTF-8 a 502
+a target that is not ASCII       percent-encoded
+several Cookie fields            joined by "; ", which Node would do by a comma
+no Cookie                        an empty one, else the SDK sends this visitor's request with another's
+Accept-Encoding                  ``identity``: the SDKs decode a reply and leave its Content-Encoding
+===============================  ==========================================================================
+
+Source: docs/reference/h2-carrier.md, "Envelopes".
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from wellhead.errors import HttpError
+from wellhead.wire.facts import Facts
+from wellhead.wire.h2_fields import MEMO_MAX, block_fields
+from wellhead.wire.hpack import OVERHEAD, Field, Fields, list_size
+
+MAX_LIST = 60_000  # bytes as HPACK counts them, 32 for each field included
+MAX_FIELDS = 110
+
+H = b"inkbox-h-"  # before the name of a field of the visitor's, or of the reply
+WEBHOOK, WS_UPGRADE, TCP_STREAM = b"webhook", b"ws-upgrade", b"tcp-stream"
+
+_STATUS: Field = (b":status", b"200")
+_OWN_FIELDS = 7  # beside those of the visitor
+_REQUEST_ID = b"\r\nX-Request-Id: "
+# Of this hop, or told by fields of the envelope's own.
+_DROPPED = frozenset(
+    b"""
+    host expect te forwarded x-forwarded-for x-forwarded-proto x-forwarded-host
+    sec-websocket-key sec-websocket-version sec-websocket-extensions
+    """.split()
+)
+_ENCODING: Field = (b"accept-encoding", b"identity")
+_NO_COOKIE: Field = (b"cookie", b"")
+_foreign = re.compile(rb"[^\x21-\x7e]").sub
+_is_ascii = re.compile(rb"[\t\x20-\x7e]*+").fullmatch
+_websocket_key = re.compile(rb"\r\nsec-websocket-key:[\t ]*+([^\r\t ]++)", re.IGNORECASE).search
+
+
+class _Common(NamedTuple):
+    """What all requests with the same field lines have in common."""
+
+    fields: Fields
+    size: int  # bytes as HPACK counts them
+
+
+def envelope_fields(
+    head: bytes, request_id: bytes, *, websocket: bool = False, faithful: bool = False
+) -> Fields:
+    """The header list of an envelope, ``:status`` first.
+
+    ``head`` is a canonical request head, ``request_id`` is safe in a path and hard to guess, and the id of
+    the bridge of a ``websocket`` too. ``faithful``: the agent is ours and needs no cookie, encoding or
+    characters mended.
+
+    Raises:
+        HttpError: 431: too large for an agent.
+    """
+    line_end = head.find(b"\r\n")
+    method, target, _ = head[:line_end].split(b" ")
+    last = head.rfind(_REQUEST_ID)
+    block = head[line_end + 2 : last + 2]
+    common = (_common if len(block) <= MEMO_MAX else _common.__wrapped__)(block, websocket, faithful)
+    if not target.isascii():
+        target = _foreign(lambda found: b"%%%02X" % found[0][0], target)
+    asked = head[last + len(_REQUEST_ID) : -4]
+    if common.size + 2 * len(request_id) + len(asked) + len(method) + len(target) > MAX_LIST:
+        raise HttpError(431, "envelope-too-large", f"more than {MAX_LIST} bytes")
+    own: Fields = [_STATUS, (b"inkbox-request-id", request_id)]
+    if websocket:
+        own.append((b"inkbox-ws-id", request_id))
+    own += (b"inkbox-method", method), (b"inkbox-path", target), (b"inkbox-h-x-request-id", asked)
+    return own + common.fields
+
+
+@lru_cache(maxsize=512)
+def _common(block: bytes, websocket: bool, faithful: bool) -> _Common:
+    lines = block_fields(block)
+    told = dict(lines)  # the last of each name: the edge writes its own behind the visitor's
+    fields = [(H + name, value) for name, value in _travelling(lines, websocket, faithful)]
+    meta: Fields = [
+        (b"inkbox-route-kind", WS_UPGRADE if websocket else WEBHOOK),
+        (b"inkbox-forwarded-for", told.get(b"x-forwarded-for", b"")),
+        (b"inkbox-host", told.get(b"host", b"")),
+    ]
+    if told.get(b"x-forwarded-proto", b"https") != b"https":
+        meta.append((b"inkbox-scheme", b"http"))
+    room = MAX_FIELDS - len(meta) - _OWN_FIELDS
+    if len(fields) > room:
+        fields = _joined(fields)
+        if len(fields) > room:
+            raise HttpError(431, "envelope-fields", f"more than {room}")
+    fields = meta + fields
+    return _Common(fields, list_size(fields) + _OWN_FIELDS * (OVERHEAD + 20))
+
+
+def _travelling(lines: Fields, websocket: bool, faithful: bool) -> Fields:
+    """The visitor's fields as an agent gets them."""
+    fields = [field for field in lines if field[0] not in _DROPPED]
+    cookies = [value for name, value in fields if name == b"cookie"]
+    if faithful:
+        if len(cookies) < 2:
+            return fields
+    else:
+        fields = [f for f in fields if f[0] != b"accept-encoding" and _is_ascii(f[1])]
+        fields.append(_ENCODING)
+        cookies = [crumb for value in cookies for crumb in value.split(b"; ") if _is_ascii(crumb)]
+    fields = [field for field in fields if field[0] != b"cookie"]
+    if cookies:
+        fields.append((b"cookie", b"; ".join(cookies)))
+    elif not websocket:
+        fields.append(_NO_COOKIE)
+    return fields
+
+
+def _joined(fields: Fields) -> Fields:
+    """Values of the same name in one field, where the first was."""
+    joined: dict[bytes, bytes] = {}
+    for name, value in fields:
+        joined[name] = joined[name] + b", " + value if name in joined else value
+    return list(joined.items())
+
+
+def tcp_fields(facts: Facts, request_id: bytes) -> Fields:
+    """The header list that hands a TCP connection to an agent; ``request_id`` is its bridge's too."""
+    fields: Fields = [
+        _STATUS,
+        (b"inkbox-request-id", request_id),
+        (b"inkbox-method", b"CONNECT"),
+        (b"inkbox-path", b"/"),
+        (b"inkbox-route-kind", TCP_STREAM),
+        (b"inkbox-tcp-id", request_id),
+        (b"inkbox-sni-host", facts.server_name.encode("ascii", "ignore")),
+        (b"inkbox-forwarded-for", facts.peer.encode("ascii", "ignore")),
+    ]
+    if facts.peer_port:
+        fields.append((b"inkbox-forwarded-port", b"%d" % facts.peer_port))
+    if facts.listener:
+        fields.append((b"inkbox-listener", facts.listener.encode("ascii", "ignore")))
+    return fields
+
+
+def expects_continue(head: bytes) -> bool:
+    """Whether the visitor waits for a 100: it cannot come from an agent of this carrier."""
+    return b"\r\nExpect: 100-continue\r\n" in head
+
+
+def websocket_key(head: bytes) -> bytes:
+    """The visitor's Sec-WebSocket-Key, of a canonical head; empty if it has none."""
+    found = _websocket_key(head)
+    return found[1] if found else b""
