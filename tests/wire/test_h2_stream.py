@@ -301,3 +301,42 @@ def test_sinks_may_answer_and_open_streams_from_inside_a_call() -> None:
     server.stream(1).headers(OK, end=True)
     exchange(client, server)
     assert server.heads.keys() == {1, 3} and len(again) == 1
+
+
+def test_all_of_it_goes_at_once_or_nothing_of_it() -> None:
+    hand, stream = answering(window=40_000)
+    assert not stream.whole(FILL[:40_001])
+    assert not sent(hand)
+    assert stream.whole(FILL[:32_768])
+    assert stream.credit == 7_232
+    assert sent(hand) == [(1, 16384, False), (1, 16384, False)]
+    assert stream.whole(b"", True)
+    assert sent(hand) == [(1, 0, True)]
+    with pytest.raises(StateError):
+        stream.whole(b"more")
+
+
+def test_what_goes_at_once_takes_its_credit_before_anybody_else_can() -> None:
+    hand = ByHand(settings={4: 65535})
+    for stream_id in (1, 3):
+        hand.send(hand.head(stream_id))
+    assert hand.server.stream(1).whole(FILL[:60_000])
+    assert hand.server.connection.credit == 5_535
+    assert not hand.server.stream(3).whole(FILL[:5_536])
+    hand.server.stream(3).data(FILL[:40_000])
+    found = sent(hand)
+    assert [size for stream_id, size, _ in found if stream_id == 1] == [16384, 16384, 16384, 10_848]
+    assert [stream_id for stream_id, _, _ in found][:4] == [1, 1, 1, 1]
+
+
+def test_nothing_goes_at_once_past_what_waits_on_its_own_stream() -> None:
+    hand, stream = answering(window=10)
+    stream.data(b"x" * 15)
+    hand.got()
+    hand.send(window_frame(1, 5))
+    assert not stream.whole(b"y")
+    assert sent(hand) == [(1, 5, False)]
+    hand.send(window_frame(1, 5))
+    assert stream.whole(b"y")
+    stream.reset(ErrorCode.CANCEL)
+    assert stream.whole(b"nobody hears it")

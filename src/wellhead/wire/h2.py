@@ -36,6 +36,7 @@ from wellhead.wire.h2_frames import (
     MAX_ID,
     PREFACE,
     ErrorCode,
+    PeerSettings,
     goaway_frame,
     ping_frame,
     read_u32,
@@ -145,6 +146,16 @@ class H2Connection(Inbox):
             or self._started is None
             or self._next_id > self.terms.last_id
         )
+
+    @property
+    def credit(self) -> int:
+        """Body bytes that the peer's window of the connection takes now."""
+        return self._credit
+
+    @property
+    def peer(self) -> PeerSettings:
+        """What the peer announced."""
+        return self._peer
 
     @property
     def peer_connects(self) -> bool:

@@ -140,6 +140,11 @@ class H2Stream:
         """Both halves have ended, or the stream was reset."""
         return self._flags & OVER != 0 or self._flags & (SENT_END | GOT_END) == SENT_END | GOT_END
 
+    @property
+    def credit(self) -> int:
+        """Body bytes that the peer's window of this stream takes now; below zero after it made it smaller."""
+        return self._credit
+
     def headers(self, fields: Fields, end: bool = False) -> None:
         """Send a head, an interim head, or trailers (with ``end``). After a reset it does nothing.
 
@@ -198,6 +203,38 @@ class H2Stream:
             self._sent_end()
         if not connection._woken:
             connection._wake()
+        return True
+
+    def whole(self, data: Buffer, end: bool = False) -> bool:
+        """Send all of ``data`` now, nothing between its frames; False: the windows do not take it, none went.
+
+        For a peer that credits a message only when it has it all. After a reset it does nothing and
+        returns True.
+
+        Raises:
+            StateError: after the end.
+        """
+        flags, size, connection = self._flags, len(data), self._connection
+        if flags & _CLOSED_OUT:
+            if flags & OVER:
+                return True
+            raise StateError(f"{size} bytes sent on stream {self.id} after its end")
+        if self._queue or size > self._credit or size > connection._credit:
+            return False
+        ready = connection._ready
+        last = max(0, size - 1) // MAX_FRAME * MAX_FRAME
+        for at in range(0, last + 1, MAX_FRAME):
+            piece = data[at : at + MAX_FRAME] if last else data
+            ending = END_STREAM if end and at == last else 0
+            ready += (header(len(piece) << 8 | DATA, ending, self.id), piece)
+        self._credit -= size
+        connection._credit -= size
+        connection._ready_size += size
+        connection._count_data(last // MAX_FRAME + 1)
+        if end:
+            self._flags = flags | ENDING
+            self._sent_end()
+        connection._wake()
         return True
 
     def reset(self, code: int) -> None:
