@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import dns.message
 import dns.query
 import dns.rdatatype
 import pytest
+from aiohttp import web
 from cryptography import x509
 
 from tests.kit.acme_answers import Answers, answering
@@ -407,6 +411,52 @@ async def test_route_53_keeps_all_values_of_a_name_until_each_is_taken_back(amaz
     await records.remove(name, "two")
     await records.remove(name, "two")
     assert values() == []
+
+
+@contextlib.asynccontextmanager
+async def hesitant(url: str, looks: int) -> AsyncIterator[tuple[str, list[str]]]:
+    """moto has every change in sync at once. This stands before it and says PENDING for so many looks.
+
+    Its URL, and what it answered to those who looked.
+    """
+    said: list[str] = []
+
+    async def pass_on(request: web.Request) -> web.Response:
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            target, body = f"{url}{request.path_qs}", await request.read()
+            async with session.request(request.method, target, data=body, headers=headers) as reply:
+                answer = await reply.read()
+        if re.fullmatch(r"/2013-04-01/change/[^/]+", request.path):
+            if len(said) < looks:
+                assert b"INSYNC" in answer
+                answer = answer.replace(b"INSYNC", b"PENDING")
+            said.append("PENDING" if b"PENDING" in answer else "INSYNC")
+        return web.Response(body=answer, status=reply.status, content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", pass_on)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", said
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_record_of_route_53_is_waited_for_until_every_server_of_theirs_has_it(amazon: str) -> None:
+    zone = route53(amazon).create_hosted_zone(Name="sync.test", CallerReference="3")["HostedZone"]["Id"]
+    async with hesitant(amazon, looks=2) as (url, said):
+        await Route53(None, 30, endpoint=url).add("_acme-challenge.sync.test", "value")
+        assert said == ["PENDING", "PENDING", "INSYNC"]
+    async with hesitant(amazon, looks=1000) as (url, said):
+        with pytest.raises(IssuerError, match=r"has not put the record .* everywhere after 1 s") as told:
+            await Route53("sync.test", 1, endpoint=url).add("_acme-challenge.sync.test", "another")
+        assert told.value.reason == "dns-wait" and set(said) == {"PENDING"}
+    found = route53(amazon).list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    assert ['"another"', '"value"'] in [sorted(r["Value"] for r in each["ResourceRecords"]) for each in found]
 
 
 async def test_route_53_without_a_fitting_zone_names_the_name(amazon: str) -> None:

@@ -176,28 +176,25 @@ def test_a_new_file_that_is_not_good_is_refused_by_name_and_the_old_certificate_
     eventually(lambda: house.serial(OWN) == after, 10)
 
 
-def test_a_thousand_visitors_during_reloads_see_no_other_names_certificate(house: House) -> None:
-    """Each verifies what it is shown; the files change and SIGHUP comes all the while."""
-    over, reloads = threading.Event(), 0
-
-    def change() -> None:
-        nonlocal reloads
-        while not over.is_set():
-            house.put_own() if reloads % 2 else house.put_issued()
+def test_visitors_during_reloads_see_the_certificate_of_their_name_and_of_their_time(
+    house: House, pytestconfig: pytest.Config
+) -> None:
+    """A hundred visitors in each reload, who verify; ten reloads, a hundred with ``--load-seconds``."""
+    reloads = 100 if pytestconfig.getoption("load_seconds") else 10
+    good = {OWN: {house.put_own()}, ISSUED: {house.put_issued()}}
+    eventually(lambda: all({house.serial(name)} == good[name] for name in good), 10)
+    with ThreadPoolExecutor(8) as visitors:
+        for turn in range(reloads):
+            name = (OWN, ISSUED)[turn % 2]
+            shaking = [visitors.submit(house.serial, (OWN, ISSUED)[number % 2]) for number in range(50)]
+            new = house.put_own() if name == OWN else house.put_issued()
             house.edge.signal(signal.SIGHUP)
-            reloads += 1
-            over.wait(0.02)
-
-    changing = threading.Thread(target=change)
-    changing.start()
-    try:
-        with ThreadPoolExecutor(8) as visitors:
-            names = [(OWN, ISSUED)[number % 2] for number in range(1000)]
-            serials = set(visitors.map(house.serial, names))
-    finally:
-        over.set()
-        changing.join()
-    assert reloads >= 10 and len(serials) >= 10
+            shaking += [visitors.submit(house.serial, (OWN, ISSUED)[number % 2]) for number in range(50)]
+            seen = [each.result(60) for each in shaking]
+            assert set(seen[::2]) <= good[OWN] | ({new} if name == OWN else set())
+            assert set(seen[1::2]) <= good[ISSUED] | ({new} if name == ISSUED else set())
+            good[name] = {new}
+            eventually(lambda: {house.serial(name)} == good[name], 10)  # noqa: B023
     assert house.edge.process.poll() is None
 
 

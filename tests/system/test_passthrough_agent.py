@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import hashlib
 import http.client
 import socket
@@ -21,10 +23,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.kit import aiohttp_visitor
 from tests.kit.browser import CHROMIUM, browsing
-from tests.kit.certs import Root, shown
+from tests.kit.certs import Root, names_of, shown
 from tests.kit.loads import LoadServer
-from tests.kit.programs import Agent, Edge
+from tests.kit.programs import Agent, Edge, Program, eventually, listens, quiet_port
 from tests.kit.steady import steady
+from tests.kit.stopwatch import Stopwatch
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
@@ -74,6 +77,48 @@ def test_visitors_are_shown_a_certificate_whose_key_only_the_agent_has(scene: Sc
         "state.json", "tls-chain.pem", "tls-key.pem",
     ]  # fmt: skip
     assert all(path.stat().st_mode & 0o077 == 0 for path in (scene.files, *scene.files.iterdir()))
+
+
+NGINX = """daemon off; pid {home}/pid; error_log stderr warn; master_process off;
+events {{}}
+http {{ access_log off; server {{
+  listen 127.0.0.1:{ports[0]} ssl; listen 127.0.0.1:{ports[1]} ssl http2; listen 127.0.0.1:{ports[2]} http2;
+  ssl_certificate {chain}; ssl_certificate_key {key};
+  location / {{ return 200 "$https $server_protocol $http_x_forwarded_proto $http_x_forwarded_for $uri"; }}
+}} }}
+"""
+
+
+@pytest.mark.needs("nginx")
+def test_upstreams_that_speak_tls_or_http2_are_served_behind_a_passthrough_name(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """The agent ends the visitor's TLS, and speaks to the application as that wants it."""
+    root, ports = Root(), [quiet_port() for _ in range(3)]
+    chain, key = root.put(tmp_path, "app", root.pair("localhost"))
+    (tmp_path / "root.pem").write_text(root.pem)
+    config = tmp_path / "nginx.conf"
+    config.write_text(NGINX.format(home=tmp_path, ports=ports, chain=chain, key=key))
+    upstreams = {
+        f"https://localhost:{ports[0]}": "on HTTP/1.1",
+        f"https://localhost:{ports[1]}": "on HTTP/2.0",
+        f"h2c://localhost:{ports[2]}": " HTTP/2.0",
+    }
+    with Program(["nginx", "-p", str(tmp_path), "-c", str(config)]):
+        eventually(lambda: all(map(listens, ports)), 20)
+        for number, (upstream, says) in enumerate(upstreams.items()):
+            trust = ["--upstream-ca-file", str(tmp_path / "root.pem")] if "https" in upstream else []
+            flags = ["--name", f"behind-{number}", "--tls-mode", "passthrough", *trust]
+            with scene.edge.agent(upstream, *flags) as agent:
+                here = Scene(scene.edge, agent, scene.server)
+                assert names_of(here.certificate()) == [agent.hostname]
+                with here.shake() as tls:
+                    tls.sendall(f"GET /a HTTP/1.1\r\nHost: {agent.hostname}\r\n\r\n".encode())
+                    said = b""
+                    while not said.endswith(b"/a"):
+                        said += tls.recv(65536)
+                assert said.endswith(f"\r\n\r\n{says} https 127.0.0.1 /a".encode())
+                agent.line(r"GET +/a +200 ")
 
 
 @pytest.mark.needs("curl")
@@ -222,6 +267,48 @@ def test_a_certificate_is_renewed_under_load_and_no_request_fails(tmp_path: Path
         assert not failures and len(serials) >= RENEWALS + 1
         assert len(kept.answers) > 50
     assert "Traceback" not in agent.text
+
+
+def test_visitors_of_an_edge_that_is_restarted_are_told_at_once_and_come_back(tmp_path: Path) -> None:
+    """Its agent dials the new one with the certificate that it has."""
+    https, http_port = quiet_port(), quiet_port()
+    start = functools.partial(
+        Edge, tmp_path / "home", https=f"127.0.0.1:{https}", http=f"127.0.0.1:{http_port}",
+        settings={"drain_seconds": 1},
+    )  # fmt: skip
+
+    def asked(tls: ssl.SSLSocket, path: str) -> bytes:
+        tls.sendall(f"GET {path} HTTP/1.1\r\nHost: {agent.hostname}\r\n\r\n".encode())
+        return tls.recv(65536)
+
+    def over(tls: ssl.SSLSocket) -> bool:
+        """An end or a reset is heard, and no answer."""
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while piece := tls.recv(65536):
+                assert not piece.startswith(b"HTTP/"), piece
+        return True
+
+    with LoadServer(APP) as server, contextlib.ExitStack() as stack:
+        edge = stack.enter_context(start())
+        agent = stack.enter_context(edge.agent(server.port, "--name", "brief", "--tls-mode", "passthrough"))
+        here = Scene(edge, agent, server)
+        before = here.certificate()
+        for end in (Edge.stop, Edge.kill):
+            idle, streaming = stack.enter_context(here.shake()), stack.enter_context(here.shake())
+            assert asked(idle, "/echo/a").startswith(b"HTTP/1.1 200 ")
+            assert asked(streaming, "/events/50").startswith(b"HTTP/1.1 200 ")
+            heard = agent.mark()
+            end(edge)
+            watch = Stopwatch(agent)
+            assert over(idle) and over(streaming)
+            assert watch.seconds() < 2
+            edge = stack.enter_context(start())
+            agent.line(r"connected", 20, after=heard)
+            here = Scene(edge, agent, server)
+            assert here.certificate() == before
+            with here.shake() as tls:
+                assert asked(tls, "/echo/b").startswith(b"HTTP/1.1 200 ")
+        assert "certificate" not in "".join(agent.lines[heard:]) and "Traceback" not in agent.text
 
 
 def test_what_does_not_fit_on_disk_is_signed_anew_at_the_start(tmp_path: Path) -> None:
