@@ -42,7 +42,7 @@ from wellhead.wire.h2_frames import (
     read_u32,
     settings_frame,
 )
-from wellhead.wire.h2_guard import H2Terms, calm
+from wellhead.wire.h2_guard import Guard, H2Terms, calm
 from wellhead.wire.h2_heads import OnStream
 from wellhead.wire.h2_inbox import Inbox, OnGoAway
 from wellhead.wire.h2_ledger import H2Role
@@ -184,10 +184,38 @@ class H2Connection(Inbox):
             self._control.append(PREFACE)
         self._control.append(settings_frame(values))  # nothing overtakes it there
         self._started = self._settings_sent = self._clock()
+        self._settings_open = 1
         more = self._room - DEFAULT_WINDOW
         if more:
             self._put_credit(0, more)
         self._wake()
+
+    def promote(self, terms: H2Terms) -> None:
+        """SERVER: let a peer that is known by now do more: new limits, and what of them it has to be told.
+
+        Raises:
+            StateError: a window is smaller than it was.
+        """
+        before = self.terms
+        grow, more = terms.window - before.window, terms.connection_window - before.connection_window
+        if grow < 0 or more < 0:
+            raise StateError(f"windows made smaller by {-grow} and {-more} bytes")
+        self.terms = terms
+        self._guard = Guard(terms, self._guard)
+        self._decoder.allow(terms.max_list_decoded, terms.max_fields, terms.max_list)
+        values = {
+            INITIAL_WINDOW_SIZE: terms.window,
+            MAX_HEADER_LIST_SIZE: terms.max_list,
+            MAX_CONCURRENT_STREAMS: terms.max_streams,
+        }
+        self._put_ready(settings_frame(values))
+        self._settings_open += 1
+        self._settings_sent = self._clock()
+        for stream in self._streams.values():
+            stream._room += grow
+        if more:
+            self._room += more
+            self._put_credit(0, more)
 
     def open(self, fields: Fields, end: bool, sink: H2Sink) -> H2Stream:
         """CLIENT: send a request head; ``end`` says that no body follows.
@@ -231,6 +259,10 @@ class H2Connection(Inbox):
         self._closing = True
         self._drain_at = None
         self._put_ready(goaway_frame(self._last_id if last is None else last, code))
+
+    def warn(self, code: int, debug: bytes) -> None:
+        """Send a GOAWAY with ``debug`` that refuses nothing: a peer that goes on as agreed is served."""
+        self._put_ready(goaway_frame(MAX_ID, code, debug))
 
     def drain(self) -> None:
         """Leave without losing a request: a warning first, the last id a round trip later. Idempotent.

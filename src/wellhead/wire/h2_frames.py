@@ -93,9 +93,9 @@ def ping_frame(payload: bytes, flags: int = 0) -> bytes:
     return header(8 << 8 | PING, flags, 0) + payload
 
 
-def goaway_frame(last_id: int, code: int) -> bytes:
-    """GOAWAY: streams above ``last_id`` were and will not be served."""
-    return _goaway(8 << 8 | GOAWAY, 0, 0, last_id, code)
+def goaway_frame(last_id: int, code: int, debug: bytes = b"") -> bytes:
+    """GOAWAY: streams above ``last_id`` were and will not be served. ``debug`` is what both agreed on."""
+    return _goaway((8 + len(debug)) << 8 | GOAWAY, 0, 0, last_id, code) + debug
 
 
 def reset_frame(stream_id: int, code: int) -> bytes:

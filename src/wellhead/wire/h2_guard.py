@@ -141,10 +141,11 @@ class Guard:
         "data_sent",
     )
 
-    def __init__(self, terms: H2Terms) -> None:
-        self.data_sent = 0  # DATA frames of ours
+    def __init__(self, terms: H2Terms, before: Guard | None = None) -> None:
+        # What some budgets are in proportion to; ``before`` was the connection's guard until now.
+        self.data_sent: int = before.data_sent if before is not None else 0  # DATA frames of ours
+        self._opened: int = before._opened if before is not None else 0
         self._terms = terms
-        self._opened = 0
         self._early = 0
         self._empty_row = 0
         self._priorities = 0

@@ -61,6 +61,7 @@ class Inbox(Heads):
         "_on_goaway",
         "_partial",
         "_preface",
+        "_settings_open",
         "_settings_sent",
         "behind",
     )
@@ -86,6 +87,7 @@ class Inbox(Heads):
         self._preface = role is H2Role.SERVER  # the peer's connection preface is still to come
         self._got_settings = False
         self._settings_sent: float | None = None  # when, while it is not acknowledged
+        self._settings_open = 0  # how many are not
 
     def receive(self, data: bytes) -> None:
         """Take in what the network brought.
@@ -348,7 +350,9 @@ class Inbox(Heads):
         if self._settings_sent is None:
             self._guard.glitch(self._clock())
             return
-        self._settings_sent = None
+        self._settings_open -= 1
+        if not self._settings_open:
+            self._settings_sent = None
         for stream in self._streams.values():
             stream._room -= self._shrink
         self._shrink = 0

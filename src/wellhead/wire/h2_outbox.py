@@ -74,6 +74,11 @@ class Outbox:
             return True
         return self._owes_credit()
 
+    @property
+    def peer_window(self) -> int:
+        """The window that the peer announced for each stream, in bytes."""
+        return self._peer.window
+
     def _owes_credit(self) -> bool:
         return self._room_owed * 4 >= self._room + self._room_owed
 
@@ -139,8 +144,14 @@ class Outbox:
             self._woken = True
             self._wake_driver()
 
-    def _put_headers(self, stream_id: int, fields: Fields, end: bool) -> None:
-        self._ready.append(header_frames(stream_id, self._encoder.encode(fields), end))
+    def _put_headers(self, stream_id: int, fields: Fields, end: bool, more: Fields | None = None) -> None:
+        encoder = self._encoder
+        block = (
+            encoder.encode(fields)
+            if more is None
+            else encoder.encode(fields, once=True) + encoder.encode(more)
+        )
+        self._ready.append(header_frames(stream_id, block, end))
         self._wake()
 
     def _put_credit(self, stream_id: int, count: int) -> None:

@@ -78,7 +78,7 @@ class Owner(Protocol):
 
     def _wake(self) -> None: ...
 
-    def _put_headers(self, stream_id: int, fields: Fields, end: bool) -> None: ...
+    def _put_headers(self, stream_id: int, fields: Fields, end: bool, more: Fields | None = None) -> None: ...
 
     def _put_credit(self, stream_id: int, count: int) -> None: ...
 
@@ -145,10 +145,11 @@ class H2Stream:
         """Body bytes that the peer's window of this stream takes now; below zero after it made it smaller."""
         return self._credit
 
-    def headers(self, fields: Fields, end: bool = False) -> None:
+    def headers(self, fields: Fields, end: bool = False, more: Fields | None = None) -> None:
         """Send a head, an interim head, or trailers (with ``end``). After a reset it does nothing.
 
-        The same list may be sent again and then costs next to nothing; it must not be changed.
+        The same list may be sent again and then costs next to nothing; it must not be changed. Where only
+        a part repeats, it is ``more`` and goes behind ``fields``.
 
         Raises:
             StateError: after the end.
@@ -159,11 +160,11 @@ class H2Stream:
                 return
             raise StateError(f"head sent on stream {self.id} after its end")
         if self._queue:
-            self._queue.append(fields)
+            self._queue.append(fields if more is None else fields + more)
             if end:
                 self._flags = flags | ENDING
             return
-        self._connection._put_headers(self.id, fields, end)
+        self._connection._put_headers(self.id, fields, end, more)
         if end:
             self._flags = flags | ENDING
             self._sent_end()

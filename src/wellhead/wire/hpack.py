@@ -82,9 +82,7 @@ class Decoder:
 
     def __init__(self, max_list: int, max_fields: int = 512, exact_above: int = 0) -> None:
         self.size = 0
-        self._max_list = max_list
-        self._max_fields = max_fields
-        self._exact_above = min(exact_above, max_list)
+        self.allow(max_list, max_fields, exact_above)
         self._entries: Fields = []  # newest last
         self._table_size = self._free = TABLE_SIZE
         self._largest = (
@@ -92,6 +90,12 @@ class Decoder:
         )
         self._known: dict[bytes, tuple[Fields, int]] = {}
         self._alone: dict[bytes, tuple[Fields, int, Fields]] = {}  # and what they insert
+
+    def allow(self, max_list: int, max_fields: int, exact_above: int) -> None:
+        """Set the limits anew."""
+        self._max_list = max_list
+        self._max_fields = max_fields
+        self._exact_above = min(exact_above, max_list)
 
     def decode(self, block: bytes) -> Fields:
         """The header list of a block. It may be an earlier list once more: nobody may change it.
@@ -158,8 +162,9 @@ class Decoder:
 
     def _remember(self, block: bytes, fields: Fields, inserted: Fields, stands_alone: bool) -> None:
         if not inserted:
-            if len(self._known) < _REMEMBERED:
-                self._known[block] = (fields, self.size)
+            if len(self._known) >= _REMEMBERED:  # with most of them never to come again, it may be
+                self._known.clear()
+            self._known[block] = (fields, self.size)
         elif stands_alone:
             if len(self._alone) >= _REMEMBERED:
                 self._alone.clear()
@@ -237,8 +242,12 @@ class Encoder:
         self._known.clear()
         self._evict()
 
-    def encode(self, fields: Fields) -> bytes:
-        """The block of a header list. A list that is encoded again must not have been changed."""
+    def encode(self, fields: Fields, *, once: bool = False) -> bytes:
+        """The block of a header list. A list that is encoded again must not have been changed.
+
+        Blocks of several lists in a row are the block of all their fields. ``once``: this list never comes
+        again, and none is to be forgotten for it.
+        """
         known = self._known.get(id(fields))
         if known is not None and known[0] is fields:  # fast path: the entry keeps the list, and its id, alive
             return known[1]
@@ -261,7 +270,7 @@ class Encoder:
             else:
                 _put_integer(out, 0x80, 0x7F, index)
         block = bytes(out)
-        if inserted == self._newest and len(block) <= _REMEMBERED_SIZE:
+        if inserted == self._newest and len(block) <= _REMEMBERED_SIZE and not once:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[id(fields)] = (fields, block)
@@ -310,12 +319,19 @@ class Encoder:
         self._least = None
 
 
-_SECRET = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))
+_CARRIED = b"inkbox-h-"  # the HTTP/2 carrier puts it before the names of fields that it carries
+
+
+def _and_carried(*names: bytes) -> frozenset[bytes]:
+    return frozenset((*names, *(_CARRIED + name for name in names)))
+
+
+_SECRET = _and_carried(b"authorization", b"proxy-authorization", b"cookie", b"set-cookie")
 # What differs from message to message would only push out what repeats.
-_UNINDEXED = frozenset(
-    b":path age content-length content-range etag if-modified-since if-none-match last-modified location"
+_UNINDEXED = _and_carried(
+    *b":path age content-length content-range etag if-modified-since if-none-match last-modified location"
     b" set-cookie x-request-id".split()
-)
+) | frozenset((b"inkbox-path", b"inkbox-request-id", b"inkbox-ws-id", b"inkbox-tcp-id"))
 _SHARED_UNINDEXED = _UNINDEXED | _SECRET
 
 
