@@ -23,7 +23,7 @@ from wellhead.wire.intake_calls import (
     Caller,
 )
 from wellhead.wire.intake_envelope import envelope_fields, expects_continue, tcp_fields, websocket_key
-from wellhead.wire.intake_hello import MAX_POOL, Hello
+from wellhead.wire.intake_hello import MAX_POOL, Hello, Ours
 from wellhead.wire.intake_parcel import EnvelopeError, Parcel, read_envelope_fields
 from wellhead.wire.intake_reply import ReplyRead, reply_fields, reply_head
 
@@ -42,6 +42,7 @@ __all__ = [
     "EnvelopeError",
     "Fields",
     "Hello",
+    "Ours",
     "Parcel",
     "ReplyRead",
     "envelope_fields",

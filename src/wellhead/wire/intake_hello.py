@@ -12,7 +12,35 @@ from wellhead.errors import HelloError
 
 MAX_POOL = 32  # slots that an agent parks
 MAX_HELLO_ANSWER = 64 * 1024  # bytes
+_MAX_URLS = 32
 IDLE_SECONDS = 300.0  # where the edge does not say
+
+
+class Ours(NamedTuple):
+    """What an edge of ours says beyond that, in the member ``wellhead``.
+
+    Where it is there, the edge takes a reply of unknown length, and a slot that is parked again before its
+    envelope's body has ended.
+    """
+
+    session: str  # its id, for logs
+    tunnel_id: str
+    name: str  # of the tunnel
+    public_urls: list[str]
+
+    @classmethod
+    def read(cls, value: object) -> Ours | None:
+        """None for anything else than such an object."""
+        if not isinstance(value, dict):
+            return None
+        texts = [value.get(name, "") for name in ("session", "tunnel_id", "name")]
+        urls = value.get("public_urls", [])
+        if not isinstance(urls, list) or len(urls) > _MAX_URLS:
+            return None
+        if not all(isinstance(text, str) and text.isprintable() for text in (*texts, *urls)):
+            return None
+        session, tunnel_id, name = texts
+        return cls(session, tunnel_id, name, urls)
 
 
 class Hello(NamedTuple):
@@ -22,6 +50,7 @@ class Hello(NamedTuple):
     pool: int  # slots that the agent shall park; 0: not told
     idle_seconds: float  # after which the edge may end a parked intake
     deadline_seconds: float | None  # for one request in the agent; None: not told
+    ours: Ours | None = None
 
     def encode(self) -> bytes:
         """The JSON body."""
@@ -32,6 +61,8 @@ class Hello(NamedTuple):
         }
         if self.deadline_seconds is not None:
             members["response_deadline_seconds"] = self.deadline_seconds
+        if self.ours is not None:
+            members["wellhead"] = self.ours._asdict()
         return json.dumps(members, separators=(",", ":")).encode()
 
     @classmethod
@@ -61,6 +92,7 @@ class Hello(NamedTuple):
             min(max(pool, 0), MAX_POOL),
             IDLE_SECONDS if idle is None else idle,
             _seconds(members.get("response_deadline_seconds")),
+            Ours.read(members.get("wellhead")),
         )
 
 
