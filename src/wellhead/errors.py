@@ -16,6 +16,7 @@ and the bound.
     │   └── FrameError · FlowError · HelloError · HttpError · H2Error · WebSocketError · ClientHelloError
     ├── LinkError          the network or the other program went away          LATER
     │   └── DialError · TrustError (NEVER) · SessionLost · StreamReset · UpstreamError
+    │       DialError ── ProtocolNotOffered (NEVER)
     ├── IssuerError        a certificate's issuer refuses, or is away          LATER
     ├── RefusedError       the edge knows us and says no                       as it says
     │   └── SecretRejected (TunnelForbidden) · Superseded · TunnelRemoved · VersionRefused
@@ -139,6 +140,13 @@ class LinkError(WellheadError):
 
 class DialError(LinkError):
     code = "dial"
+
+
+class ProtocolNotOffered(DialError):
+    """Somebody answers, and speaks none of the protocols that we asked for."""
+
+    retry = Retry.NEVER
+    code = "protocol-not-offered"
 
 
 class TrustError(LinkError):

@@ -19,6 +19,7 @@ from tests.kit.visitors import Truncated, Visitor, request, visiting
 from wellhead.client import AsyncClient
 from wellhead.errors import ApiError, Conflict, LinkError, NotFound, WellheadError
 from wellhead.model.access import Secret
+from wellhead.net.carrier import MuxCarrier
 from wellhead.net.tls import ALPN_MUX, client_context
 from wellhead.net.uplink import EdgeAddress, Status, Uplink
 from wellhead.wire.messages import Hello, Welcome
@@ -332,8 +333,8 @@ async def _say_hello(scene: Scene, context: Any, tunnel: str, generation: int, s
         )
 
     uplink = Uplink(
-        EdgeAddress("127.0.0.1", scene.https, context), Hello(tunnel, secret.reveal()),
-        on_open=_refuse, on_status=_ignore, on_welcome=welcomed,
+        EdgeAddress("127.0.0.1", scene.https, context), [MuxCarrier(Hello(tunnel, secret.reveal()), _refuse)],
+        on_status=_ignore, on_welcome=welcomed,
     )  # fmt: skip
     with contextlib.suppress(WellheadError, TimeoutError):
         async with asyncio.timeout(PROBE_SECONDS):

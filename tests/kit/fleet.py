@@ -13,6 +13,7 @@ from tests.kit.programs import Edge
 from wellhead.client import AsyncClient
 from wellhead.errors import WellheadError
 from wellhead.net.backoff import Backoff
+from wellhead.net.carrier import MuxCarrier
 from wellhead.net.tls import ALPN_MUX, client_context
 from wellhead.net.uplink import EdgeAddress, Status, Uplink
 from wellhead.wire.messages import Hello, Welcome
@@ -88,8 +89,7 @@ async def fleet(edge: Edge, count: int) -> AsyncIterator[Sequence[Member]]:
 
         return Uplink(
             EdgeAddress("127.0.0.1", edge.https, context),
-            hello,
-            on_open=opened,
+            [MuxCarrier(hello, opened)],
             on_status=member.told,
             on_welcome=member.welcomed,
             backoff=_Noting(member),

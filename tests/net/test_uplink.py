@@ -26,6 +26,7 @@ from wellhead.errors import (
 from wellhead.net import sockets
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.backoff import Backoff
+from wellhead.net.carrier import MuxCarrier
 from wellhead.net.changes import NetworkChanges
 from wellhead.net.keypair import read_operators
 from wellhead.net.session import Session, boot_time
@@ -139,8 +140,7 @@ class Watched:
         self._changed = asyncio.Event()
         self.uplink = Uplink(
             address,
-            HELLO,
-            on_open=self._open,
+            [MuxCarrier(HELLO, self._open)],
             on_status=self._status,
             on_welcome=self.welcomes.append,
             times=UplinkTimes(**{"close_seconds": 0.5, **times}),
@@ -474,15 +474,15 @@ async def test_a_connection_that_is_lost_while_it_is_dialled_leaves_nothing_behi
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
     transports: list[FakeTransport] = []
 
-    async def dialled(*_: object, protocol_factory: Callable[[], Session], **__: object) -> None:
-        session = protocol_factory()
+    async def dialled(*_: object, factories: dict[str, Callable[[], Session]], **__: object) -> None:
+        session = factories[ALPN_MUX]()
         transports.append(Mortal(session))
         session.connection_made(transports[-1])
         if len(transports) == 1:
             session.connection_lost(ConnectionResetError(104, "reset"))
         raise DialError("no TLS connection within 10 s")
 
-    monkeypatch.setattr(sockets, "dial_tls", dialled)
+    monkeypatch.setattr(sockets, "dial_agreed", dialled)
     watched = watch(EdgeAddress("localhost", 1, trusting(ca, [ALPN_MUX])))
     await watched.until(Status.RECONNECTING, 2)
     await watched.end()

@@ -27,6 +27,7 @@ from tests.kit.programs import Edge, Program, eventually
 from tests.kit.visitors import ask
 from wellhead.client import AsyncClient
 from wellhead.net.authority import CONTEXTS
+from wellhead.net.carrier import MuxCarrier
 from wellhead.net.tls import ALPN_MUX, client_context
 from wellhead.net.uplink import EdgeAddress, Uplink
 from wellhead.wire.messages import Hello, Welcome
@@ -123,7 +124,8 @@ class Lives:
             online.set()
 
         address = EdgeAddress("127.0.0.1", self._edge.https, self._context)
-        uplink = Uplink(address, hello, on_open=opened, on_status=lambda *_: None, on_welcome=welcomed)
+        carrier = MuxCarrier(hello, opened)
+        uplink = Uplink(address, [carrier], on_status=lambda *_: None, on_welcome=welcomed)
         running = asyncio.create_task(uplink.run())
         async with asyncio.timeout(20):
             await online.wait()

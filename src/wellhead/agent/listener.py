@@ -19,6 +19,7 @@ from wellhead.agent.renewal import Renewal
 from wellhead.errors import StateError, WellheadError
 from wellhead.logs import Log
 from wellhead.model.records import Tunnel
+from wellhead.net.carrier import MuxCarrier
 from wellhead.net.keypair import KeyPair
 from wellhead.net.uplink import EdgeAddress, OnStatus, Status, Uplink, UplinkTimes
 from wellhead.net.upstream import UpstreamPool
@@ -76,8 +77,7 @@ class TunnelListener:
         self._closing: asyncio.Task[None] | None = None
         self._uplink = Uplink(
             plan.edge,
-            plan.hello,
-            on_open=pool.accept if ending is None else ending.passthrough.accept,
+            [MuxCarrier(plan.hello, pool.accept if ending is None else ending.passthrough.accept)],
             on_status=self._status_changed,
             on_welcome=self._welcomed,
             times=plan.times,

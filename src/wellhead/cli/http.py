@@ -178,7 +178,7 @@ def state_line(status: Status, error: WellheadError | None) -> str | None:
             return f"no connection{why}; trying again"
         case Status.DRAINING:
             return f"the server is leaving{why}; moving to a new connection"
-        case Status.CONNECTING | Status.CLOSED:
+        case Status.CONNECTING | Status.CLOSED | Status.SUPERSEDED:
             return None
 
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar, cast
 
-from wellhead.errors import DialError, InputError, SettingsError, TrustError
+from wellhead.errors import DialError, InputError, ProtocolNotOffered, SettingsError, TrustError
 from wellhead.model.names import is_loopback
 from wellhead.net import resolver
 from wellhead.net.distrust import certificate_flaw
@@ -277,18 +277,41 @@ async def dial_tls(
     never proxied. ``timeout_seconds`` covers all of it; ``environ`` defaults to the process's.
 
     Raises:
-        DialError: nobody there, not in time, no TLS, another protocol, or the proxy refused.
+        DialError: nobody there, not in time, no TLS, or the proxy refused.
+        ProtocolNotOffered: the other side speaks another protocol.
         TrustError: the certificate is not trusted, or is not for this name.
         SettingsError: a proxy variable is malformed.
     """
+    factories = {alpn: protocol_factory} if alpn is not None else None
+    usher = _Agreed(factories or {}, protocol_factory if factories is None else None)
+    transport = await _dial_tls(host, port, context, usher, server_hostname, timeout_seconds, environ)
+    return transport, cast(P, transport.get_protocol())
+
+
+async def dial_agreed(
+    host: str,
+    port: int,
+    *,
+    context: ssl.SSLContext,
+    factories: Mapping[str, Callable[[], asyncio.BaseProtocol]],
+    timeout_seconds: float = 10.0,
+) -> None:
+    """As ``dial_tls``, with whichever of the protocols of ``factories`` the other side chose."""
+    await _dial_tls(host, port, context, _Agreed(factories), None, timeout_seconds, None)
+
+
+async def _dial_tls(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    usher: _Agreed,
+    server_hostname: str | None,
+    timeout_seconds: float,
+    environ: Mapping[str, str] | None,
+) -> asyncio.Transport:
     where = authority(host, port)
     name = server_hostname or host
     proxy = None if is_loopback(host) else proxy_for(host, port, os.environ if environ is None else environ)
-    refusal: list[str] = []
-
-    def made() -> asyncio.BaseProtocol:
-        return _Agreed(alpn, protocol_factory, refusal)
-
     try:
         async with asyncio.timeout(timeout_seconds):
             first = Address(host, port) if proxy is None else Address(proxy.host, proxy.port)
@@ -303,7 +326,7 @@ async def dial_tls(
             transport, _ = await connect_tls(
                 sock,
                 context,
-                made,
+                lambda: usher,
                 server_hostname=name,
                 handshake_seconds=timeout_seconds + 1,
                 buffer_bytes=CARRIER_BUFFER_BYTES,
@@ -313,32 +336,38 @@ async def dial_tls(
     except ssl.SSLCertVerificationError as error:
         raise _distrust(error, where, name, context) from error
     except ssl.SSLError as error:
+        if usher.wanted and "NO_APPLICATION_PROTOCOL" in (error.reason or ""):
+            raise ProtocolNotOffered(f"{where}: does not speak {usher.wanted}") from error
         raise DialError(f"{where}: {_tls_trouble(error)}") from error
     except OSError as error:
         raise DialError(f"{where}: {why(error)} during the TLS handshake") from error
-    if refusal:
-        raise DialError(f"{where}: {refusal[0]}")
-    return transport, cast(P, transport.get_protocol())
+    if usher.refusal:
+        raise ProtocolNotOffered(f"{where}: {usher.refusal}")
+    return transport
 
 
 class _Agreed(asyncio.Protocol):
-    """Lets the real protocol in once the other side has agreed to speak it."""
+    """Lets the real protocol in once the other side has agreed to speak it; ``otherwise`` speaks any."""
 
     def __init__(
-        self, alpn: str | None, factory: Callable[[], asyncio.BaseProtocol], refusal: list[str]
+        self,
+        factories: Mapping[str, Callable[[], asyncio.BaseProtocol]],
+        otherwise: Callable[[], asyncio.BaseProtocol] | None = None,
     ) -> None:
-        self._alpn = alpn
-        self._factory = factory
-        self._refusal = refusal
+        self._factories = factories
+        self._otherwise = otherwise
+        self.wanted = " or ".join(factories)
+        self.refusal = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)
         spoken = stream.get_extra_info("ssl_object").selected_alpn_protocol()
-        if self._alpn is not None and spoken != self._alpn:
-            self._refusal.append(f"does not speak {self._alpn} ({spoken or 'no protocol'} was agreed)")
+        factory = self._factories.get(spoken, self._otherwise)
+        if factory is None:
+            self.refusal = f"does not speak {self.wanted} ({spoken or 'no protocol'} was agreed)"
             stream.abort()
             return
-        protocol = self._factory()
+        protocol = factory()
         stream.set_protocol(protocol)
         protocol.connection_made(stream)
 

@@ -2,11 +2,13 @@
 
 ::
 
-    dial -> TLS verified -> HELLO -> WELCOME -> streams ... lost ------> pause, dial again
-                                  -> REFUSED (says itself whether it is final)
+    dial -> TLS verified -> hello -> welcomed -> streams ... lost ------> pause, dial again
+                                  -> refused (says itself whether it is final)
                                              ... asked to drain -> dial a new one, then the old one ends
+                                             ... superseded -> over
 
-Whether to try again is ``error.retry`` and nothing else. One coroutine, ``run``, owns it all.
+Whether to try again is ``error.retry`` and nothing else. One coroutine, ``run``, owns it all. How hello and
+streams look on the wire is a carrier's affair: the edge chooses among those that are offered to it.
 
 Source: docs/reference/wire.md, "Hello" and "Drain".
 """
@@ -15,36 +17,37 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wellhead.errors import (
     DialError,
     HelloError,
+    ProtocolNotOffered,
     RefusedError,
     Retry,
     SessionLost,
+    Superseded,
     TrustError,
     WellheadError,
 )
 from wellhead.logs import Log
 from wellhead.net import sockets
 from wellhead.net.backoff import Backoff
+from wellhead.net.carrier import Carried, Carrier, Opening
 from wellhead.net.changes import NetworkChanges, is_ours
-from wellhead.net.session import Liveness, OnOpen, Session, boot_time
-from wellhead.net.tls import ALPN_MUX
-from wellhead.wire.frames import Kind
-from wellhead.wire.messages import Hello, Refused, Welcome
-from wellhead.wire.mux import Role
+from wellhead.net.session import boot_time
+from wellhead.wire.messages import Welcome
 from wellhead.wire.streams import Reason
 
 _log = Log("wellhead.agent")
-_REFUSALS = {kind.code: kind for kind in RefusedError.__subclasses__()}
 _DRAIN_POLL_SECONDS = 0.05
 LAST_WORDS_SECONDS = 1.0  # for what was said last to get to the visitors
 _OVERDUE_SECONDS = 5.0  # how much longer than it said a draining edge may take
 SOON_SECONDS = 0.25  # a drained session is replaced within it, or within what the edge said
+NEW_SECONDS = 2.0  # a session asked to drain within it is replaced with the pauses of a failure
 CHANGED_SECONDS = 1.0  # after a change of this machine's network the next dial comes within it
 _GLANCE_SECONDS = 1.0  # how often a pause looks whether the machine slept
 
@@ -56,12 +59,13 @@ class Status(enum.Enum):
     CONNECTED = "connected"
     RECONNECTING = "reconnecting"  # no session: visitors get 503
     DRAINING = "draining"  # the edge is leaving: its session finishes, a new one is being dialled
+    SUPERSEDED = "superseded"  # another agent has taken the tunnel: over
     CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeAddress:
-    """Where to dial. ``context`` verifies the edge's certificate for ``host``."""
+    """Where to dial. ``context`` verifies the edge's certificate for ``host`` and offers the carriers."""
 
     host: str
     port: int
@@ -81,18 +85,17 @@ OnStatus = Callable[[Status, WellheadError | None], None]
 
 
 class Uplink:
-    """Keeps one session with the edge alive.
+    """Keeps one session with the edge alive, on whichever of ``carriers`` the edge chooses.
 
-    ``on_open`` gets every stream that the edge opens. ``on_status`` is told of each change, with the error
-    that caused it, and ``on_welcome`` what the edge said; both inside the loop: they must not block.
+    ``on_status`` is told of each change, with the error that caused it, and ``on_welcome`` what the edge
+    said; both inside the loop: they must not block.
     """
 
     def __init__(
         self,
         edge: EdgeAddress,
-        hello: Hello,
+        carriers: Sequence[Carrier],
         *,
-        on_open: OnOpen,
         on_status: OnStatus,
         on_welcome: OnWelcome,
         times: UplinkTimes | None = None,
@@ -102,17 +105,16 @@ class Uplink:
     ) -> None:
         self.status = Status.CONNECTING
         self._edge = edge
-        self._hello = hello
-        self._on_open = on_open
+        self._carriers = carriers
         self._on_status = on_status
         self._on_welcome = on_welcome
         self._times = times or UplinkTimes()
         self._backoff = backoff or Backoff()
         self._clock = clock  # seconds that go on while the machine sleeps
         self._loop = asyncio.get_running_loop()
-        self._live: set[Session] = set()  # welcomed and not lost
-        self._current: Session | None = None  # the youngest of them
-        self._answers: dict[Session, asyncio.Future[Welcome]] = {}
+        self._live: set[Carried] = set()  # welcomed and not lost
+        self._current: Carried | None = None  # the youngest of them
+        self._answers: dict[Carried, asyncio.Future[Welcome]] = {}
         self._stirred = asyncio.Event()  # the current session needs a successor, or we are closing
         self._lost: WellheadError | None = None
         self._ask_again_after = 0.0  # seconds, as the draining edge said
@@ -126,7 +128,8 @@ class Uplink:
         """Until ``aclose``, or until an error that trying again does not mend.
 
         Raises:
-            WellheadError: one whose ``retry`` is NEVER; TrustError only where the edge was never trusted yet.
+            WellheadError: one whose ``retry`` is NEVER; TrustError and ProtocolNotOffered only where the edge
+                never welcomed us yet.
         """
         error: WellheadError | None = None
         changes = self._network_changes(self._network_changed)
@@ -135,7 +138,7 @@ class Uplink:
                 try:
                     session = await self._establish()
                 except WellheadError as failure:
-                    if isinstance(failure, TrustError) and self._welcomed:
+                    if isinstance(failure, TrustError | ProtocolNotOffered) and self._welcomed:
                         # Its certificate ran out, say: the edge that was ours is to be found again when it
                         # has a new one. Until then nothing is said to whoever is there.
                         failure.retry = Retry.LATER
@@ -152,7 +155,8 @@ class Uplink:
             changes.close()
             for session in list(self._live):
                 session.abort()
-            self._change(Status.CLOSED, error)
+            taken = isinstance(error, Superseded)
+            self._change(Status.SUPERSEDED if taken else Status.CLOSED, error)
 
     async def aclose(self, drain_seconds: float = 0.0, said_all: Callable[[], bool] = lambda: False) -> None:
         """Ask the edge for no new streams, let the open ones finish, and hang up; then ``run`` returns.
@@ -179,7 +183,7 @@ class Uplink:
 
     # One session
 
-    async def _establish(self) -> Session:
+    async def _establish(self) -> Carried:
         """A welcomed session.
 
         Raises:
@@ -188,52 +192,46 @@ class Uplink:
             HelloError: it said something else, or nothing.
         """
         edge, times = self._edge, self._times
-        session, answer = self._session()
+        openings: list[Opening] = []
+
+        def begin(carrier: Carrier) -> asyncio.Protocol:
+            opening = carrier.begin(self)
+            openings.append(opening)
+            self._answers[opening.session] = self._loop.create_future()
+            return opening.protocol
+
         try:
-            await sockets.dial_tls(
+            await sockets.dial_agreed(
                 edge.host,
                 edge.port,
                 context=edge.context,
-                protocol_factory=lambda: session,
-                alpn=ALPN_MUX,
+                factories={carrier.alpn: functools.partial(begin, carrier) for carrier in self._carriers},
                 timeout_seconds=times.dial_seconds,
             )
+            session = openings[0].session
             # The secret travels only here, behind a verified handshake.
-            session.mux.control(Kind.HELLO, self._hello.encode())
+            openings[0].greet()
             async with asyncio.timeout(times.hello_seconds):
-                welcome = await answer
+                welcome = await self._answers[session]
         except TimeoutError as error:
             raise HelloError(f"the edge did not answer the hello within {times.hello_seconds:g} s") from error
         finally:
-            del self._answers[session]
-            if answer.done() and not answer.cancelled():
-                answer.exception()  # a connection lost while it was made: the dial's own error tells more
-            if session not in self._live:
-                session.abort()
-        session.set_liveness(Liveness(ping_seconds=welcome.ping_seconds))
-        session.on_peer_draining(self._asked_to_drain)
+            for opening in openings:
+                answer = self._answers.pop(opening.session)
+                if answer.done() and not answer.cancelled():
+                    answer.exception()  # lost while it was made: the dial's own error tells more
+                if opening.session not in self._live:
+                    opening.session.abort()
         self._drain_seconds = welcome.drain_seconds
         self._welcomed = True
+        self._lost = None
         self._on_welcome(welcome)
         return session
 
-    def _session(self) -> tuple[Session, asyncio.Future[Welcome]]:
-        """A session to be connected, and the edge's answer to its hello."""
-        session = Session(
-            Role.DIALLER,
-            on_open=self._on_open,
-            on_control=self._control,
-            on_lost=self._session_lost,
-            window=self._hello.window,
-        )
-        answer = self._answers[session] = self._loop.create_future()
-        return session, answer
-
-    async def _keep(self, session: Session) -> None:
+    async def _keep(self, session: Carried) -> None:
         """Watch a session until it needs a successor, and wait as long as that one should."""
         began = self._loop.time()
         self._current = session
-        self._lost = None
         self._stirred.clear()
         if session not in self._live or session.peer_draining or self._closing:
             self._stirred.set()
@@ -242,15 +240,21 @@ class Uplink:
         await self._stirred.wait()
         if self._closing:
             return
-        if self._loop.time() - began >= self._times.settled_seconds:
+        lived = self._loop.time() - began
+        if lived >= self._times.settled_seconds:
             self._backoff.reset()
         if session in self._live:
             # Make before break: the old session goes on with its streams until the edge closes it.
             self._current = None
             self._loop.call_later(self._drain_seconds + _OVERDUE_SECONDS, session.abort)
-            await self._rest(self._backoff.spread(max(self._ask_again_after, SOON_SECONDS)), None)
-        else:
-            await self._rest(self._backoff.pause(self._lost), self._lost)
+            pause = self._backoff.spread(max(self._ask_again_after, SOON_SECONDS))
+            if lived < NEW_SECONDS:  # an edge that sends away whoever comes is not asked all the time
+                pause = max(pause, self._backoff.pause())
+            await self._rest(pause, None)
+            return
+        if isinstance(self._lost, RefusedError) and self._lost.retry is Retry.NEVER:
+            raise self._lost
+        await self._rest(self._backoff.pause(self._lost), self._lost)
 
     async def _rest(self, seconds: float, error: WellheadError | None) -> None:
         """Wait before the next dial, but not longer than it takes to notice that the machine slept."""
@@ -296,26 +300,18 @@ class Uplink:
 
     # From the sessions
 
-    def _control(self, session: Session, kind: int, payload: bytes) -> None:
-        answer = self._answers.get(session)
-        if answer is None or answer.done():
-            raise HelloError(f"control frame of kind {kind} after the hello was answered")
-        if kind == Kind.WELCOME:
-            welcome = Welcome.decode(payload)
-            session.id = welcome.session
-            session.mux.start(welcome.window)
-            self._live.add(session)
-            answer.set_result(welcome)
-        elif kind == Kind.REFUSED:
-            answer.set_exception(_refusal(Refused.decode(payload)))
-        else:
-            raise HelloError(f"control frame of kind {kind} where an answer to the hello was expected")
+    def welcomed(self, session: Carried, welcome: Welcome) -> None:
+        self._live.add(session)
+        self._answers[session].set_result(welcome)
 
-    def _session_lost(self, session: Session, error: WellheadError | None) -> None:
-        self._live.discard(session)
+    def refused(self, session: Carried, error: WellheadError) -> None:
         answer = self._answers.get(session)
         if answer is not None and not answer.done():
-            answer.set_exception(error or DialError("the edge hung up before it answered the hello"))
+            answer.set_exception(error)
+
+    def lost(self, session: Carried, error: WellheadError | None) -> None:
+        self._live.discard(session)
+        self.refused(session, error or DialError("the edge hung up before it answered the hello"))
         if self.status is Status.DRAINING and not self._live and not self._closing:
             self._change(Status.RECONNECTING, error)
         if session is self._current:
@@ -323,16 +319,7 @@ class Uplink:
             self._lost = error or SessionLost("the edge closed the session")
             self._stirred.set()
 
-    def _asked_to_drain(self, session: Session, retry_after_ms: int) -> None:
+    def drained(self, session: Carried, retry_after_ms: int) -> None:
         if session is self._current:
             self._ask_again_after = retry_after_ms / 1000
             self._stirred.set()
-
-
-def _refusal(refused: Refused) -> RefusedError:
-    kind = _REFUSALS.get(refused.code, RefusedError)
-    return kind(
-        refused.message or refused.code,
-        retry=Retry.NEVER if refused.final else Retry.LATER,
-        retry_after_seconds=refused.retry_after_ms / 1000 if refused.retry_after_ms else None,
-    )
