@@ -389,6 +389,37 @@ def test_a_drain_warns_first_and_names_the_last_stream_a_round_trip_later() -> N
     assert server.connection.drained
 
 
+def test_a_warning_stops_a_client_unless_its_terms_say_that_the_peer_goes_on_serving() -> None:
+    for opens in (False, True):
+        client, server = End(H2Role.CLIENT, opens_after_warning=opens), End(H2Role.SERVER)
+        exchange(client, server)
+        server.connection.drain()
+        client.connection.receive(server.take())
+        assert client.goaways == [(2**31 - 1, 0)]
+        assert client.connection.may_open is opens
+        server.connection.receive(client.take())  # the answer to its ping: the last id is named now
+        client.connection.receive(server.take())
+        assert not client.connection.may_open
+
+
+def test_what_a_goaway_says_beside_its_code_can_be_read() -> None:
+    client, server = End(H2Role.CLIENT), End(H2Role.SERVER)
+    exchange(client, server)
+    said = b'{"reason":"superseded"}'
+    client.connection.receive(frame(GOAWAY, 0, 0, b"\0\0\0\0" + (0x1201).to_bytes(4, "big") + said))
+    assert (client.goaways, client.connection.goaway_debug) == ([(0, 0x1201)], said)
+
+
+def test_a_client_that_announces_its_leaving_goes_on_opening_streams() -> None:
+    client, server = End(H2Role.CLIENT), End(H2Role.SERVER)
+    exchange(client, server)
+    client.connection.announce_leaving()
+    client.open()
+    exchange(client, server)
+    assert server.goaways == [(0, 0)]
+    assert server.heads.keys() == {1}
+
+
 def test_a_drain_does_not_wait_for_a_peer_that_answers_no_ping() -> None:
     hand = ByHand(drain_seconds=2)
     hand.send(hand.head(1))

@@ -84,6 +84,7 @@ class H2Connection(Inbox):
         "_pinged",
         "_started",
         "_watched",
+        "goaway_debug",
         "is_lost",
         "rtt",
     )
@@ -102,6 +103,7 @@ class H2Connection(Inbox):
     ) -> None:
         super().__init__(role, terms, on_stream, on_goaway, wake, clock, note, shared)
         self.is_lost = False
+        self.goaway_debug = b""  # what the peer's last GOAWAY said beside its code
         self.rtt: float | None = None  # seconds, of the last ``ping``
         self._started: float | None = None
         self._pinged: float | None = None  # when, while it is not answered
@@ -264,6 +266,13 @@ class H2Connection(Inbox):
         """Send a GOAWAY with ``debug`` that refuses nothing: a peer that goes on as agreed is served."""
         self._put_ready(goaway_frame(MAX_ID, code, debug))
 
+    def announce_leaving(self) -> None:
+        """CLIENT: say GOAWAY, of which the peer may make what it likes; streams may still be opened.
+
+        It only rules out streams that the peer would open (RFC 9113 section 6.8).
+        """
+        self._put_ready(goaway_frame(self._last_id, ErrorCode.NO_ERROR))
+
     def drain(self) -> None:
         """Leave without losing a request: a warning first, the last id a round trip later. Idempotent.
 
@@ -288,7 +297,9 @@ class H2Connection(Inbox):
             raise H2Error(ErrorCode.FRAME_SIZE_ERROR, "frame-size", f"GOAWAY of {len(payload)} bytes")
         last_id = read_u32(payload)[0] & MAX_ID
         code = read_u32(payload, 4)[0]
-        self._goaway_got = True
+        self.goaway_debug = payload[8:]
+        warning = last_id == MAX_ID and code == ErrorCode.NO_ERROR
+        self._goaway_got = not (warning and self.terms.opens_after_warning) or self._goaway_got
         if self.role is H2Role.CLIENT:
             for stream in [one for one in self._streams.values() if one.id > last_id]:
                 del self._streams[stream.id]

@@ -94,6 +94,11 @@ class H2Terms:
     """From the first byte of a header block that was seen to its last."""
     drain_seconds: float = 2
     """Between the two steps of a drain, unless the peer's answer to a PING comes first."""
+    opens_after_warning: bool = False
+    """CLIENT: a GOAWAY that excludes no stream is a warning, behind which streams may still be opened.
+
+    RFC 9113 section 6.8 asks clients not to: only where the peer is known to serve them.
+    """
     last_id: int = 2**30
     """The stream id at which a connection is drained, before ids run out."""
 
