@@ -12,10 +12,11 @@ and the bound.
     ├── InputError         the caller's: a bad name, address or argument       NEVER
     ├── LocalStateError    the state directory is unsafe or unreadable         NEVER
     ├── StateError         a wrong call of ours: a bug                         NEVER
+    ├── HandlerError       an application in this process cannot start         NEVER
     ├── ProtocolError      the peer broke the wire; the session ends           LATER
     │   └── FrameError · FlowError · HelloError · HttpError · H2Error · WebSocketError · ClientHelloError
     ├── LinkError          the network or the other program went away          LATER
-    │   └── DialError · TrustError (NEVER) · SessionLost · StreamReset · UpstreamError
+    │   └── DialError · TrustError (NEVER) · SessionLost · StreamReset · UpstreamError · VisitorGone
     │       DialError ── ProtocolNotOffered (NEVER)
     ├── IssuerError        a certificate's issuer refuses, or is away          LATER
     ├── RefusedError       the edge knows us and says no                       as it says
@@ -60,6 +61,12 @@ class LocalStateError(WellheadError):
 
 class StateError(WellheadError, RuntimeError):
     code = "internal"
+
+
+class HandlerError(WellheadError):
+    """An application that answers in this process: it cannot be loaded, or its start failed."""
+
+    code = "handler"
 
 
 class ProtocolError(WellheadError):
@@ -179,6 +186,12 @@ class StreamReset(LinkError):
 
 class UpstreamError(LinkError):
     code = "upstream"
+
+
+class VisitorGone(LinkError, ConnectionResetError):
+    """The visitor left before the end of its request or of the reply; an ``OSError``, as ASGI asks for."""
+
+    code = "visitor-gone"
 
 
 class IssuerError(WellheadError):
