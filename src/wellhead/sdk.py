@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from wellhead.agent import TunnelListener, connect, connect_async
-from wellhead.agent.options import AnyPath, ConnectOptions, ListenOptions, as_path, as_secret
+from wellhead.agent.options import AnyPath, ConnectOptions, ForwardTo, ListenOptions, as_path, as_secret
 from wellhead.client import AsyncClient, Client, Timeouts
 from wellhead.client.groups import AsyncSend, AsyncTunnels, Send, Tunnels
 from wellhead.model.access import Secret
@@ -24,7 +24,7 @@ class ConnectingTunnels(Tunnels):
         super().__init__(send)
         self._server = server
 
-    def connect(self, forward_to: str | int, **options: Unpack[ListenOptions]) -> TunnelListener:
+    def connect(self, forward_to: ForwardTo, **options: Unpack[ListenOptions]) -> TunnelListener:
         """Put an upstream on a public hostname of this server: ``wellhead.connect``."""
         return connect(forward_to, **_options(self._server, options))
 
@@ -36,7 +36,7 @@ class AsyncConnectingTunnels(AsyncTunnels):
         super().__init__(send)
         self._server = server
 
-    async def connect(self, forward_to: str | int, **options: Unpack[ListenOptions]) -> TunnelListener:
+    async def connect(self, forward_to: ForwardTo, **options: Unpack[ListenOptions]) -> TunnelListener:
         """Put an upstream on a public hostname of this server: ``wellhead.connect_async``."""
         return await connect_async(forward_to, **_options(self._server, options))
 

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import secrets
 import sys
@@ -20,9 +19,10 @@ from typing import Unpack
 from urllib.parse import urlsplit
 
 from wellhead.agent.certificate import CertificateFiles
+from wellhead.agent.forwarding import Forwarding, Upstream, forwarding
 from wellhead.agent.issuing import Issuing
 from wellhead.agent.listener import Plan, TlsEnd, TunnelListener
-from wellhead.agent.options import ConnectOptions, Options, as_path, as_secret
+from wellhead.agent.options import ConnectOptions, ForwardTo, Options, as_path, as_secret
 from wellhead.agent.passthrough import ALPN, Passthrough
 from wellhead.agent.renewal import Renewal
 from wellhead.agent.state import Kept, TunnelState
@@ -35,9 +35,6 @@ from wellhead.net import loop as net_loop
 from wellhead.net.keypair import KeyPair
 from wellhead.net.tls import ALPN_MUX, client_context
 from wellhead.net.uplink import EdgeAddress
-from wellhead.net.upstream import UpstreamPool
-from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
-from wellhead.net.upstream_dial import upstream_contexts
 from wellhead.profile import Connection, Profile
 from wellhead.version import VERSION
 from wellhead.wire.messages import OWN_CERTIFICATE, Hello
@@ -45,7 +42,7 @@ from wellhead.wire.messages import OWN_CERTIFICATE, Hello
 _PROCESS = secrets.token_hex(8)  # by which the edge recognises the sessions of one process
 
 
-def connect(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelListener:
+def connect(forward_to: ForwardTo, **options: Unpack[ConnectOptions]) -> TunnelListener:
     """Put an upstream on a public hostname; returns when the edge has let us in.
 
     The tunnel is answered for in a thread of its own, until ``close`` or the end of the process.
@@ -54,7 +51,11 @@ def connect(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelL
         forward_to: the upstream: a port, ``HOST:PORT``, ``http://…``, ``https://…`` or ``unix:/…``;
             ``h2c://…`` or ``h2c:/…`` for HTTP/2 without TLS, as gRPC servers speak it; ``tls://…`` or
             ``tls:/…`` for a server with a certificate of its own, which is handed the visitors' TLS as it
-            is: the tunnel is then one in mode ``passthrough``.
+            is: the tunnel is then one in mode ``passthrough``. Or what answers in this process: an ASGI or
+            WSGI application, or a handler ``(request, ctx)``.
+        interface: of an application: ``asgi``, ``wsgi``, ``handler``, or ``auto``: by how it may be called.
+        ws_handler: what answers WebSockets beside a handler: ``(ws, ctx)``.
+        max_body_bytes: of a request to an application; a longer one is answered 413.
         name: the tunnel's name; without it one is made up, and remembered for this upstream.
         tls_mode: where visitors' TLS ends: ``edge`` (at the server), or ``passthrough``: here, with a key
             that never leaves this machine, and a certificate that is renewed while the tunnel is answered
@@ -86,7 +87,7 @@ def connect(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelL
     return _in_thread(Options(forward_to, **options))
 
 
-async def connect_async(forward_to: str | int, **options: Unpack[ConnectOptions]) -> TunnelListener:
+async def connect_async(forward_to: ForwardTo, **options: Unpack[ConnectOptions]) -> TunnelListener:
     """As ``connect``, in the running loop: driven by ``serve_forever`` and ``aclose``."""
     return await _open(Options(forward_to, **options))
 
@@ -103,20 +104,17 @@ class _Target:
 
 
 async def _open(options: Options) -> TunnelListener:
-    upstream = parse_upstream(options.forward_to, options.upstream_http)
-    contexts = upstream_contexts(
-        upstream, ca_file=as_path(options.upstream_ca_file), verify=options.verify_upstream
-    )
-    make_pool = functools.partial(
-        UpstreamPool,
-        upstream,
-        ssl_context=contexts.http1,
-        h2_context=contexts.http2,
-        host_header=options.host_header,
-        limits=options.limits,
-        on_exchange=options.on_request,
-    )
-    pool = make_pool()  # what is wrong with the upstream's options shows before anything is created
+    upstream = forwarding(options)
+    pool = upstream.make()  # what is wrong with the upstream's options shows before anything is created
+    await upstream.start()
+    try:
+        return await _listen(options, upstream, pool)
+    except BaseException:
+        await upstream.stop()
+        raise
+
+
+async def _listen(options: Options, upstream: Forwarding, pool: Upstream) -> TunnelListener:
     target = await _find(options, upstream)
     certified = await _certified(options, target, upstream)
     for number, credential in enumerate(target.credentials, 1):
@@ -129,18 +127,19 @@ async def _open(options: Options) -> TunnelListener:
         except SecretRejected:
             if number == len(target.credentials):
                 raise
-            pool = make_pool()  # a secret that was rotated meanwhile: the key still opens the door
+            pool = upstream.make()  # a secret that was rotated meanwhile: the key still opens the door
             continue
         except BaseException:
             await listener.abandon()
             raise
         if number > 1 and target.tunnel is not None:
             await asyncio.to_thread(target.state.save, target.server.url, Kept(target.tunnel.id))
+        listener.at_end(upstream.stop)
         return listener
     raise SettingsError(f"no connect secret and no API key is known for tunnel {target.name}")
 
 
-def _plan(options: Options, target: _Target, upstream: UpstreamAddress, credential: Secret) -> Plan:
+def _plan(options: Options, target: _Target, upstream: Forwarding, credential: Secret) -> Plan:
     server, tunnel = target.server, target.tunnel
     base = urlsplit(server.url)
     host, port = base.hostname or "", base.port or 443
@@ -169,12 +168,12 @@ def _plan(options: Options, target: _Target, upstream: UpstreamAddress, credenti
 # The record
 
 
-async def _find(options: Options, upstream: UpstreamAddress) -> _Target:
+async def _find(options: Options, upstream: Forwarding) -> _Target:
     """Everything that has to be known before the edge is dialled; creates what is missing."""
     profile = await asyncio.to_thread(Profile.load, as_path(options.state_dir))
     given = as_secret(options.secret) or as_secret(os.environ.get("WELLHEAD_TUNNEL_SECRET"))
     server, has_key = _server(options, profile, given)
-    remembered = profile.names.get(str(upstream))
+    remembered = profile.names.get(upstream.label)
     name = options.name or remembered or suggest()
     state = TunnelState(profile.home, name)
     kept = await asyncio.to_thread(state.load, server.url)
@@ -186,7 +185,7 @@ async def _find(options: Options, upstream: UpstreamAddress) -> _Target:
     if fresh is not None and options.print_secret:
         _show(name, fresh)
     if options.name is None and remembered is None:
-        await asyncio.to_thread(profile.with_name(str(upstream), name).save)
+        await asyncio.to_thread(profile.with_name(upstream.label, name).save)
     stored = kept.connect_secret if kept is not None and kept.tunnel_id == tunnel.id else None
     candidates = [given or fresh or stored, server.api_key]
     return _Target(server, name, tunnel, state, [secret for secret in candidates if secret])
@@ -203,7 +202,7 @@ def _server(options: Options, profile: Profile, given: Secret | None) -> tuple[C
         return profile.resolve(options.url, Secret(""), ca_file), False
 
 
-def _mode(options: Options, upstream: UpstreamAddress) -> TlsMode | None:
+def _mode(options: Options, upstream: Forwarding) -> TlsMode | None:
     """The mode that the tunnel must have; None: the one that it has.
 
     Raises:
@@ -212,7 +211,7 @@ def _mode(options: Options, upstream: UpstreamAddress) -> TlsMode | None:
     if not upstream.raw:
         return None if options.tls_mode is None else TlsMode(options.tls_mode)
     if options.tls_mode == "edge":
-        raise InputError(f"upstream {upstream} ends visitors' TLS itself: tls_mode must be passthrough")
+        raise InputError(f"upstream {upstream.label} ends visitors' TLS itself: tls_mode must be passthrough")
     return TlsMode.PASSTHROUGH
 
 
@@ -265,11 +264,11 @@ class _Certified:
     renewal: Renewal
     pair: KeyPair
 
-    def ending(self, pool: UpstreamPool) -> TlsEnd:
+    def ending(self, pool: Upstream) -> TlsEnd:
         return TlsEnd(Passthrough(self.hostname, self.name, self.pair.context(ALPN), pool), self.renewal)
 
 
-async def _certified(options: Options, target: _Target, upstream: UpstreamAddress) -> _Certified | None:
+async def _certified(options: Options, target: _Target, upstream: Forwarding) -> _Certified | None:
     """What visitors' TLS ends with here; None where it ends elsewhere."""
     tunnel = target.tunnel
     if upstream.raw:

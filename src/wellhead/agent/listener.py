@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from wellhead.agent.forwarding import Upstream
 from wellhead.agent.passthrough import ALPN, Passthrough
 from wellhead.agent.renewal import Renewal
 from wellhead.errors import StateError, WellheadError
@@ -22,7 +24,6 @@ from wellhead.model.records import Tunnel
 from wellhead.net.carrier import MuxCarrier
 from wellhead.net.keypair import KeyPair
 from wellhead.net.uplink import EdgeAddress, OnStatus, Status, Uplink, UplinkTimes
-from wellhead.net.upstream import UpstreamPool
 from wellhead.wire.messages import Hello, Welcome
 
 _log = Log("wellhead.agent")
@@ -61,13 +62,14 @@ class TunnelListener:
     """The tunnel, its public addresses and how its connection is doing. Made by ``connect`` only."""
 
     def __init__(
-        self, plan: Plan, pool: UpstreamPool, on_status: OnStatus | None, ending: TlsEnd | None = None
+        self, plan: Plan, pool: Upstream, on_status: OnStatus | None, ending: TlsEnd | None = None
     ) -> None:
         self.tunnel = plan.tunnel
         self._public_urls = plan.public_urls
         self._drain_seconds = plan.drain_seconds
         self._pool = pool
         self._ending = ending
+        self._after: Callable[[], Awaitable[None]] | None = None
         self._watchers: list[OnStatus] = [] if on_status is None else [on_status]
         self._loop = asyncio.get_running_loop()
         self._thread: threading.Thread | None = None  # ours, for a listener of ``connect``
@@ -207,6 +209,10 @@ class TunnelListener:
         """Give up before anybody drives it."""
         await self._aclose()
 
+    def at_end(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Await ``call()`` when nothing is answered any more."""
+        self._after = call
+
     def in_thread(self, thread: threading.Thread) -> None:
         """The listener's loop runs in ``thread``."""
         self._thread = thread
@@ -245,6 +251,8 @@ class TunnelListener:
             if self._ending is not None:
                 await self._ending.passthrough.close()
             await self._pool.aclose()
+            if self._after is not None:
+                await self._after()
             self._over.set()
 
     async def _aclose(self) -> None:
@@ -253,6 +261,7 @@ class TunnelListener:
         await asyncio.shield(self._closing)
 
     async def _close_down(self) -> None:
+        self._pool.drain()
         if self._ending is None:
             await self._uplink.aclose(self._drain_seconds)
         else:  # a connection that is kept for later would never end by itself

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from wellhead.agent.renewal import OnCertificate
 from wellhead.errors import InputError
@@ -17,11 +18,15 @@ from wellhead.net.upstream import OnExchange, UpstreamLimits
 
 AnyPath = str | os.PathLike[str]
 OnPendingRemoval = Literal["restore", "error"]
+ForwardTo = str | int | Callable[..., Any]
 
 
 class ListenOptions(TypedDict, total=False):
     """Keyword arguments of ``connect`` and ``connect_async`` but for the server; explained there."""
 
+    interface: str
+    ws_handler: Callable[..., Any] | None
+    max_body_bytes: int | None
     name: str | None
     tls_mode: str | None
     secret: str | Secret | None
@@ -56,7 +61,10 @@ class Options:
         InputError: a name or a choice that is none.
     """
 
-    forward_to: str | int
+    forward_to: ForwardTo
+    interface: str = "auto"
+    ws_handler: Callable[..., Any] | None = None
+    max_body_bytes: int | None = None
     name: str | None = None
     tls_mode: str | None = None
     url: str | None = None

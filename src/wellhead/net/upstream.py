@@ -128,6 +128,9 @@ class UpstreamPool:
         transport = await connect(asyncio.Protocol, self.address, context, self.limits.dial_seconds)
         transport.close()
 
+    def drain(self) -> None:
+        """What is open ends when the upstream or its visitors say so."""
+
     async def aclose(self) -> None:
         """Give up what is running and close every connection. Idempotent."""
         self._closed = True

@@ -1,0 +1,97 @@
+"""What answers a tunnel's streams: an upstream at an address, or an application in this process."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from wellhead.agent.inprocess.detect import answerer_of, label_of
+from wellhead.agent.inprocess.upstream import Answerer, InProcess
+from wellhead.agent.options import Options, as_path
+from wellhead.errors import InputError
+from wellhead.net.upstream import UpstreamPool
+from wellhead.net.upstream_address import parse_upstream
+from wellhead.net.upstream_dial import upstream_contexts
+from wellhead.net.upstream_exchange import Exchange
+from wellhead.wire.streams import Buffer, Stream, StreamKind
+
+
+class Upstream(Protocol):
+    """Where streams go, for as long as one listener lives."""
+
+    def accept(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
+        """Take a stream that the edge opened, with the first bytes beside its envelope."""
+
+    def tell(self, exchange: Exchange, failure: str) -> None:
+        """A request is over that did not get here."""
+
+    def drain(self) -> None:
+        """The listener is being closed: what would not end by itself is ended."""
+
+    async def aclose(self) -> None:
+        """Give up what is running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """``label`` is what a made-up name is remembered by, ``raw`` whether visitors' TLS ends behind it.
+
+    ``make`` gives an upstream, after ``answerer`` (of an application) was started.
+    """
+
+    label: str
+    raw: bool
+    make: Callable[[], Upstream]
+    answerer: Answerer | None = None
+
+    async def start(self) -> None:
+        """
+        Raises:
+            HandlerError: the application cannot start.
+        """
+        if self.answerer is not None:
+            await self.answerer.start()
+
+    async def stop(self) -> None:
+        """After the last request. Idempotent."""
+        if self.answerer is not None:
+            await self.answerer.stop()
+
+
+def forwarding(options: Options) -> Forwarding:
+    """
+    Raises:
+        InputError: neither an address nor anything that answers, or options that do not go with it.
+    """
+    if isinstance(options.forward_to, str | int):
+        return _to_address(options, options.forward_to)
+    answerer = answerer_of(options.forward_to, options.interface, options.ws_handler)
+    make = functools.partial(
+        InProcess,
+        answerer,
+        limits=options.limits,
+        max_body_bytes=options.max_body_bytes,
+        on_exchange=options.on_request,
+    )
+    return Forwarding(label_of(options.forward_to), False, make, answerer)
+
+
+def _to_address(options: Options, address: str | int) -> Forwarding:
+    if options.interface != "auto" or options.ws_handler is not None:
+        raise InputError(f"interface and ws_handler are for applications; {address} is an address")
+    upstream = parse_upstream(address, options.upstream_http)
+    contexts = upstream_contexts(
+        upstream, ca_file=as_path(options.upstream_ca_file), verify=options.verify_upstream
+    )
+    make = functools.partial(
+        UpstreamPool,
+        upstream,
+        ssl_context=contexts.http1,
+        h2_context=contexts.http2,
+        host_header=options.host_header,
+        limits=options.limits,
+        on_exchange=options.on_request,
+    )
+    return Forwarding(str(upstream), upstream.raw, make)

@@ -1,0 +1,78 @@
+"""Which interface an application has, by how it may be called.
+
+Source: the ASGI specification 3.0, "Applications"; PEP 3333.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from wellhead.agent.inprocess.asgi import Asgi
+from wellhead.agent.inprocess.upstream import Answerer
+from wellhead.errors import InputError
+
+Interface = Literal["auto", "asgi", "wsgi", "handler"]
+INTERFACES: tuple[str, ...] = get_args(Interface)
+
+
+def answerer_of(
+    app: object, interface: str = "auto", ws_handler: Callable[..., Any] | None = None
+) -> Answerer:
+    """What answers with ``app``.
+
+    Raises:
+        InputError: it cannot be called, or its interface cannot be told.
+    """
+    if interface not in INTERFACES:
+        raise InputError(f"interface must be one of {', '.join(INTERFACES)}, not {interface!r}")
+    if not callable(app):
+        raise InputError(f"{type(app).__name__} is no address and cannot be called: nothing answers with it")
+    if interface == "auto":
+        interface = detect(app)
+    if interface == "asgi":
+        return Asgi(app)
+    raise InputError(f"interface {interface} is not served")
+
+
+def detect(app: Callable[..., Any]) -> str:
+    """``asgi``, ``wsgi`` or ``handler``, by the number of arguments and whether it is awaited.
+
+    Three are ASGI's (awaited; a class of two steps is not: ASGI 2 is not served), two are WSGI's unless it is
+    a coroutine function, whose names are not those of PEP 3333, or is told otherwise; fewer are a handler's.
+
+    Raises:
+        InputError: it takes more.
+    """
+    called: object = app
+    if not (inspect.isroutine(app) or inspect.isclass(app) or isinstance(app, functools.partial)):
+        called = type(app).__call__
+    awaited = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        raise InputError(f"the interface of {label_of(app)} cannot be told: say interface=") from None
+    plain = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
+    ]
+    names = [parameter.name for parameter in plain]
+    if len(plain) == 3:
+        return "asgi"
+    if len(plain) == 2:
+        if awaited:
+            return "handler"
+        return "wsgi" if names[1] in ("start_response", "start_resp") or names[0] == "environ" else "handler"
+    if len(plain) <= 1:
+        return "handler"
+    raise InputError(f"{label_of(app)} takes {len(plain)} arguments: neither an application nor a handler")
+
+
+def label_of(app: object) -> str:
+    """``module:name`` where it has them, else its type's."""
+    named = app if hasattr(app, "__qualname__") else type(app)
+    return f"{named.__module__}:{named.__qualname__}"
