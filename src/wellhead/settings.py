@@ -212,6 +212,11 @@ class ServerSettings(BaseSettings):
     dns_server: Annotated[str, AfterValidator(_dns_server)] | None = Field(
         None, description="`rfc2136`: the zone's primary server, HOST or HOST:PORT."
     )
+    dns_resolver: Annotated[str, AfterValidator(_dns_server)] | None = Field(
+        None,
+        description="DNS server, HOST or HOST:PORT, that is asked where an `_acme-challenge` name leads that"
+        " is an alias (CNAME): the record is written there. Default: this machine's resolver.",
+    )
     dns_zone: Domain | None = Field(
         None, description="The zone that records are written into; default: the innermost that there is."
     )

@@ -16,6 +16,8 @@ PRIMARY, SECONDARY = "127.0.0.1", "::1"
 class NameServer(Program):
     """Answers for ``zone`` at ``address:port``; the secondary follows the primary, at the same port.
 
+    ``_acme-challenge.aliased`` leads to ``proofs``.
+
     A secondary that is ``deaf`` transfers the zone once and hears of no change.
     """
 
@@ -34,7 +36,8 @@ class NameServer(Program):
         if address == PRIMARY:
             (home / "zone").write_text(_zone(zone, alone))
             follows = f"notify explicit; also-notify {{ {SECONDARY} port {port}; }}; notify-delay 0;"
-            allowed = f"grant {KEY_NAME} name _acme-challenge.{zone}. TXT;"
+            names = (f"_acme-challenge.{zone}", f"proofs.{zone}")
+            allowed = "".join(f"grant {KEY_NAME} name {name}. TXT; " for name in names)
             kind = f'type primary; file "zone"; {"notify no;" if alone else follows}'
             kind += f" update-policy {{ {allowed} }};"
         else:
@@ -73,6 +76,9 @@ def _zone(zone: str, alone: bool) -> str:
         f"ns1 IN A {PRIMARY}",
         "@ IN A 127.0.0.1",
         "* IN A 127.0.0.1",
+        "_acme-challenge.aliased IN CNAME two",
+        "two IN CNAME proofs",
+        "_acme-challenge.round IN CNAME _acme-challenge.round",
     ]
     if not alone:
         records += ["@ IN NS ns2", f"ns2 IN AAAA {SECONDARY}"]

@@ -33,6 +33,7 @@ from wellhead.control.acme_order import Orders
 from wellhead.control.acme_proof import AlpnProver, DnsProver, HttpProver, Prover, Records
 from wellhead.control.acme_rfc2136 import DnsUpdates, TsigKey
 from wellhead.control.acme_route53 import Route53
+from wellhead.control.dns_servers import Aliases
 from wellhead.errors import IssuerError
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("pebble", "pebble-challtestsrv", "named")]
@@ -303,6 +304,50 @@ async def test_a_wildcard_and_its_domain_are_proved_by_dns_updates_that_are_take
         assert txt((PRIMARY, port), f"_acme-challenge.{ZONE}") == set()
 
 
+async def test_a_record_is_written_where_an_alias_leads(tmp_path: Path, tsig: TsigKey) -> None:
+    port, hostname = quiet_port(), f"aliased.{ZONE}"
+    with NameServer(tmp_path / "bind", ZONE, port) as bind, Pebble(tmp_path / "pebble", dns=port) as pebble:
+        server = f"{PRIMARY}:{port}"
+        records = DnsUpdates(server, tsig, zone=None, wait_seconds=30)
+        acme = issuer(tmp_path, pebble, DnsProver(records, Aliases(server).end_of))
+        made = await acme.issue(request_for(hostname), [hostname])
+        assert signed_by(pebble, made.leaf_pem, made.chain_pem) == [hostname]
+        assert any(f"adding an RR at 'proofs.{ZONE}' TXT" in line for line in bind.lines)
+        assert txt((PRIMARY, port), f"proofs.{ZONE}") == set()
+        assert not acme._orders._parts.authorizations._turns, "nothing is kept of a name"
+
+
+async def test_a_name_without_an_alias_is_itself_and_one_without_an_end_is_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = quiet_port()
+    with NameServer(tmp_path / "bind", ZONE, port):
+        aliases = Aliases(f"{PRIMARY}:{port}")
+        for name in (f"_acme-challenge.{ZONE}", f"_acme-challenge.no-such.{ZONE}"):
+            assert await aliases.end_of(name) == name
+        with pytest.raises(IssuerError, match="more than 8 aliases"):
+            await aliases.end_of(f"_acme-challenge.round.{ZONE}")
+    assert "alias not asked for" not in caplog.text
+    monkeypatch.setattr("wellhead.control.dns_servers.ASK_SECONDS", 0.5)
+    assert await Aliases(f"{PRIMARY}:{port}").end_of(f"proofs.{ZONE}") == f"proofs.{ZONE}"
+    assert "alias not asked for" in caplog.text, "nobody answers now"
+
+
+async def test_each_address_of_the_dns_server_is_tried(
+    tmp_path: Path, tsig: TsigKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, name = quiet_port(), f"_acme-challenge.{ZONE}"
+    found = [(2, 2, 17, "", (address, port)) for address in ("127.0.0.9", PRIMARY)]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr("wellhead.control.acme_rfc2136.ASK_SECONDS", 1.0)
+    with NameServer(tmp_path / "bind", ZONE, port):
+        records = DnsUpdates(f"dns.test:{port}", tsig, zone=None, wait_seconds=30)
+        await records.add(name, "value")
+        assert txt((PRIMARY, port), name) == {"value"}
+        await records.remove(name, "value")
+        assert txt((PRIMARY, port), name) == set()
+
+
 async def test_a_record_is_waited_for_at_every_server_of_the_zone(tmp_path: Path, tsig: TsigKey) -> None:
     port, name = quiet_port(), f"_acme-challenge.{ZONE}"
     with (
@@ -410,7 +455,7 @@ async def test_route_53_keeps_all_values_of_a_name_until_each_is_taken_back(amaz
     assert values() == ['"two"']
     await records.remove(name, "two")
     await records.remove(name, "two")
-    assert values() == []
+    assert values() == [] and not records._zones
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.kit.bind import KEY_NAME, SECRET, NameServer
 from tests.kit.csr import request_for
 from tests.kit.pebble import ChallengeDns, Pebble
-from tests.kit.programs import Edge, quiet_port
+from tests.kit.programs import Edge, eventually, quiet_port
+from tests.kit.stopwatch import Stopwatch
 from tests.kit.upstreams import Peer, serving
 from wellhead import private
 
@@ -145,6 +146,7 @@ def test_a_wildcard_by_dns_updates_is_there_for_every_tunnel_and_lives_through_r
             acme_challenge="dns-01",
             dns_provider="rfc2136",
             dns_server=f"127.0.0.1:{port}",
+            dns_resolver=f"127.0.0.1:{port}",
             dns_tsig_name=KEY_NAME,
             dns_tsig_secret_file=tmp_path / "tsig",
         ) as (edge, pebble):
@@ -157,6 +159,30 @@ def test_a_wildcard_by_dns_updates_is_there_for_every_tunnel_and_lives_through_r
             edge.line("control plane is back")
             assert shown(edge, DOMAIN) == found
             assert pebble.orders == 1
+
+
+def test_a_stop_in_the_midst_of_an_order_waits_for_no_dns(tmp_path: Path) -> None:
+    program, begun = tmp_path / "hook", tmp_path / "begun"
+    program.write_text(f"#!/bin/sh\necho $1 >> {begun}\nsleep 600\n")
+    program.chmod(0o700)
+    with (
+        ChallengeDns() as dns,
+        public_server(
+            tmp_path,
+            dns=dns.port,
+            dns_resolver=f"127.0.0.1:{dns.port}",
+            acme_challenge="dns-01",
+            dns_provider="command",
+            dns_command=program,
+        ) as (edge, _),
+    ):
+        eventually(begun.exists, 60)
+        watch = Stopwatch(edge)
+        assert edge.stop() == 0
+        assert watch.seconds() < 9
+        assert "proofs not removed" in edge.text and "Traceback" not in edge.text
+        assert "killed" not in edge.text and "did not end" not in edge.text
+    assert begun.read_text().splitlines()[-1] == "remove", "it was begun"
 
 
 def test_without_its_authority_a_server_starts_and_says_what_it_lacks(tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ class _Asked(NamedTuple):
     proof: Proof
 
 
+class _Turn:
+    """Of one name; ``users`` have it or wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
 class Authorizations:
     """Proves names to one authority, all in one way."""
 
@@ -39,7 +47,7 @@ class Authorizations:
         self._client = client
         self._account = account
         self._prover = prover
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, _Turn] = {}
 
     async def prove(self, what: str, urls: Iterable[str], names: Iterable[str]) -> None:
         """Return when every authorization is valid.
@@ -109,8 +117,20 @@ class Authorizations:
         """One order at a time proves a name: for TLS-ALPN-01 it has one certificate to answer with."""
         async with contextlib.AsyncExitStack() as stack:
             for hostname in sorted({name.removeprefix("*.") for name in names}):
-                await stack.enter_async_context(self._turns.setdefault(hostname, asyncio.Lock()))
+                await stack.enter_async_context(self._turn(hostname))
             yield
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, hostname: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(hostname, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[hostname]
 
 
 class Pauses:

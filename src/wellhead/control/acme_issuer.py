@@ -19,6 +19,7 @@ from wellhead.control.acme_proof import AlpnProver, DnsProver, HttpProver, Prove
 from wellhead.control.acme_rfc2136 import DnsUpdates, TsigKey
 from wellhead.control.acme_route53 import Route53
 from wellhead.control.challenges import Challenges
+from wellhead.control.dns_servers import Aliases
 from wellhead.errors import IssuerError, LocalStateError
 from wellhead.model.certificates import Issued
 from wellhead.settings import ServerSettings
@@ -130,7 +131,7 @@ def _prover(settings: ServerSettings, challenges: Challenges) -> Prover:
         case "tls-alpn-01":
             return AlpnProver(challenges)
         case "dns-01":
-            return DnsProver(_records(settings))
+            return DnsProver(_records(settings), Aliases(settings.dns_resolver).end_of)
 
 
 def _records(settings: ServerSettings) -> Records:

@@ -17,7 +17,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import josepy as jose
 import requests
@@ -34,6 +34,8 @@ from wellhead.control.issuing import issued
 from wellhead.errors import IssuerError
 from wellhead.logs import Log
 from wellhead.model.certificates import Issued
+
+CLOSE_SECONDS: Final = 4.0  # the server does not wait much longer for its control plane
 
 _log = Log("wellhead.control")
 
@@ -82,11 +84,15 @@ class Orders:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Give up what runs, and take its proofs away."""
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        """Give up what runs, and take its proofs away, as far as that is done in CLOSE_SECONDS."""
+        late = set(self._running.values())
+        for seconds in (CLOSE_SECONDS, None):
+            for task in late:
+                task.cancel()
+            if late:
+                _, late = await asyncio.wait(late, timeout=seconds)
+            if late:
+                _log.warning("proofs not removed", orders=len(late), reason="the server stops")
 
     def _over(self, digest: str, task: asyncio.Task[Issued]) -> None:
         del self._running[digest]

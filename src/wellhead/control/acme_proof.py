@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from wellhead.control.acme_alpn import answering_pair
@@ -89,16 +90,24 @@ class Records(Protocol):
 
 
 class DnsProver:
+    """``end_of`` gives the name that a name is an alias of: there the record is written."""
+
     kind = "dns-01"
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, end_of: Callable[[str], Awaitable[str]] | None = None) -> None:
         self._records = records
+        self._end_of = end_of
+        self._places: dict[Proof, str] = {}  # where it was put, if it is put
 
     async def put(self, proof: Proof) -> None:
-        await self._records.add(*_record(proof))
+        name, value = _record(proof)
+        if self._end_of is not None:
+            name = self._places[proof] = await self._end_of(name)
+        await self._records.add(name, value)
 
     async def remove(self, proof: Proof) -> None:
-        await self._records.remove(*_record(proof))
+        name, value = _record(proof)
+        await self._records.remove(self._places.pop(proof, name), value)
 
 
 def _record(proof: Proof) -> tuple[str, str]:

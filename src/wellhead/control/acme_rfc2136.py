@@ -24,15 +24,13 @@ import dns.tsig
 import dns.update
 
 from wellhead import private
+from wellhead.control.dns_servers import ASK_SECONDS, DNS_PORT, addresses
 from wellhead.errors import IssuerError, LocalStateError
 from wellhead.logs import Log
-from wellhead.model.names import split_authority
 
 TTL: Final = 60  # seconds
-ASK_SECONDS: Final = 5.0  # for one answer of one server
 POLL_SECONDS: Final = (0.1, 5.0)  # first and longest pause between two looks
 SILENT_TRIES: Final = 3  # a server of the zone that never answers is not waited for any longer
-DNS_PORT: Final = 53
 
 _log = Log("wellhead.control")
 
@@ -67,6 +65,7 @@ class DnsUpdates:
         self._zone = None if zone is None else dns.name.from_text(zone)
         self._wait = wait_seconds
         self._port = port
+        self._good: tuple[str, int] | None = None  # the server's address that answered
 
     async def add(self, name: str, value: str) -> None:
         """As ``Records`` says."""
@@ -94,7 +93,7 @@ class DnsUpdates:
         return dns.update.UpdateMessage(zone, keyring=self._key)
 
     async def _send(self, update: dns.update.UpdateMessage, what: str) -> None:
-        answer = await self._ask(update, await self._primary(), what)
+        answer, _ = await self._ask_primary(update, what)
         if answer.rcode() != dns.rcode.NOERROR:
             code = dns.rcode.to_text(answer.rcode())
             raise IssuerError(f"the DNS server {self._server} refused {what}: {code}", reason="dns")
@@ -120,22 +119,27 @@ class DnsUpdates:
                 reason="dns",
             ) from error
 
-    async def _primary(self) -> tuple[str, int]:
-        hostname, port = split_authority(self._server)
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(hostname, port, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            raise IssuerError(
-                f"dns_server {self._server} is not found: {error.strerror}", reason="dns"
-            ) from error
-        return str(found[0][4][0]), port or DNS_PORT
+    async def _ask_primary(
+        self, message: dns.message.Message, what: str
+    ) -> tuple[dns.message.Message, tuple[str, int]]:
+        """An answer, and the address that gave it: each of the server's is tried, the last good one first."""
+        found = await addresses(self._server, "dns_server")
+        failure: IssuerError | None = None
+        for where in sorted(found, key=lambda where: where != self._good):
+            try:
+                answer = await self._ask(message, where, what)
+            except IssuerError as error:
+                failure = error
+                continue
+            self._good = where
+            return answer, where
+        assert failure is not None
+        raise failure
 
     async def _zone_of(self, name: dns.name.Name) -> dns.name.Name:
         if self._zone is not None:
             return self._zone
-        answer = await self._ask(
-            dns.message.make_query(name, "SOA"), await self._primary(), f"the zone of {name}"
-        )
+        answer, _ = await self._ask_primary(dns.message.make_query(name, "SOA"), f"the zone of {name}")
         for rrset in (
             *answer.answer,
             *answer.authority,
@@ -179,8 +183,7 @@ class DnsUpdates:
 
     async def _servers(self, zone: dns.name.Name) -> list[tuple[str, int]]:
         """The primary, and every address of the zone's name servers."""
-        primary = await self._primary()
-        answer = await self._ask(dns.message.make_query(zone, "NS"), primary, f"{zone} NS")
+        answer, primary = await self._ask_primary(dns.message.make_query(zone, "NS"), f"{zone} NS")
         hosts = [
             record.target for rrset in answer.answer if rrset.rdtype == dns.rdatatype.NS for record in rrset
         ]

@@ -45,7 +45,7 @@ class Route53:
             raise SettingsError(f"dns_provider: route53: {error}") from error
         self._zone = zone
         self._wait = wait_seconds
-        self._zones: dict[str, str] = {}
+        self._zones: dict[str, str] = {}  # of names that have records of ours
         self._turn = asyncio.Lock()  # a record set is read, changed and written as a whole
         self._threads = Threads(1, "route53")
 
@@ -68,12 +68,13 @@ class Route53:
         async with self._turn:
             zone = await self._zone_of(name)
             values = await self._values(zone, name)
-            if value not in values:
-                return
-            if left := [other for other in values if other != value]:
+            left = [other for other in values if other != value]
+            if left and left != values:
                 await self._change(zone, "UPSERT", name, left)
-            else:
+            elif values and not left:
                 await self._change(zone, "DELETE", name, values)
+            if not left:
+                self._zones.pop(name, None)
 
     async def _zone_of(self, name: str) -> str:
         if name not in self._zones:
