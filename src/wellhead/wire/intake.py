@@ -22,10 +22,16 @@ from wellhead.wire.intake_calls import (
     WEBSOCKET_PROTOCOL,
     Caller,
 )
-from wellhead.wire.intake_envelope import envelope_fields, expects_continue, tcp_fields, websocket_key
+from wellhead.wire.intake_envelope import (
+    envelope_fields,
+    envelope_parts,
+    expects_continue,
+    tcp_fields,
+    websocket_key,
+)
 from wellhead.wire.intake_hello import MAX_POOL, Hello, Ours
-from wellhead.wire.intake_parcel import EnvelopeError, Parcel, read_envelope_fields
-from wellhead.wire.intake_reply import ReplyRead, reply_fields, reply_head
+from wellhead.wire.intake_parcel import EnvelopeError, Parcel, ParcelReader, read_envelope_fields
+from wellhead.wire.intake_reply import ReplyRead, ReplyReader, reply_fields, reply_head
 
 __all__ = [
     "API_KEY",
@@ -44,8 +50,11 @@ __all__ = [
     "Hello",
     "Ours",
     "Parcel",
+    "ParcelReader",
     "ReplyRead",
+    "ReplyReader",
     "envelope_fields",
+    "envelope_parts",
     "expects_continue",
     "read_envelope_fields",
     "reply_fields",

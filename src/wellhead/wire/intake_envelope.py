@@ -26,7 +26,7 @@ from typing import NamedTuple
 from wellhead.errors import HttpError
 from wellhead.wire.facts import Facts
 from wellhead.wire.h2_fields import MEMO_MAX, block_fields
-from wellhead.wire.hpack import OVERHEAD, Field, Fields, list_size
+from wellhead.wire.hpack import Field, Fields, list_size
 
 MAX_LIST = 60_000  # bytes as HPACK counts them, 32 for each field included
 MAX_FIELDS = 110
@@ -35,7 +35,15 @@ H = b"inkbox-h-"  # before the name of a field of the visitor's, or of the reply
 WEBHOOK, WS_UPGRADE, TCP_STREAM = b"webhook", b"ws-upgrade", b"tcp-stream"
 
 _STATUS: Field = (b":status", b"200")
-_OWN_FIELDS = 7  # beside those of the visitor
+# What differs from request to request, without its values.
+_OWN: Fields = [
+    _STATUS,
+    (b"inkbox-request-id", b""),
+    (b"inkbox-ws-id", b""),
+    (b"inkbox-method", b""),
+    (b"inkbox-path", b""),
+    (b"inkbox-h-x-request-id", b""),
+]
 _REQUEST_ID = b"\r\nX-Request-Id: "
 # Of this hop, or told by fields of the envelope's own.
 _DROPPED = frozenset(
@@ -55,17 +63,25 @@ class _Common(NamedTuple):
     """What all requests with the same field lines have in common."""
 
     fields: Fields
-    size: int  # bytes as HPACK counts them
+    size: int  # bytes as HPACK counts them, those of _OWN included
 
 
 def envelope_fields(
     head: bytes, request_id: bytes, *, websocket: bool = False, faithful: bool = False
 ) -> Fields:
-    """The header list of an envelope, ``:status`` first.
+    """The header list of an envelope, ``:status`` first: both parts of ``envelope_parts``."""
+    own, common = envelope_parts(head, request_id, websocket=websocket, faithful=faithful)
+    return own + common
 
-    ``head`` is a canonical request head, ``request_id`` is safe in a path and hard to guess, and the id of
-    the bridge of a ``websocket`` too. ``faithful``: the agent is ours and needs no cookie, encoding or
-    characters mended.
+
+def envelope_parts(
+    head: bytes, request_id: bytes, *, websocket: bool = False, faithful: bool = False
+) -> tuple[Fields, Fields]:
+    """The header list of an envelope in two parts: what is this request's, and what repeats.
+
+    The second is the same list for requests with equal fields and must not be changed. ``head`` is a
+    canonical request head, ``request_id`` is safe in a path and hard to guess, and the id of the bridge of
+    a ``websocket`` too. ``faithful``: the agent is ours and needs no cookie, encoding or character mended.
 
     Raises:
         HttpError: 431: too large for an agent.
@@ -74,38 +90,42 @@ def envelope_fields(
     method, target, _ = head[:line_end].split(b" ")
     last = head.rfind(_REQUEST_ID)
     block = head[line_end + 2 : last + 2]
-    common = (_common if len(block) <= MEMO_MAX else _common.__wrapped__)(block, websocket, faithful)
+    fields, size = (_common if len(block) <= MEMO_MAX else _common.__wrapped__)(block, websocket, faithful)
     if not target.isascii():
-        target = _foreign(lambda found: b"%%%02X" % found[0][0], target)
+        target = _foreign(_percent, target)
     asked = head[last + len(_REQUEST_ID) : -4]
-    if common.size + 2 * len(request_id) + len(asked) + len(method) + len(target) > MAX_LIST:
+    if size + 2 * len(request_id) + len(asked) + len(method) + len(target) > MAX_LIST:
         raise HttpError(431, "envelope-too-large", f"more than {MAX_LIST} bytes")
     own: Fields = [_STATUS, (b"inkbox-request-id", request_id)]
     if websocket:
         own.append((b"inkbox-ws-id", request_id))
     own += (b"inkbox-method", method), (b"inkbox-path", target), (b"inkbox-h-x-request-id", asked)
-    return own + common.fields
+    return own, fields
+
+
+def _percent(found: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % found[0][0]
 
 
 @lru_cache(maxsize=512)
 def _common(block: bytes, websocket: bool, faithful: bool) -> _Common:
     lines = block_fields(block)
     told = dict(lines)  # the last of each name: the edge writes its own behind the visitor's
-    fields = [(H + name, value) for name, value in _travelling(lines, websocket, faithful)]
     meta: Fields = [
         (b"inkbox-route-kind", WS_UPGRADE if websocket else WEBHOOK),
-        (b"inkbox-forwarded-for", told.get(b"x-forwarded-for", b"")),
-        (b"inkbox-host", told.get(b"host", b"")),
+        (b"inkbox-forwarded-for", told[b"x-forwarded-for"]),
+        (b"inkbox-host", told[b"host"]),
     ]
-    if told.get(b"x-forwarded-proto", b"https") != b"https":
-        meta.append((b"inkbox-scheme", b"http"))
-    room = MAX_FIELDS - len(meta) - _OWN_FIELDS
+    if told[b"x-forwarded-proto"] != b"https":
+        meta.append((b"inkbox-scheme", told[b"x-forwarded-proto"]))
+    room = MAX_FIELDS - len(meta) - len(_OWN)
+    fields = [(H + name, value) for name, value in _travelling(lines, websocket, faithful)]
     if len(fields) > room:
         fields = _joined(fields)
         if len(fields) > room:
             raise HttpError(431, "envelope-fields", f"more than {room}")
     fields = meta + fields
-    return _Common(fields, list_size(fields) + _OWN_FIELDS * (OVERHEAD + 20))
+    return _Common(fields, list_size(fields) + list_size(_OWN))
 
 
 def _travelling(lines: Fields, websocket: bool, faithful: bool) -> Fields:

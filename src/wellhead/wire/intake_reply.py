@@ -6,11 +6,12 @@ Source: docs/reference/h2-carrier.md, "Replies".
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from wellhead.errors import HttpError
 from wellhead.wire.h1 import read_response
-from wellhead.wire.h2_fields import block_fields
+from wellhead.wire.h2_fields import MEMO_MAX, block_fields
 from wellhead.wire.hpack import Fields
 from wellhead.wire.intake_calls import Caller
 from wellhead.wire.intake_envelope import H
@@ -24,15 +25,19 @@ _HOP = frozenset(
     te trailer content-length
     """.split()
 )
-# What the handshake with a visitor says of itself; the protocol is the application's choice.
+# What a handshake says of itself, and of a body that it has not; the protocol is the application's choice.
 _HANDSHAKE = frozenset(
     b"""
-    sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-version content-type
-    content-encoding
+    sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-version content-length
+    content-type content-encoding
     """.split()
 )
+_status = re.compile(rb"[2-5][0-9][0-9]|101").fullmatch
+_length = re.compile(rb"[0-9]{1,19}").fullmatch
 _word = re.compile(rb"[a-z0-9][a-z0-9-]{0,63}").fullmatch
-_encoded = re.compile(rb"\r\ncontent-encoding:[\t ]*+(?:x-)?gzip[\t ]*+(?=\r\n)", re.IGNORECASE)
+_gzip = re.compile(rb"\r\ncontent-encoding: *+(?:x-)?gzip *+(?=\r\n)", re.IGNORECASE)
+# Where Python's SDK 0.3.0 put two cookies into one field: no cookie's value and no date looks like this.
+_two_cookies = re.compile(rb", (?=[!#$%&'*+\-.^_`|~0-9A-Za-z]++=)").split
 
 
 class ReplyRead(NamedTuple):
@@ -40,69 +45,119 @@ class ReplyRead(NamedTuple):
 
     status: int
     head: bytes  # canonical, for ``HeadKind.REPLY``
-    reason: str  # why the agent answered itself: a constant word; empty where the application did
+    reason: str  # why the agent answered itself: a constant word; empty where the application answered
     length: int | None  # of the body that follows; None: not told
-    may_be_gzip: bool  # says it is compressed: ask ``settled`` once the first two bytes are here
+    may_be_gzip: bool  # says that it is compressed: see ``settled``
 
     def settled(self, first: bytes) -> bytes:
-        """The head, for a body with these first bytes: an SDK may have decoded it and not said so."""
+        """The head, for a body that begins with these two bytes: an SDK may have undone its coding unsaid."""
         if not self.may_be_gzip or first[:2] == _GZIP_MAGIC:
             return self.head
-        return _encoded.sub(b"", self.head)
+        return _gzip.sub(b"", self.head)
 
     def switch_head(self, key: bytes) -> bytes:
         """The canonical 101 that accepts a visitor's WebSocket with this Sec-WebSocket-Key."""
         block = self.head[self.head.find(b"\r\n") + 2 : -2]
-        fields = [f for f in block_fields(block) if f[0] not in _HANDSHAKE and f[0] != b"content-length"]
-        lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-        accept = b"Sec-WebSocket-Accept: %b\r\n" % accept_key(key)
-        return b"HTTP/1.1 101 Switching Protocols\r\n%b%b\r\n" % (accept, lines)
+        lines = [b"%b: %b\r\n" % field for field in block_fields(block) if field[0] not in _HANDSHAKE]
+        return b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: %b\r\n%b\r\n" % (
+            accept_key(key), b"".join(lines),
+        )  # fmt: skip
 
     @property
     def accepts_websocket(self) -> bool:
         return self.status == 101 or 200 <= self.status < 300
 
 
-def reply_head(fields: Fields, method: bytes = b"GET") -> ReplyRead:
-    """Read the header list of a ``/_system/response`` to a request of this method.
+class _Carried(NamedTuple):
+    """What the fields of an application say."""
 
-    Raises:
-        HttpError: 502: no status, or not one of a reply.
+    lines: bytes
+    length: bytes  # of a body that need not follow
+    reason: bytes
+    gzip: bool
+
+
+def reply_head(fields: Fields, method: bytes = b"GET", *, joined_cookies: bool = False) -> ReplyRead:
+    """Read one reply; see ``ReplyReader``."""
+    return ReplyReader(joined_cookies=joined_cookies).read(fields, method)
+
+
+class ReplyReader:
+    """Reads the header lists of ``/_system/response``; what the last one said too is not read again.
+
+    ``joined_cookies``: the agent may have put several Set-Cookie into one (Python's SDK 0.3.0).
     """
-    status = reason = length = declared = b""
+
+    __slots__ = ("_carried", "_joined", "_tail")
+
+    def __init__(self, *, joined_cookies: bool = False) -> None:
+        self._joined = joined_cookies
+        self._tail: Fields = []
+        self._carried = _carried([], joined_cookies)
+
+    def read(self, fields: Fields, method: bytes) -> ReplyRead:
+        """The reply to a request of this method.
+
+        Raises:
+            HttpError: 502: no status, or not one of a reply.
+        """
+        status = reason = length = b""
+        for at, (name, value) in enumerate(fields):
+            if name == b"inkbox-status":
+                status = value
+            elif name == b"content-length":
+                length = value
+            elif name == b"inkbox-reason":
+                reason = value
+            elif name.startswith(H):
+                tail = fields[at:]
+                break
+        else:
+            tail = []
+        carried = self._carried
+        if tail != self._tail:  # equal fields of one connection are mostly the same objects
+            carried = _carried(tail, self._joined)
+            self._tail, self._carried = tail, carried
+        if not _status(status):
+            raise HttpError(502, "reply-status", f"{status[:16]!r}")
+        number = int(status)
+        told = length if _length(length) else b""
+        size = int(told) if told else None
+        gzip = carried.gzip
+        if number == 101 or number == 204:
+            told, gzip = b"", False
+        elif method == b"HEAD" or number == 304:
+            told, gzip = carried.length, False
+        head = b"HTTP/1.1 %b %b\r\n%b%b\r\n" % (
+            status,
+            PHRASES.get(number, b""),
+            b"Content-Length: %b\r\n" % told if told else b"",
+            carried.lines,
+        )
+        reason = reason or carried.reason
+        return ReplyRead(number, head, reason.decode() if _word(reason) else "", size, gzip and size != 0)
+
+
+def _carried(fields: Fields, joined_cookies: bool) -> _Carried:
     lines: list[bytes] = []
+    length = reason = b""
     gzip = False
     for name, value in fields:
-        if name.startswith(H):
-            name = name[9:]
-            if name in _HOP:
-                if name == b"content-length":
-                    declared = value
-            elif name.startswith(b"inkbox-"):
-                if name == b"inkbox-reason":
-                    reason = value
-            else:
-                lines.append(b"%b: %b\r\n" % (name, value))
-                if name == b"content-encoding" and value.lower().strip() in (b"gzip", b"x-gzip"):
-                    gzip = True
-        elif name == b"inkbox-status":
-            status = value
-        elif name == b"content-length":
-            length = value
+        if not name.startswith(H):
+            continue
+        name = name[len(H) :]
+        if name == b"content-length":
+            length = value if _length(value) else b""
         elif name == b"inkbox-reason":
             reason = value
-    if len(status) != 3 or not status.isdigit() or not (b"200" <= status < b"600" or status == b"101"):
-        raise HttpError(502, "reply-status", f"{status[:16]!r}")
-    number = int(status)
-    size = int(length) if length.isdigit() and len(length) < 20 else None
-    bodyless = method == b"HEAD" or number in (101, 204, 304)
-    told = declared if bodyless else length
-    if told.isdigit() and len(told) < 20 and number not in (101, 204):
-        lines.insert(0, b"Content-Length: %b\r\n" % told)
-    head = b"HTTP/1.1 %b %b\r\n%b\r\n" % (status, PHRASES.get(number, b""), b"".join(lines))
-    return ReplyRead(
-        number, head, reason.decode() if _word(reason) else "", size, gzip and not bodyless and size != 0
-    )
+        elif name in _HOP or name.startswith(b"inkbox-"):
+            continue
+        elif name == b"set-cookie" and joined_cookies:
+            lines += [b"set-cookie: %b\r\n" % cookie for cookie in _two_cookies(value)]
+        else:
+            lines.append(b"%b: %b\r\n" % (name, value))
+            gzip = gzip or (name == b"content-encoding" and value.lower() in (b"gzip", b"x-gzip"))
+    return _Carried(b"".join(lines), length, reason, gzip)
 
 
 def reply_fields(
@@ -123,18 +178,23 @@ def reply_fields(
     Raises:
         HttpError: 502: the head is malformed.
     """
-    status, _, _, found, block, _ = read_response(head)
+    status, declared, carried = (_said if len(head) <= MEMO_MAX else _said.__wrapped__)(head)
     fields = caller.response(request_id)
-    fields.append((b"inkbox-status", b"%d" % (200 if status == 101 else status)))
-    fields.append((b"inkbox-request-id", request_id))
+    fields += (b"inkbox-status", status), (b"inkbox-request-id", request_id)
     if length is not None:
         fields.append((b"content-length", b"%d" % length))
     if reason:
         fields += (b"inkbox-reason", reason), (b"inkbox-h-inkbox-reason", reason)
-    if bodyless and b"content-length" in found:
-        fields.append((b"inkbox-h-content-length", found[b"content-length"]))
+    if bodyless and declared:
+        fields.append((b"inkbox-h-content-length", declared))
+    return fields + carried
+
+
+@lru_cache(maxsize=256)
+def _said(head: bytes) -> tuple[bytes, bytes, Fields]:
+    """Status, Content-Length and the application's fields of a canonical reply head."""
+    status, _, _, found, block, _ = read_response(head)
     lines = block_fields(block)
     if status == 101:
-        lines = [line for line in lines if line[0] not in _HANDSHAKE]
-    fields += [(H + name, value) for name, value in lines]
-    return fields
+        status, lines = 200, [line for line in lines if line[0] not in _HANDSHAKE]
+    return b"%d" % status, found.get(b"content-length", b""), [(H + name, value) for name, value in lines]

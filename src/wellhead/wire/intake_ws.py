@@ -92,57 +92,56 @@ class EnvelopeDecoder:
     ``max_envelope``: bytes of JSON. Envelopes that mean nothing are dropped and counted.
     """
 
-    __slots__ = ("_max", "_need", "_over", "_parts", "_size", "dropped")
+    __slots__ = ("_begun", "_max", "_need", "_over", "dropped")
 
     def __init__(self, max_envelope: int) -> None:
         self.dropped = 0
         self._max = max_envelope
-        self._parts: list[Buffer] = []
-        self._size = 0  # bytes in them
-        self._need = _PREFIX  # bytes until the next step
+        self._begun = bytearray()  # of the envelope that is not complete
+        self._need = _PREFIX  # bytes of it until something can be said
         self._over = False
 
     @property
     def unfinished(self) -> int:
         """Bytes that were received and belong to no message yet."""
-        return self._size
+        return len(self._begun)
 
     def receive(self, data: Buffer) -> list[Event]:
         """What ``data`` completed; behind Close and Broken nothing comes."""
         events: list[Event] = []
         if self._over:
             return events
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size < self._need:
-            return events
-        whole = data if len(self._parts) == 1 else b"".join(self._parts)
-        at, size = 0, len(whole)
-        while size - at >= _PREFIX:
-            length = int.from_bytes(whole[at : at + _PREFIX], "big")
-            if length > self._max:
-                events.append(Broken(MESSAGE_TOO_BIG, "envelope-too-big"))
-                break
-            behind = at + _PREFIX + length
-            if behind > size:
-                break
-            event = _read(bytes(whole[at + _PREFIX : behind]))
+        if self._begun or len(data) < self._need:
+            self._begun += data
+            if len(self._begun) < self._need:
+                return events
+            data, self._begun = bytes(self._begun), bytearray()
+        at, size = 0, len(data)
+        self._need = _PREFIX
+        while size - at >= self._need:
+            behind = at + self._need
+            if self._need == _PREFIX:
+                length = int.from_bytes(data[at:behind], "big")
+                if length > self._max:
+                    return self._end(events, Broken(MESSAGE_TOO_BIG, "envelope-too-big"))
+                if length:
+                    self._need += length
+                    continue
+            event = _read(bytes(data[at + _PREFIX : behind]))
             at = behind
+            self._need = _PREFIX
             if event is None:
                 self.dropped += 1
-                continue
-            events.append(event)
-            if isinstance(event, Close):
-                break
-        if events and isinstance(events[-1], Close | Broken):
-            self._over = True
-            self._parts, self._size = [], 0
-            return events
-        rest = whole[at:]
-        self._parts, self._size = [rest] if rest else [], size - at
-        self._need = _PREFIX
-        if self._size >= _PREFIX:
-            self._need += int.from_bytes(rest[:_PREFIX], "big")
+            elif isinstance(event, Close):
+                return self._end(events, event)
+            else:
+                events.append(event)
+        self._begun += data[at:]
+        return events
+
+    def _end(self, events: list[Event], last: Event) -> list[Event]:
+        self._over = True
+        events.append(last)
         return events
 
 

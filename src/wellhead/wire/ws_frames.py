@@ -68,10 +68,22 @@ class FrameReader:
     ``max_message``: payload bytes of one message, 0 for no limit.
     """
 
-    __slots__ = ("_held", "_last", "_left", "_mask", "_masked", "_max", "_message", "_opcode", "broken")
+    __slots__ = (
+        "_held",
+        "_last",
+        "_left",
+        "_mask",
+        "_masked",
+        "_max",
+        "_message",
+        "_opcode",
+        "broken",
+        "idle",
+    )
 
     def __init__(self, *, masked: bool | None, max_message: int = 0) -> None:
         self.broken: Broken | None = None  # set by ``read``: which rule ended it
+        self.idle = 0  # frames so far that carried nothing: pings, pongs, empty ones
         self._masked = masked
         self._max = max_message
         self._held = b""  # of an incomplete header, or control frame
@@ -137,6 +149,7 @@ class FrameReader:
             if have < size + length:
                 return 0
             payload = data[at : at + length]
+            self.idle += 1
             pieces.append(Piece(opcode, bytes(masked(payload, mask) if mask else payload), True))
             return at + length
         self._message = length if opcode else self._message + length
@@ -145,6 +158,7 @@ class FrameReader:
         self._opcode = opcode or self._opcode
         self._left, self._last, self._mask = length, first >= 0x80, mask
         if not length:
+            self.idle += 1
             pieces.append(Piece(self._opcode, b"", self._last))
             if self._last:
                 self._opcode = CONTINUATION

@@ -28,12 +28,18 @@ class MessageReader:
     ``from_client``: its frames must be masked, else they must not be. ``max_message``: bytes of one message.
     """
 
-    __slots__ = ("_frames", "_over", "_parts")
+    __slots__ = ("_begun", "_frames", "_over")
 
     def __init__(self, *, from_client: bool, max_message: int) -> None:
         self._frames = FrameReader(masked=from_client, max_message=max_message)
-        self._parts: list[Buffer] = []
+        # Of the message that is open. A list of its pieces would cost a hundred bytes for each of one byte.
+        self._begun = bytearray()
         self._over = False
+
+    @property
+    def idle(self) -> int:
+        """Frames so far that carried nothing: pings, pongs and empty ones."""
+        return self._frames.idle
 
     def receive(self, data: Buffer) -> list[Event]:
         """What ``data`` brought; behind Close and Broken nothing comes."""
@@ -49,10 +55,10 @@ class MessageReader:
             elif opcode == PONG:
                 continue
             else:
-                self._parts.append(payload)
                 if not last:
+                    self._begun += payload
                     continue
-                event = self._message(opcode)
+                event = self._message(opcode, payload)
             events.append(event)
             if opcode == CLOSE or isinstance(event, Broken):
                 self._over = True
@@ -62,9 +68,12 @@ class MessageReader:
             events.append(self._frames.broken)
         return events
 
-    def _message(self, opcode: int) -> Event:
-        parts, self._parts = self._parts, []
-        data = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+    def _message(self, opcode: int, data: Buffer) -> Event:
+        if self._begun:
+            self._begun += data
+            data, self._begun = bytes(self._begun), bytearray()
+        else:
+            data = bytes(data)
         if opcode != TEXT:
             return Binary(data)
         try:
