@@ -142,7 +142,7 @@ class FrameReader:
         if wide:
             length = int.from_bytes(data[at + 2 : at + 2 + wide], "big")
             if length < (126 if wide == 2 else 65536) or length >> 63:
-                return self._break(PROTOCOL_ERROR, "length")
+                return self._break(PROTOCOL_ERROR, "padded-length")
         mask = bytes(data[at + 2 + wide : at + size])
         at += size
         if opcode & 8:
