@@ -252,6 +252,11 @@ class Conversation:
             if not self._from_agent.closed:  # else it only has to close, and has as long for that
                 self._outlet.write(ping_frame())
 
+    def close(self, code: int, reason: str) -> None:
+        """Close before the time, with a constant word for it: the stream is its owner's to end."""
+        if not (self._over or self._closing_at):
+            self._close_visitor(code, reason)
+
     def _close_visitor(self, code: int, reason: str) -> None:
         """Put in a Close where a frame may stand; cut the connection where one may not."""
         self._exchange.reason = reason

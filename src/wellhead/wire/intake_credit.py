@@ -17,9 +17,9 @@ from typing import NamedTuple
 LUMPY_WINDOW = 65_535  # bytes, of the agents that this is about
 ALWAYS_FITS = 32_700  # bytes of a frame that a quiet connection takes without pumping
 _RESERVE = 512  # bytes of a window that are left alone
-_MAX_FRAME = LUMPY_WINDOW - _RESERVE
-_HALF = 32_768  # bytes of a window at which its lump has become due
-_PONG = 127  # bytes of the longest control frame
+MAX_FRAME = LUMPY_WINDOW - _RESERVE  # bytes of the longest frame that such an agent can be sent
+HALF = 32_768  # bytes of a window at which its lump has become due
+_SHORTEST, _PONG = 2, 127  # bytes of the shortest and the longest control frame
 
 
 class Move(enum.Enum):
@@ -40,16 +40,16 @@ def next_step(stream: int, connection: int, frame: int) -> Step:
 
     ``stream`` and ``connection`` are the bytes that the windows let us send.
     """
-    if frame > _MAX_FRAME:
+    if frame > MAX_FRAME:
         return Step(Move.TOO_BIG)
     if frame <= min(stream, connection):
         return Step(Move.SEND)
     if frame > stream:
-        size = stream - _HALF
-        if size < 2 or size > connection:
+        size = stream - HALF
+        if size <= 0 or size > connection:
             return Step(Move.WAIT)
-        return Step(Move.PUMP_STREAM, size)
-    size = connection - _HALF
+        return Step(Move.PUMP_STREAM, max(size, _SHORTEST))
+    size = connection - HALF
     return Step(Move.PUMP_CONNECTION, size) if size > 0 else Step(Move.WAIT)
 
 
@@ -61,5 +61,5 @@ def pongs(size: int) -> bytes:
         sizes[-1] -= 1
         rest = 2
     if rest:
-        sizes.append(max(rest, 2))
+        sizes.append(max(rest, _SHORTEST))
     return b"".join([bytes((0x8A, one - 2)) + bytes(one - 2) for one in sizes])
