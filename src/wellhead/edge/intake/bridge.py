@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from wellhead.edge.intake.pump import Lane, Pump
 from wellhead.wire.h2 import H2Sink, H2Stream
@@ -65,6 +65,8 @@ class Bridge:
     """
 
     kind: ClassVar[StreamKind]
+    method: Final = b"GET"  # of the request that it stands for
+    answer_by: Final = 0.0  # its own clocks say that: see ``tick``
 
     def __init__(self, home: Home, request_id: bytes, sink: Sink, seconds: float) -> None:
         self.request_id = request_id
