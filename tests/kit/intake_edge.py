@@ -1,4 +1,4 @@
-"""An edge of the HTTP/2 carrier without sockets: intakes, bridges and their pump, and an agent across a table."""
+"""An edge of the HTTP/2 carrier without sockets: intakes, bridges, their pump; and an agent opposite."""
 
 from __future__ import annotations
 
