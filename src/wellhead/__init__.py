@@ -19,6 +19,10 @@ from wellhead.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from wellhead.agent import Exchange, Status, TunnelListener, connect, connect_async
+    from wellhead.agent.inprocess.context import Context
+    from wellhead.agent.inprocess.conversation import WebSocket
+    from wellhead.agent.inprocess.request import Request, SyncRequest
+    from wellhead.agent.inprocess.response import Response
     from wellhead.client import CreatedKey, CreatedTunnel, Page, Timeouts
     from wellhead.model.access import Scope, Secret
     from wellhead.model.certificates import (
@@ -35,22 +39,27 @@ __all__ = [
     "AuditEntry",
     "CertificateRecord",
     "CertificateStatus",
+    "Context",
     "CreatedKey",
     "CreatedTunnel",
     "Exchange",
     "KeyRecord",
     "KeyStatus",
     "Page",
+    "Request",
+    "Response",
     "Scope",
     "Secret",
     "ServerCertificate",
     "SignedCertificate",
     "Status",
+    "SyncRequest",
     "Timeouts",
     "TlsMode",
     "Tunnel",
     "TunnelListener",
     "TunnelStatus",
+    "WebSocket",
     "Wellhead",
     "__version__",
     "connect",
@@ -59,6 +68,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "wellhead.agent.inprocess.context": ("Context",),
+    "wellhead.agent.inprocess.conversation": ("WebSocket",),
+    "wellhead.agent.inprocess.request": ("Request", "SyncRequest"),
+    "wellhead.agent.inprocess.response": ("Response",),
     "wellhead.agent": ("Exchange", "Status", "TunnelListener", "connect", "connect_async"),
     "wellhead.client": ("CreatedKey", "CreatedTunnel", "Page", "Timeouts"),
     "wellhead.model.access": ("Scope", "Secret"),

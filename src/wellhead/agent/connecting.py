@@ -116,6 +116,7 @@ async def _open(options: Options) -> TunnelListener:
 
 async def _listen(options: Options, upstream: Forwarding, pool: Upstream) -> TunnelListener:
     target = await _find(options, upstream)
+    upstream.told.append(target.name)
     certified = await _certified(options, target, upstream)
     for number, credential in enumerate(target.credentials, 1):
         ending = None if certified is None else certified.ending(pool)

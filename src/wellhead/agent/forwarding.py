@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-from wellhead.agent.inprocess.detect import answerer_of, label_of
-from wellhead.agent.inprocess.upstream import Answerer, InProcess
 from wellhead.agent.options import Options, as_path
 from wellhead.errors import InputError
 from wellhead.net.upstream import UpstreamPool
@@ -16,6 +14,9 @@ from wellhead.net.upstream_address import parse_upstream
 from wellhead.net.upstream_dial import upstream_contexts
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.wire.streams import Buffer, Stream, StreamKind
+
+if TYPE_CHECKING:
+    from wellhead.agent.inprocess.upstream import Answerer
 
 
 class Upstream(Protocol):
@@ -45,6 +46,7 @@ class Forwarding:
     raw: bool
     make: Callable[[], Upstream]
     answerer: Answerer | None = None
+    told: list[str] = field(default_factory=list)  # the tunnel's name, once it is known
 
     async def start(self) -> None:
         """
@@ -67,7 +69,14 @@ def forwarding(options: Options) -> Forwarding:
     """
     if isinstance(options.forward_to, str | int):
         return _to_address(options, options.forward_to)
-    answerer = answerer_of(options.forward_to, options.interface, options.ws_handler)
+    # Loaded here: who forwards to an address needs none of it, and starts sooner.
+    from wellhead.agent.inprocess.detect import answerer_of, label_of
+    from wellhead.agent.inprocess.upstream import InProcess
+
+    told: list[str] = []
+    answerer = answerer_of(
+        options.forward_to, options.interface, options.ws_handler, tunnel=lambda: "".join(told)
+    )
     make = functools.partial(
         InProcess,
         answerer,
@@ -75,7 +84,7 @@ def forwarding(options: Options) -> Forwarding:
         max_body_bytes=options.max_body_bytes,
         on_exchange=options.on_request,
     )
-    return Forwarding(label_of(options.forward_to), False, make, answerer)
+    return Forwarding(label_of(options.forward_to), False, make, answerer, told)
 
 
 def _to_address(options: Options, address: str | int) -> Forwarding:

@@ -6,73 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from websockets.client import ClientProtocol
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
-from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
-from websockets.uri import parse_uri
+from websockets.frames import Opcode
 
-from tests.kit.inprocess import Host, Visit, asgi, envelope
+from tests.kit.inprocess import asgi, envelope
+from tests.kit.socket_client import SocketClient
 from wellhead.agent.inprocess.socket import SocketTerms
 from wellhead.wire.streams import Reason
-
-
-class Client:
-    """A WebSocket client on a stream."""
-
-    def __init__(self, host: Host, *, subprotocols: Any = None, compress: bool = False) -> None:
-        extensions = [ClientPerMessageDeflateFactory()] if compress else None
-        self.protocol = ClientProtocol(
-            parse_uri("wss://app.example.com/ws"), subprotocols=subprotocols, extensions=extensions
-        )
-        request = self.protocol.connect()
-        fields = [
-            (name, value)
-            for name, value in request.headers.raw_items()
-            if name.lower() not in ("host", "connection", "upgrade")
-        ]
-        self.visit: Visit = host.upgrade(envelope("GET", "/ws", *fields))
-        self.protocol.send_request(request)
-        self.protocol.data_to_send()
-        self._fed = 0
-        self.frames: list[Frame] = []
-        self.response: Response | None = None
-
-    def feed(self) -> None:
-        if self.response is None and self.visit.status == 101:
-            head = self.visit.head.replace("HTTP/1.1 101 Switching Protocols\r\n", "")
-            whole = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + head
-            self.protocol.receive_data(whole.encode())
-        new = bytes(self.visit.body[self._fed :])
-        self._fed += len(new)
-        if new and self.visit.status == 101:
-            self.protocol.receive_data(new)
-        for event in self.protocol.events_received():
-            if isinstance(event, Frame):
-                self.frames.append(event)
-            elif isinstance(event, Response):
-                self.response = event
-
-    def flush(self) -> None:
-        data = b"".join(self.protocol.data_to_send())
-        if data:
-            self.visit.send(data)
-
-    async def open(self) -> None:
-        await self.visit.until(lambda: self.visit.status or self.visit.reset is not None)
-        self.feed()
-
-    async def frame(self) -> Frame:
-        def there() -> bool:
-            self.feed()
-            return bool(self.frames)
-
-        await self.visit.until(there)
-        return self.frames.pop(0)
-
-    def say(self, text: str) -> None:
-        self.protocol.send_text(text.encode())
-        self.flush()
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -97,7 +36,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("compress", [False, True], ids=["plain", "deflate"])
 async def test_messages_go_both_ways(compress: bool) -> None:
     async with asgi(echo) as host:
-        client = Client(host, subprotocols=["chat", "x"], compress=compress)
+        client = SocketClient(host, subprotocols=["chat", "x"], compress=compress)
         await client.open()
         assert client.response is not None
         assert client.response.headers["Sec-WebSocket-Protocol"] == "chat"
@@ -113,7 +52,7 @@ async def test_messages_go_both_ways(compress: bool) -> None:
 
 async def test_a_close_of_the_application_is_the_visitors() -> None:
     async with asgi(echo) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.open()
         client.say("bye")
         frame = await client.frame()
@@ -132,7 +71,7 @@ async def test_a_close_of_the_visitor_is_told_with_its_code() -> None:
             heard.set_result(await receive())
 
     async with asgi(app) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.open()
         client.protocol.send_close(3000, "enough")
         client.flush()
@@ -151,7 +90,7 @@ async def test_a_visitor_that_vanishes_is_1006() -> None:
             heard.set_result(await receive())
 
     async with asgi(app) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.open()
         client.visit.stream.reset(Reason.CANCELLED)
         assert (await asyncio.wait_for(heard, 5))["code"] == 1006
@@ -164,7 +103,7 @@ async def test_a_close_before_accept_is_a_403() -> None:
             await send({"type": "websocket.close"})
 
     async with asgi(app) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.visit.over()
         assert client.visit.status == 403
 
@@ -184,7 +123,7 @@ async def test_a_refusal_may_have_a_status_fields_and_a_body() -> None:
             await send({"type": "websocket.http.response.body", "body": b"way"})
 
     async with asgi(app) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.visit.over()
         assert client.visit.status == 401 and bytes(client.visit.body) == b"no way"
         assert "www-authenticate: x" in client.visit.head
@@ -201,7 +140,7 @@ async def test_an_error_before_accept_is_a_500_and_after_it_1011() -> None:
             raise ValueError("boom")
 
     async with asgi(app) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.open()
         client.say("x")
         frame = await client.frame()
@@ -221,7 +160,7 @@ async def test_a_ping_is_answered_while_the_application_is_busy() -> None:
             await release.wait()
 
     async with asgi(app) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.open()
         client.protocol.send_ping(b"there?")
         client.flush()
@@ -232,7 +171,7 @@ async def test_a_ping_is_answered_while_the_application_is_busy() -> None:
 
 async def test_a_message_above_the_limit_is_1009() -> None:
     async with asgi(echo, socket_terms=SocketTerms(max_message_bytes=1000)) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.open()
         client.say("x" * 1001)
         frame = await client.frame()
@@ -254,7 +193,7 @@ async def test_a_slow_application_holds_a_window_and_no_more() -> None:
             got += 1
 
     async with asgi(app) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.open()
         sent = 0
         ready = True
@@ -280,7 +219,7 @@ async def test_a_draining_agent_tells_both_sides() -> None:
             heard.set_result(await receive())
 
     async with asgi(app) as host:
-        client = Client(host)
+        client = SocketClient(host)
         await client.open()
         host.upstream.drain()
         assert (await asyncio.wait_for(heard, 5))["code"] == 4500

@@ -5,13 +5,15 @@ Source: the ASGI specification 3.0, "Applications"; PEP 3333.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from wellhead.agent.inprocess.asgi import Asgi
+from wellhead.agent.inprocess.conversation import WithWebSockets
+from wellhead.agent.inprocess.handler import Handler, is_awaited
 from wellhead.agent.inprocess.upstream import Answerer
+from wellhead.agent.inprocess.wsgi import Wsgi
 from wellhead.errors import InputError
 
 Interface = Literal["auto", "asgi", "wsgi", "handler"]
@@ -19,9 +21,13 @@ INTERFACES: tuple[str, ...] = get_args(Interface)
 
 
 def answerer_of(
-    app: object, interface: str = "auto", ws_handler: Callable[..., Any] | None = None
+    app: object,
+    interface: str = "auto",
+    ws_handler: Callable[..., Any] | None = None,
+    *,
+    tunnel: Callable[[], str] = str,
 ) -> Answerer:
-    """What answers with ``app``.
+    """What answers with ``app``; WebSockets go to ``ws_handler`` where there is one. ``tunnel``: its name.
 
     Raises:
         InputError: it cannot be called, or its interface cannot be told.
@@ -32,9 +38,14 @@ def answerer_of(
         raise InputError(f"{type(app).__name__} is no address and cannot be called: nothing answers with it")
     if interface == "auto":
         interface = detect(app)
+    answerer: Answerer
     if interface == "asgi":
-        return Asgi(app)
-    raise InputError(f"interface {interface} is not served")
+        answerer = Asgi(app)
+    elif interface == "wsgi":
+        answerer = Wsgi(app)
+    else:
+        answerer = Handler(app, tunnel=tunnel)
+    return answerer if ws_handler is None else WithWebSockets(answerer, ws_handler, tunnel=tunnel)
 
 
 def detect(app: Callable[..., Any]) -> str:
@@ -46,10 +57,6 @@ def detect(app: Callable[..., Any]) -> str:
     Raises:
         InputError: it takes more.
     """
-    called: object = app
-    if not (inspect.isroutine(app) or inspect.isclass(app) or isinstance(app, functools.partial)):
-        called = type(app).__call__
-    awaited = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
     try:
         signature = inspect.signature(app)
     except (TypeError, ValueError):
@@ -64,7 +71,7 @@ def detect(app: Callable[..., Any]) -> str:
     if len(plain) == 3:
         return "asgi"
     if len(plain) == 2:
-        if awaited:
+        if is_awaited(app):
             return "handler"
         return "wsgi" if names[1] in ("start_response", "start_resp") or names[0] == "environ" else "handler"
     if len(plain) <= 1:

@@ -37,7 +37,7 @@ class Flow:
 
     __slots__ = (
         "_done", "_exchange", "_full", "_got_end", "_held", "_left", "_max_body", "_on_gone", "_pieces",
-        "_promised", "_reading", "_replies", "_stream", "_taken", "_waiters", "gone", "request",
+        "_promised", "_reading", "_replies", "_stream", "_taken", "_waiters", "gone", "on_over", "request",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,7 @@ class Flow:
         exchange: Exchange | None = None,
     ) -> None:
         self.request = request
+        self.on_over: Callable[[], None] | None = None  # called once nobody waits for the reply any more
         self.gone = False  # the visitor left, or the session under it
         self._stream = stream
         self._replies = replies
@@ -234,6 +235,7 @@ class Flow:
         if not self.done:
             self._complete()
             self._stream.reset(reason)
+            self._tell_over()
 
     # For a request that becomes a conversation
 
@@ -294,6 +296,7 @@ class Flow:
         self.gone = True
         self._pieces.clear()
         self._wake()
+        self._tell_over()
         self._on_gone(self)
 
     def on_writable(self) -> None:
@@ -314,6 +317,7 @@ class Flow:
             self.give_up(Reason.PROTOCOL)
         self.gone = True
         self._wake()
+        self._tell_over()
         self._on_gone(self)
 
     def refuse(self, status: int, text: bytes) -> None:
@@ -323,6 +327,11 @@ class Flow:
             status, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))],
             body, True,
         )  # fmt: skip
+
+    def _tell_over(self) -> None:
+        call, self.on_over = self.on_over, None
+        if call is not None:
+            call()
 
     def _complete(self) -> None:
         self._done = True

@@ -101,10 +101,6 @@ class RequestHeads:
 def _read(envelope: Envelope, request_id: str) -> RequestHead:
     raw_path, _, query = envelope.target.partition(b"?")
     fields = [(name.lower(), value) for name, value in _line(envelope.raw, envelope.rest)]
-    headers: list[Field] = [(b"host", envelope.host)]
-    if envelope.content_length is not None:
-        headers.append((b"content-length", b"%d" % envelope.content_length))
-    headers += fields
     scheme = next((value for name, value in reversed(fields) if name == b"x-forwarded-proto"), b"https")
     return RequestHead(
         envelope.method.decode("ascii"),
@@ -112,7 +108,7 @@ def _read(envelope: Envelope, request_id: str) -> RequestHead:
         raw_path,
         unquote_to_bytes(raw_path).decode("utf-8", "replace"),
         query,
-        tuple(headers),
+        ((b"host", envelope.host), *fields),
         envelope.host.decode("latin-1"),
         scheme.decode("latin-1"),
         envelope.peer,

@@ -1,0 +1,96 @@
+"""What a handler answers with, and how it becomes a reply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wellhead.agent.inprocess.head import Field
+from wellhead.errors import StateError
+
+Piece = str | bytes
+Body = Piece | Iterable[Piece] | AsyncIterable[Piece] | None
+HeaderItems = Mapping[str, str] | Iterable[tuple[str, str]]
+
+TEXT = "text/plain; charset=utf-8"
+BYTES = "application/octet-stream"
+JSON = "application/json"
+
+
+@dataclass(slots=True)
+class Response:
+    """``body`` may be text, bytes, or an iterable of either, sent piece by piece as they are made.
+
+    ``headers`` are a mapping, or pairs where a name comes more than once.
+    """
+
+    body: Body = None
+    status: int = 200
+    headers: HeaderItems = ()
+    content_type: str | None = None  # by default by what the body is
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200, headers: HeaderItems = ()) -> Response:
+        """A value as JSON."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return cls(text, status, headers, JSON)
+
+
+def response_of(answer: object) -> Response:
+    """A handler's answer as a response: a dict or a list becomes JSON, None a 204.
+
+    Raises:
+        StateError: nothing that can be sent.
+    """
+    if isinstance(answer, Response):
+        return answer
+    if isinstance(answer, str | bytes):
+        return Response(answer)
+    if answer is None:
+        return Response(None, 204)
+    if isinstance(answer, dict | list):
+        return Response.json(answer)
+    if isinstance(answer, bytearray | memoryview):
+        return Response(bytes(answer))
+    if isinstance(answer, Iterable | AsyncIterable):
+        return Response(answer)
+    raise StateError(f"a handler answered with {type(answer).__name__}, which is no response")
+
+
+def fields_of(response: Response, first: Piece | None, *, whole: bool) -> list[Field]:
+    """The reply's fields. ``first`` is the body's first piece, ``whole`` that there are no others.
+
+    Raises:
+        StateError: a field that is no text of one byte per character.
+    """
+    items = response.headers.items() if isinstance(response.headers, Mapping) else response.headers
+    try:
+        fields = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in items]
+    except (UnicodeEncodeError, AttributeError) as error:
+        raise StateError(f"a field of a response must be text in Latin-1: {error}") from None
+    names = {name for name, _ in fields}
+    if b"content-type" not in names and first is not None:
+        kind = response.content_type or (TEXT if isinstance(first, str) else BYTES)
+        fields.append((b"content-type", kind.encode("latin-1")))
+    if whole and b"content-length" not in names and response.status not in (204, 304):
+        fields.append((b"content-length", b"%d" % len(encoded(first))))
+    return fields
+
+
+def encoded(piece: object) -> bytes:
+    """A piece of a body as it is sent.
+
+    Raises:
+        StateError: it is neither text nor bytes.
+    """
+    if isinstance(piece, bytes):
+        return piece
+    if isinstance(piece, str):
+        return piece.encode()
+    if piece is None:
+        return b""
+    if isinstance(piece, bytearray | memoryview):
+        return bytes(piece)
+    raise StateError(f"a piece of a body is a {type(piece).__name__}, must be str or bytes")
