@@ -211,6 +211,45 @@ async def test_a_door_that_refuses_within_the_call_is_told_by_an_alert(house: Ho
     assert passage.stream.sent == b"hello"
 
 
+async def test_a_connection_refused_unheard_is_served_by_another_session(house: House) -> None:
+    first, second = house.tunnel("p", TlsMode.PASSTHROUGH), None
+    passage = Passage(house)
+    second = passage.door
+    second.load = 1
+    assert len(first.opened) == 1 and not second.opened
+    first.stream.sink.on_reset(Reason.REFUSED)
+    assert (second.stream.envelope, second.stream.sent) == (first.stream.envelope, b"hello")
+    passage.visitor.data_received(b" and more")
+    second.stream.sink.on_data(b"reply", True)
+    assert second.stream.sent == b"hello and more" and passage.transport.take() == b"reply"
+    passage.visitor.eof_received()
+    passage.lost()
+    assert passage.line() == (14, 5, True, "")
+    assert house.registry.lines[passage.visitor._view.id].exchanges == 0
+
+
+@pytest.mark.parametrize("said", ["more", "answer"])
+async def test_a_connection_of_which_more_was_sent_is_not_begun_anew(house: House, said: str) -> None:
+    first = house.tunnel("p", TlsMode.PASSTHROUGH)
+    passage = Passage(house)
+    if said == "more":
+        passage.visitor.data_received(b" and more")
+    else:
+        first.stream.sink.on_data(b"r", False)
+    first.stream.sink.on_reset(Reason.REFUSED)
+    assert not passage.door.opened
+
+
+async def test_two_refusals_are_told_and_a_half_that_ended_is_ended_again(house: House) -> None:
+    first = house.tunnel("p", TlsMode.PASSTHROUGH)
+    passage = Passage(house)
+    passage.visitor.eof_received()
+    passage.door.refuses = Reason.REFUSED
+    first.stream.sink.on_reset(Reason.REFUSED)
+    assert passage.stream.sent == b"hello" and passage.stream.ended
+    assert passage.transport.take() == alert(INTERNAL_ERROR) and passage.visitor._stream is None
+
+
 # Who is let in
 
 

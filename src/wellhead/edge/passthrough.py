@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from wellhead.edge.ingress import Ingress
-from wellhead.edge.registry import Line
+from wellhead.edge.registry import Line, Live
 from wellhead.errors import ClientHelloError
 from wellhead.model.records import TunnelStatus, TunnelView
 from wellhead.net.sockets import authority, unsent
@@ -51,8 +51,8 @@ class RawVisitor(Splice):
     """
 
     __slots__ = (
-        "_began", "_cut_at", "_first_byte", "_heard", "_heard_state", "_ingress", "_line", "_reason",
-        "_request_id", "_server_name", "_terms", "_view", "peer",
+        "_began", "_cut_at", "_envelope", "_first_byte", "_heard", "_heard_state", "_hello", "_ingress",
+        "_line", "_reason", "_request_id", "_server_name", "_session", "_terms", "_view", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,9 @@ class RawVisitor(Splice):
         self._view = view
         self._server_name = server_name
         self._line: Line | None = None
+        self._session: Live | None = None  # that the stream is on
+        self._envelope = b""
+        self._hello = b""  # the first bytes, until there is an answer: another session may have to be asked
         self._reason = ""  # why it ended early, a constant word
         self._request_id = ingress.request_id()
         self._began = self._heard = ingress.clock()
@@ -118,9 +121,26 @@ class RawVisitor(Splice):
         if session is None:
             self._turn_away("no-agent")
             return
-        self._stream = session.open(StreamKind.TCP, facts.encode(), self, data)
-        if self._line is None:  # refused within the call
-            self._stream = None
+        self._envelope, self._hello = facts.encode(), data
+        self._begin(session, data)
+
+    def _begin(self, session: Live, data: bytes) -> None:
+        self._session = session
+        stream = session.open(StreamKind.TCP, self._envelope, self, data, self._socket_end)
+        if self._line is not None and self._session is session:  # else it was refused within the call
+            self._stream = stream
+
+    def _try_again(self) -> bool:
+        """The connection was never handed to an application: another session may have it, once."""
+        hello, self._hello = self._hello, b""
+        if not hello or self.from_socket != len(hello) or self._line is None:
+            return False
+        session = self._line.pick_other(self._session)
+        if session is None:
+            return False
+        self._stream = None
+        self._begin(session, hello)
+        return True
 
     def eof_received(self) -> bool:
         return super().eof_received() if self._line is not None else False
@@ -142,9 +162,12 @@ class RawVisitor(Splice):
     def on_data(self, data: Buffer, end: bool) -> None:
         if not self.from_stream and data:
             self._first_byte = self._ingress.clock()
+            self._hello = b""
         super().on_data(data, end)
 
     def on_reset(self, reason: int) -> None:
+        if reason == Reason.REFUSED and self._try_again():
+            return
         page = PAGES.get(reason, BROKEN)  # type: ignore[call-overload]  # a newer peer's number
         self._reason = self._reason or page.reason
         if self._stream_end and self._waits():
