@@ -401,6 +401,27 @@ async def test_a_name_that_no_tunnel_has_is_never_wanted(house: House) -> None:
 
 
 @pytest.mark.parametrize("house", [False], indirect=True)
+async def test_while_the_records_are_away_a_name_is_not_said_to_be_nobodys(house: House) -> None:
+    """A tunnel may have it that was made a moment ago: clients do not remember an internal error."""
+    records = house.edge._directory
+    assert isinstance(records, Records)
+    records.current = False
+    assert await house.alert(client_hello("nobody.localhost")) == INTERNAL_ERROR
+    assert await house.alert(client_hello("example.com")) == UNRECOGNIZED_NAME, "that is none of ours"
+    assert (await house.ask(None, "nobody.localhost")).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_while_the_records_are_away_an_unknown_name_has_its_page_over_tls_too(house: House) -> None:
+    records = house.edge._directory
+    assert isinstance(records, Records)
+    records.current = False
+    for number in range(UNKNOWN_NAMES):
+        name = f"made-up-{number}.localhost"
+        assert (await house.ask(name, name)).startswith(b"HTTP/1.1 503 ")
+    assert await house.alert(client_hello("made-up.localhost", [ALPN_HTTP])) == INTERNAL_ERROR
+
+
+@pytest.mark.parametrize("house", [False], indirect=True)
 async def test_an_agent_that_comes_has_its_tunnels_certificate_wanted(house: House) -> None:
     await house.agent()
     assert house.wanted == ["my-agent.localhost"]

@@ -220,7 +220,7 @@ class Edge:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
         known = name is None or self._is_known(name)
         if not known and not self._unknown.take():
-            raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-names")
+            raise ClientHelloError(self._not_here(), "unknown-names")
         context = self._certificate(name, known=known)
 
         def visitor() -> Http1Visitor | Http2Visitor:
@@ -271,9 +271,13 @@ class Edge:
         if context is not None:
             return context
         if not known or name is None:
-            raise ClientHelloError(UNRECOGNIZED_NAME, "no-certificate")
+            raise ClientHelloError(self._not_here(), "no-certificate")
         self._wants.want(name)
         raise ClientHelloError(INTERNAL_ERROR, "no-certificate")
+
+    def _not_here(self) -> int:
+        """The alert for a name that no tunnel has: as the page is, not sure while records are away."""
+        return UNRECOGNIZED_NAME if self._directory.is_current() else INTERNAL_ERROR
 
     def _welcomed(self, view: TunnelView) -> None:
         """An agent is here: visitors will come, and will want a certificate."""
