@@ -27,4 +27,8 @@ def test_certificates_are_listed_and_renewed_by_the_tunnels_name(server: Client,
     renewed = json.loads(typed("certs", "renew", tunnel.id, "--json"))
     assert renewed["id"] == listed["id"] and renewed["renew_at"] < listed["renew_at"]
     assert typed("certs", "list", "without-cert", "--quiet") == ""
+    typed("tunnels", "delete", "with-cert", "--yes")
+    typed("tunnels", "force-delete", "with-cert", "--yes")
+    revoked = [row.split() for row in typed("certs", "list").splitlines()]
+    assert [tunnel.public_host, "revoked", "local", "-"] in [row[:4] for row in revoked]
     assert "no certificate" in typed("certs", "renew", "without-cert", code=ExitCode.NOT_FOUND)

@@ -44,7 +44,7 @@ def list_certificates(
             each.hostname,
             each.status.value,
             each.issuer,
-            f"{each.days_left:.1f}",
+            "-" if each.revoked_at is not None else f"{each.days_left:.1f}",
             when(each.expires_at) or "",
             each.serial,
         )
