@@ -94,7 +94,8 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
                 if (told := await _unless(stop, control.whole())) is None:
                     return
                 key = Secret((directory / ADMIN_KEY_FILE).read_text().strip()) if told.made_key else None
-                local = LocalAuthority(directory, addresses=_addresses(settings.agent_zone, https))
+                addresses = _addresses(settings.agent_zone, https)
+                local = LocalAuthority(directory, addresses=addresses, void_list=public.void_list_url)
                 certificates = Certificates(
                     CertificateFiles(settings.tls_pairs, directory / issued.DIRECTORY),
                     local,

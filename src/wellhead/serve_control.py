@@ -107,7 +107,7 @@ async def _serve(terms: Terms, feed: Feed) -> None:
     async with _closing(store):
         await store.bootstrap(_keep_in(directory))
         # With the database this server alone holds the directory: the edge reads what is made here.
-        authority = LocalAuthority(directory)
+        authority = LocalAuthority(directory, void_list=terms.public.void_list_url)
         local = LocalIssuer(authority, timedelta(days=terms.settings.local_certificate_days))
         public_names = _public_names(terms, feed)
         issuer = local if public_names is None else public_names.issuer

@@ -154,6 +154,18 @@ async def test_a_connection_serves_the_name_it_was_made_for(
     assert shown is expected
 
 
+async def test_only_the_list_of_void_certificates_is_read_without_tls_from_afar(house: House) -> None:
+    destination = house.ingress.destination("localhost", None, secure=False, local=False)
+    doors = {
+        target: house.ingress.way(destination, target, "192.0.2.7")[2]
+        for target in (b"/ca.crl", b"/ca.crl/", b"/ca.crl?a", b"/CA.crl", b"/api/v1/whoami", b"/")
+    }
+    assert doors.pop(b"/ca.crl") is house.door
+    assert set(doors.values()) == {pages.PLAIN_CONTROL}
+    tunnel = house.ingress.destination("nobody.localhost", None, secure=False, local=False)
+    assert house.ingress.way(tunnel, b"/ca.crl", "192.0.2.7")[2] is pages.UNKNOWN
+
+
 async def test_a_tunnel_has_a_page_for_each_way_of_not_being_there(house: House) -> None:
     assert house.ingress.tunnel("nobody") is pages.UNKNOWN
     door = house.tunnel("my-agent")

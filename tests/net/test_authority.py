@@ -148,6 +148,19 @@ def test_files_are_private_from_the_start(tmp_path: Path) -> None:
     assert sorted(os.listdir(directory)) == ["ca.key", "ca.pem"]
 
 
+@pytest.mark.parametrize("url", ["http://zone.test:8080/ca.crl", None])
+def test_what_is_signed_says_where_the_list_of_void_certificates_is(tmp_path: Path, url: str | None) -> None:
+    ca = LocalAuthority(tmp_path / "ca", void_list=url)
+    now, key = dt.datetime.now(dt.UTC), ca.certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    signed = ca.certify(key, ["a.test"], now, now + dt.timedelta(days=1))
+    try:
+        (place,) = signed.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+        assert place.full_name == [x509.UniformResourceIdentifier(str(url))]
+    except x509.ExtensionNotFound:
+        assert url is None
+
+
 def test_a_certificate_that_others_may_read_is_no_reason_to_stop(tmp_path: Path) -> None:
     authority(tmp_path).ca_file.chmod(0o644)
     authority(tmp_path)

@@ -19,13 +19,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from tests.kit import aiohttp_visitor
 from tests.kit.browser import CHROMIUM, browsing
 from tests.kit.certs import Root, names_of, shown
 from tests.kit.loads import LoadServer
-from tests.kit.programs import Agent, Edge, Program, eventually, listens, quiet_port
+from tests.kit.programs import Agent, Edge, Program, eventually, listens, quiet_port, run
 from tests.kit.steady import steady
 from tests.kit.stopwatch import Stopwatch
 
@@ -309,6 +309,27 @@ def test_visitors_of_an_edge_that_is_restarted_are_told_at_once_and_come_back(tm
             with here.shake() as tls:
                 assert asked(tls, "/echo/b").startswith(b"HTTP/1.1 200 ")
         assert "certificate" not in "".join(agent.lines[heard:]) and "Traceback" not in agent.text
+
+
+@pytest.mark.needs("openssl")
+def test_whoever_looks_for_the_list_of_void_certificates_finds_it(scene: Scene, tmp_path: Path) -> None:
+    """OpenSSL loads it from where the certificate says; the agent of a deleted tunnel is told by it."""
+    with scene.edge.agent(scene.server.port, "--name", "voided", "--tls-mode", "passthrough") as agent:
+        certificate = Scene(scene.edge, agent, scene.server).certificate()
+    leaf = tmp_path / "leaf.pem"
+    leaf.write_bytes(certificate.public_bytes(Encoding.PEM))
+
+    def verified() -> str:
+        ca = str(scene.edge.ca)
+        command = ["openssl", "verify", "-CAfile", ca, "-crl_check", "-crl_download", str(leaf)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return done.stdout + done.stderr
+
+    assert verified() == f"{leaf}: OK\n"
+    for verb in ("delete", "force-delete"):
+        done = run("tunnels", verb, "voided", "--yes", home=scene.edge.home)
+        assert done.returncode == 0, done.stderr
+    assert "certificate revoked" in verified()
 
 
 def test_what_does_not_fit_on_disk_is_signed_anew_at_the_start(tmp_path: Path) -> None:

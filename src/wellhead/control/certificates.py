@@ -19,7 +19,7 @@ from wellhead.control.local_issuer import Revocations
 from wellhead.control.signing import Signing
 from wellhead.control.store.store import Store
 from wellhead.control.store.tables import CertificateRow
-from wellhead.errors import NotFound, RateLimited
+from wellhead.errors import Forbidden, NotFound, RateLimited
 from wellhead.model import access
 from wellhead.model.certificates import (
     CertificateRecord,
@@ -27,6 +27,7 @@ from wellhead.model.certificates import (
     ServerCertificate,
     SignedCertificate,
 )
+from wellhead.model.names import VOID_LIST
 from wellhead.model.records import ApiKey, OrganizationId, TunnelId
 
 _DAY = timedelta(days=1)
@@ -154,23 +155,32 @@ def router(store: Store, signing: Signing) -> APIRouter:
 
 
 def server_router(store: Store, names: ServerNames) -> APIRouter:
-    """For keys that may administer: of other organizations' tunnels nothing is told."""
+    """For keys that may administer the organization which the server was set up with, and for no others': of
+    other organizations' tunnels nothing is told.
+    """
     routes = APIRouter(prefix="/server-certificates", tags=["certificates"])
 
     def theirs(name: str, key: ApiKey) -> bool:
         view = store.directory.tunnel(name.partition(".")[0])
         return view is None or view.organization_id == key.organization_id
 
+    async def need_owner(key: ApiKey) -> None:
+        need_admin(key)
+        if key.organization_id != await store.keys.owner():
+            raise Forbidden(
+                403, "the server's own certificates are for the organization that it was set up with"
+            )
+
     @routes.get("", operation_id="list_server_certificates")
     async def list_server_certificates(key: Key) -> ServerCertificateList:
         """Certificates that the server has from a public issuer, and what came of the last tries."""
-        need_admin(key)
+        await need_owner(key)
         return ServerCertificateList([each for each in names.certificates() if theirs(each.name, key)])
 
     @routes.post("/renew", operation_id="renew_server_certificate", status_code=202)
     async def renew_server_certificate(key: Key, renew: RenewName) -> ServerCertificate:
         """Order one anew now; the one before serves on until the next is there, whatever happens."""
-        need_admin(key)
+        await need_owner(key)
         found = {each.name: each for each in names.certificates() if theirs(each.name, key)}
         if renew.name not in found:
             raise NotFound(404, "no such certificate")
@@ -190,7 +200,7 @@ def revocations_router(revocations: Revocations) -> APIRouter:
     """For everybody: which of the local authority's certificates are void."""
     routes = APIRouter(tags=["certificates"])
 
-    @routes.get("/ca.crl", operation_id="revocation_list", response_class=CrlResponse)
+    @routes.get(VOID_LIST, operation_id="revocation_list", response_class=CrlResponse)
     async def revocation_list() -> Response:
         """The revocation list of the server's local authority (RFC 5280 section 5), DER."""
         return CrlResponse(await revocations.der())

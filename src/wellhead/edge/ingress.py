@@ -19,7 +19,7 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import Router
-from wellhead.model.names import address_group, is_loopback
+from wellhead.model.names import VOID_LIST, address_group, is_loopback
 from wellhead.model.records import TlsMode, TunnelView
 from wellhead.visitors import pages
 from wellhead.visitors.crowd import Crowd
@@ -30,6 +30,7 @@ from wellhead.wire.challenge import challenge_token
 
 _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
 _PASSTHROUGH = TlsMode.PASSTHROUGH
+_VOID_LIST: Final = VOID_LIST.encode()  # for everybody, in clear: it is signed
 _ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -108,7 +109,7 @@ class Ingress(Crowd):
                     found = self._over_tls(destination.name, target)
                 return "tunnel", destination.name, found, None
             return "tunnel", destination.name, *found
-        if destination.page is not None:
+        if destination.page is not None and (place is not _CONTROL or target != _VOID_LIST):
             return "none", "", destination.page, None
         if place is _CONTROL:
             return "control", "", self._control(target, peer), None

@@ -184,6 +184,9 @@ def join_authority(hostname: str, port: int | None) -> str:
     return host if port is None else f"{host}:{port}"
 
 
+VOID_LIST = "/ca.crl"
+
+
 @dataclass(frozen=True, slots=True)
 class Public:
     """How the world reaches this server: known once its sockets are bound."""
@@ -208,6 +211,14 @@ class Public:
     def api_url(self) -> str:
         """The control plane's base URL, at the zone name."""
         return self._urls(self.zone)[0]
+
+    @property
+    def void_list_url(self) -> str | None:
+        """Where the local authority's list of void certificates is read without TLS, which itself would need
+        it (RFC 5280 section 8); None where there is no plain port.
+        """
+        urls = self._urls(self.zone)
+        return urls[1] + VOID_LIST if len(urls) > 1 else None
 
     def _urls(self, hostname: str) -> list[str]:
         https = None if self.https_port == 443 else self.https_port

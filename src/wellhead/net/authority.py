@@ -37,7 +37,8 @@ CONTEXTS: Final = 256  # 21 KiB each
 class LocalAuthority:
     """Makes or loads ``ca.pem`` and ``ca.key`` (0600) in a private directory and hands out server contexts.
 
-    ``certificate`` is its own, that of ``ca.pem``.
+    ``certificate`` is its own, that of ``ca.pem``. What it signs names the URL ``void_list``,
+    if there is one, for the list of those which are void.
 
     Contexts are kept, the least recently used dropped beyond ``contexts``. Every leaf has the same P-256 key,
     which lives as long as this object and is never stored.
@@ -53,10 +54,12 @@ class LocalAuthority:
         *,
         addresses: Iterable[str] = (),
         contexts: int = CONTEXTS,
+        void_list: str | None = None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self.ca_file = directory / "ca.pem"
         self._contexts = contexts
+        self._void_list = void_list
         self._clock = clock
         self._key, self.certificate = _load_or_make(directory, clock())
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
@@ -149,7 +152,7 @@ class LocalAuthority:
         ends: dt.datetime,
     ) -> x509.Certificate:
         first = str(names[0].value)
-        return (
+        builder = (
             x509.CertificateBuilder()
             # A common name has at most 64 characters; clients read the alternative names only.
             .subject_name(_name(first if len(first) <= 64 else "Wellhead"))
@@ -166,8 +169,13 @@ class LocalAuthority:
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
             )
-            .sign(self._key, hashes.SHA256())
         )
+        if self._void_list is not None:
+            place = x509.DistributionPoint(
+                [x509.UniformResourceIdentifier(self._void_list)], None, None, None
+            )
+            builder = builder.add_extension(x509.CRLDistributionPoints([place]), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
 
 
 class _Minted(NamedTuple):

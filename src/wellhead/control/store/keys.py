@@ -55,6 +55,13 @@ class Keys:
         self._put(row)
         return secret
 
+    async def owner(self) -> OrganizationId | None:
+        """The organization that the server was set up with: it looks after what is the server's own."""
+        query = select(OrganizationRow.id).order_by(OrganizationRow.created_at, OrganizationRow.id).limit(1)
+        async with self._database.reading() as session:
+            found: str | None = await session.scalar(query)
+        return None if found is None else OrganizationId(found)
+
     async def create_organization(self, name: str) -> tuple[OrganizationId, Secret]:
         """A new organization and its first admin key, which is nowhere but in the answer."""
         async with self._database.writing() as session:
