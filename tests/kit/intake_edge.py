@@ -19,7 +19,8 @@ from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, Stream
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 HEAD = (
     b"GET /chat HTTP/1.1\r\nHost: a.test\r\nSec-WebSocket-Key: " + KEY + b"\r\nSec-WebSocket-Version: 13\r\n"
-    b"X-Forwarded-For: 192.0.2.7\r\nX-Request-Id: r\r\n\r\n"
+    b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a.test\r\n"
+    b"X-Request-Id: r\r\n\r\n"
 )
 TERMS = BridgeTerms()
 EDGE = H2Terms(max_streams=2000, window=1 << 20, connection_window=1 << 24)
