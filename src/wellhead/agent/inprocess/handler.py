@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from wellhead.agent.inprocess.context import Context, context_of
@@ -119,7 +120,7 @@ class _InThread:
         if isinstance(body, AsyncIterable):
             raise StateError("a handler in a thread answered with an async iterator: make it a coroutine")
         if isinstance(body, str | bytes) or body is None:
-            awaited(self._loop, _send_whole(response, body, self._flow))
+            awaited(self._loop, partial(_send_whole, response, body, self._flow))
             return
         try:
             self._send(response, body)
@@ -133,15 +134,15 @@ class _InThread:
         begun = False
         for piece in pieces:
             if begun:
-                awaited(loop, flow.send(encoded(piece)))
+                awaited(loop, partial(flow.send, encoded(piece)))
             else:
                 begun = True
                 fields = fields_of(response, piece, whole=False)
-                awaited(loop, flow.start(response.status, fields, encoded(piece)))
+                awaited(loop, partial(flow.start, response.status, fields, encoded(piece)))
         if begun:
-            awaited(loop, flow.send(b"", True))
+            awaited(loop, partial(flow.send, b"", True))
         else:
-            awaited(loop, _send_whole(response, b"", flow))
+            awaited(loop, partial(_send_whole, response, b"", flow))
 
 
 def is_awaited(call: object) -> bool:

@@ -82,7 +82,7 @@ class SyncRequest(_Head):
         self._loop = asyncio.get_running_loop()
 
     def __iter__(self) -> Iterator[bytes]:
-        while piece := awaited(self._loop, self._flow.read()):
+        while piece := awaited(self._loop, self._flow.read):
             yield piece
 
     def body(self) -> bytes:

@@ -7,11 +7,15 @@ They are daemons: a handler that never comes back must not keep its program from
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from wellhead.errors import VisitorGone
 
 MOST = 256  # threads: calls above that wait for one
 
@@ -54,7 +58,7 @@ class Threads:
                 error = RuntimeError(f"a handler raised {stop!r}")  # no future takes a StopIteration
             except BaseException as raised:
                 error = raised
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is over
                 loop.call_soon_threadsafe(tell, result, error)
 
         self._put(work)
@@ -81,6 +85,28 @@ class Threads:
             call()
 
 
-def awaited(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Have ``work`` done in the loop, and wait for it; for calls that run in a thread."""
-    return asyncio.run_coroutine_threadsafe(work, loop).result()
+def awaited(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Have what ``make`` gives awaited in the loop, and wait for it; for calls that run in a thread.
+
+    Raises:
+        VisitorGone: the loop is over, and with it everybody who could hear of it.
+    """
+    outcome: Future[T] = Future()
+
+    def begin() -> None:  # not before: a coroutine of a loop that closes meanwhile would never be awaited
+        task = loop.create_task(make())
+        task.add_done_callback(tell)
+
+    def tell(task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            outcome.cancel()
+        elif (error := task.exception()) is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(task.result())
+
+    try:
+        loop.call_soon_threadsafe(begin)
+    except RuntimeError as error:
+        raise VisitorGone("the listener is closed") from error
+    return outcome.result()

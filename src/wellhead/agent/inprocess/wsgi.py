@@ -78,7 +78,7 @@ class _Responder(WSGIResponder):
         async def sent() -> None:
             await self._send(message)
 
-        awaited(self.loop, sent())
+        awaited(self.loop, sent)
 
 
 def _environ(scope: Scope, body: Body) -> Any:
