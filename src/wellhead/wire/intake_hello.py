@@ -81,7 +81,13 @@ class Hello(NamedTuple):
         if not isinstance(members, dict):
             raise HelloError(f"hello answer is a JSON {type(members).__name__}, an object is expected")
         token = members.get("owner_token")
-        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token.strip():
+        if (
+            not isinstance(token, str)
+            or not token.isascii()
+            or not token.isprintable()
+            or " " in token
+            or not token
+        ):
             raise HelloError("hello answer without an owner_token that a header can carry")
         pool = members.get("default_pool_size")
         if isinstance(pool, bool) or not isinstance(pool, int):

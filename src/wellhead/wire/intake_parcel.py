@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from wellhead.errors import HttpError
@@ -29,7 +30,6 @@ _SPLIT = b"inkbox-route-kind"  # and with this the rest begins
 _id = re.compile(rb"[A-Za-z0-9._~-]{1,256}").fullmatch
 _method = re.compile(rb"[" + TCHAR + rb"]{1,32}+").fullmatch
 _target = re.compile(rb"(?:/[\x21\x22\x24-\x7e]*+|\*)").fullmatch
-_address = re.compile(rb"[0-9A-Fa-f:.]{1,45}").fullmatch
 _word = re.compile(rb"[\x21-\x7e]{1,255}").fullmatch
 _port = re.compile(rb"[0-9]{1,5}").fullmatch
 _length = re.compile(rb"[0-9]{1,19}").fullmatch
@@ -158,22 +158,30 @@ def _repeating(fields: Fields, default_host: bytes) -> _Repeating:
     if _length(length):
         first += b"Content-Length: %b\r\n" % length
     peer = meta.get(b"inkbox-forwarded-for", b"")
-    if _address(peer):
+    if _is_address(peer):
         scheme = "http" if meta.get(b"inkbox-scheme") == b"http" else "https"
-        rest += edge_fields(peer.decode(), scheme, host)
+        rest += edge_fields(peer.decode(), scheme, host.lower())
     return _Repeating(meta, first, rest, found.get(b"x-request-id", b""))
+
+
+def _is_address(text: bytes) -> bool:
+    try:
+        ip_address(text.decode("latin-1"))
+    except ValueError:
+        return False
+    return b"%" not in text  # behind it anything may stand
 
 
 def _facts(meta: dict[bytes, bytes]) -> Facts:
     """What an envelope says of a TCP connection; what nobody can have meant is left out."""
 
-    def text(name: bytes, good: Callable[[bytes], re.Match[bytes] | None]) -> str:
+    def text(name: bytes, good: Callable[[bytes], object]) -> str:
         value = meta.get(name, b"")
         return value.decode() if good(value) else ""
 
     port = int(text(b"inkbox-forwarded-port", _port) or 0)
     return Facts(
-        peer=text(b"inkbox-forwarded-for", _address),
+        peer=text(b"inkbox-forwarded-for", _is_address),
         peer_port=port if port < 65536 else 0,
         server_name=text(b"inkbox-sni-host", _word),
         listener=text(b"inkbox-listener", _word),
