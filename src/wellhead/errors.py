@@ -23,7 +23,7 @@ and the bound.
     │   └── SecretRejected (TunnelForbidden) · Superseded · TunnelRemoved · VersionRefused
     │       QuotaExceeded · Draining · RecordsAway
     └── ApiError           the control plane's answer, by status               by status
-        ├── Conflict · TunnelTLSModeMismatch · TunnelStateConflict · TunnelCSRStateConflict
+        ├── Conflict · NameUnavailable · TunnelTLSModeMismatch · TunnelStateConflict · TunnelCSRStateConflict
         └── BadRequest · Unauthorized · Forbidden · NotFound · Conflict · Invalid · RateLimited · Unavailable
 """
 
@@ -296,6 +296,12 @@ class NotFound(ApiError):
 
 class Conflict(ApiError):
     code = "conflict"
+
+
+class NameUnavailable(Conflict):
+    """The name is another record's, is held for its last owner, or is reserved."""
+
+    code = "name-unavailable"
 
 
 class TunnelTLSModeMismatch(Conflict):

@@ -104,6 +104,13 @@ def _dns_server(text: str) -> str:
     return join_authority(hostname, port or 53)
 
 
+def _sha256(text: str) -> str:
+    digest = text.strip().lower()
+    if len(digest) != 64 or digest.strip("0123456789abcdef"):
+        raise InputError("not 64 hexadecimal digits, as `printf %s SECRET | sha256sum` prints them")
+    return digest
+
+
 def _acme_directory(text: str) -> str:
     if not text.startswith("https://") or any(c.isspace() for c in text):
         raise InputError(f"{shown(text)} is not an https:// URL")
@@ -510,6 +517,11 @@ class ServerSettings(BaseSettings):
     )
     keys_per_organization: PositiveInt = Field(
         1000, description="Most live API keys of an organization; beyond: 429."
+    )
+    testing_secret_sha256: Annotated[str, AfterValidator(_sha256)] | None = Field(
+        None,
+        description="Dangerous: SHA-256, in hex, of the secret by which others' test suites make and end"
+        " organizations at `/api/v1/testing/`. Only for a server that nobody uses otherwise.",
     )
     local_certificate_days: PositiveFloat = Field(
         90.0, le=397, description="Life of a certificate that the local authority signs for an agent's key."

@@ -25,6 +25,12 @@ ROUTES = [
     ("POST", "/api/v1/tunnels/x/restore"),
     ("DELETE", "/api/v1/tunnels/x/force"),
     ("POST", "/api/v1/tunnels/x/rotate-secret"),
+    ("GET", "/api/v1/identities"),
+    ("POST", "/api/v1/identities"),
+    ("GET", "/api/v1/identities/x"),
+    ("PATCH", "/api/v1/identities/x"),
+    ("DELETE", "/api/v1/identities/x"),
+    ("POST", "/api/v1/api-keys"),
     ("GET", "/api/v1/keys"),
     ("POST", "/api/v1/keys"),
     ("GET", "/api/v1/keys/x"),
@@ -43,7 +49,7 @@ ROUTES = [
 def test_the_list_of_routes_is_whole(app: FastAPI) -> None:
     document = app.openapi()
     described = {
-        (method.upper(), re.sub(r"\{\w+_id\}", "x", path))
+        (method.upper(), re.sub(r"\{\w+\}", "x", path))
         for path, methods in document["paths"].items()
         for method in methods
     }

@@ -18,7 +18,7 @@ from tests.control.conftest import PUBLIC, Clock
 from tests.kit.control import built
 from wellhead.control.limits import CALLERS_MAX, Rate
 from wellhead.control.store import Store
-from wellhead.control.store.rows import IDEMPOTENCY_KEPT
+from wellhead.control.store.creation import IDEMPOTENCY_KEPT
 from wellhead.control.store.store import BATCH
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret

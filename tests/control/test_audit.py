@@ -50,6 +50,7 @@ async def test_every_change_has_its_entry_with_who_and_what(
                 "status": "active",
                 "description": None,
                 "metadata": {"a": 1},
+                "display_name": None,
             },
         ),
         (

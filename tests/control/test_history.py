@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from tests.control.conftest import PUBLIC, Clock
 from tests.kit.control import built
 from wellhead.control.store import Store
+from wellhead.control.store.creation import Once, Terms
 from wellhead.control.store.duty import SIGHTING_SECONDS
 from wellhead.control.store.history import BATCH, KEPT, History
-from wellhead.control.store.rows import Once
 from wellhead.control.store.tables import ApiKeyRow, AuditRow, Base, IdempotencyRow, TunnelRow
 from wellhead.errors import Unavailable
 from wellhead.model.access import ADMIN
@@ -39,7 +39,7 @@ def history(store: Store, clock: Clock) -> History:
 async def ended(store: Store, ours: OrganizationId, clock: Clock) -> None:
     """A deleted tunnel, a revoked key and an expired one, beside what lives on."""
     for name in ("stays", "goes"):
-        row = (await store.create_once(ours, name, TlsMode.EDGE, once=Once.of(name, {}))).row
+        row = (await store.create_once(ours, name, TlsMode.EDGE, terms=Terms(Once.of(name, {})))).row
     await store.delete_tunnel(ours, row.id)
     await store.force_delete_tunnel(ours, row.id)
     revoked, _ = await store.keys.create(ours, [ADMIN])

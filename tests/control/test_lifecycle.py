@@ -112,10 +112,10 @@ async def test_what_is_overdue_is_released_after_two_sightings(
     row, _ = await store.create_tunnel(organization, "my-agent", TlsMode.EDGE)
     await store.delete_tunnel(organization, row.id)
     clock.ahead = RESTORE_GRACE
-    await store.release_overdue(1000.0)
-    await store.release_overdue(1000.0 + SIGHTING_SECONDS - 1)
+    await store.ending.release_overdue(1000.0)
+    await store.ending.release_overdue(1000.0 + SIGHTING_SECONDS - 1)
     assert (await store.tunnel(organization, row.id)).status is TunnelStatus.PENDING_REMOVAL
-    await store.release_overdue(1000.0 + SIGHTING_SECONDS)
+    await store.ending.release_overdue(1000.0 + SIGHTING_SECONDS)
     assert await store.tunnels(organization) == []
     again, _ = await store.create_tunnel(organization, "my-agent", TlsMode.EDGE)
     entries = await store.audit.page(organization, 2)
@@ -132,11 +132,11 @@ async def test_a_clock_that_jumps_and_is_put_right_releases_nothing(
     row, _ = await store.create_tunnel(organization, "my-agent", TlsMode.EDGE)
     await store.delete_tunnel(organization, row.id)
     clock.ahead = timedelta(days=365)
-    await store.release_overdue(0.0)
+    await store.ending.release_overdue(0.0)
     clock.ahead = timedelta()
-    await store.release_overdue(60.0)
+    await store.ending.release_overdue(60.0)
     clock.ahead = timedelta(days=365)
-    await store.release_overdue(SIGHTING_SECONDS + 1)
+    await store.ending.release_overdue(SIGHTING_SECONDS + 1)
     assert (await store.tunnel(organization, row.id)).status is TunnelStatus.PENDING_REMOVAL
     clock.ahead = timedelta()
     await store.restore_tunnel(organization, row.id)
@@ -165,8 +165,8 @@ async def test_the_deadline_outlives_restarts(file: Path, clock: Clock) -> None:
     await store.close()
     clock.ahead = RESTORE_GRACE + timedelta(hours=1)
     store = await Store.open(file, clock, lambda: 0.0)
-    await store.release_overdue(0.0)
-    await store.release_overdue(SIGHTING_SECONDS)
+    await store.ending.release_overdue(0.0)
+    await store.ending.release_overdue(SIGHTING_SECONDS)
     assert await store.tunnels(organization) == []
     await store.close()
     store = await Store.open(file, clock)

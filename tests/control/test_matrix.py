@@ -23,21 +23,28 @@ from wellhead.model.records import SERVER, OrganizationId, TlsMode
 from wellhead.settings import ServerSettings
 
 STRANGERS = ("none", "malformed", "unknown", "revoked", "expired", "connect secret", "two keys")
-KEYS = ("admin", "own tunnel", "another tunnel", "other organization")
+KEYS = ("own tunnel", "another tunnel", "other organization", "admin")
 OPEN = {"healthz", "revocation_list", "docs_page", "openapi"}
 ADMINS = {
     "create_tunnel",
     "list_keys",
     "create_key",
+    "create_identity",
+    "create_api_key",
     "list_audit",
 }  # 403 for whoever is not
 OF_THE_SERVER = {  # for the organization that it was set up with; there is no certificate to renew
     "list_server_certificates": 200,
     "renew_server_certificate": 404,
 }
-MEMBERS = {"list_tunnels", "list_certificates", "whoami"}  # answered for every key, with what it may see
+MEMBERS = {
+    "list_tunnels",
+    "list_identities",
+    "list_certificates",
+    "whoami",
+}  # answered for every key, with what it may see
 OF_A_KEY = {"get_key", "revoke_key"}
-READS_OF_A_TUNNEL = {"get_tunnel", "get_certificate"}
+READS_OF_A_TUNNEL = {"get_tunnel", "get_certificate", "get_identity"}
 FOR_A_TUNNEL = {"sign_csr"}  # for whoever answers for it
 WRITES_OF_A_TUNNEL = {
     "update_tunnel",
@@ -46,7 +53,10 @@ WRITES_OF_A_TUNNEL = {
     "force_delete_tunnel",
     "rotate_secret",
     "renew_certificate",
+    "update_identity",
+    "delete_identity",
 }
+LAST = "delete_identity"  # what is asked of the tunnel after it is answered otherwise
 CSR = pem_for("my-agent.example.org")
 BODIES: dict[str, dict[str, object]] = {
     "sign_csr": {"csr_pem": CSR},
@@ -54,6 +64,9 @@ BODIES: dict[str, dict[str, object]] = {
     "create_tunnel": {"tunnel_name": "made-here"},
     "update_tunnel": {"description": "x"},
     "create_key": {"label": "x", "scopes": ["admin"]},
+    "create_api_key": {"label": "x", "scopes": ["admin"]},
+    "create_identity": {"agent_handle": "made-here-too"},
+    "update_identity": {"display_name": "x"},
 }
 
 
@@ -103,7 +116,7 @@ def expected(operation: str, caller: str) -> set[int]:
         return {404}
     if caller == "own tunnel":
         return {200} if operation in READS_OF_A_TUNNEL | FOR_A_TUNNEL else {403}
-    return {200, 409}
+    return {200, 204, 409}
 
 
 class House:
@@ -122,7 +135,10 @@ class House:
 
     def path(self, route: Route) -> str:
         return route.template.format(
-            tunnel_id=self.tunnel, key_id=self.subject, certificate_id=self.certificate
+            tunnel_id=self.tunnel,
+            key_id=self.subject,
+            certificate_id=self.certificate,
+            handle="my-agent",
         )
 
     async def furnish(self) -> None:
@@ -170,7 +186,7 @@ async def test_every_route_answers_every_kind_of_caller_as_the_spec_says(
 ) -> None:
     said: dict[str, set[bytes]] = {"401": set(), "404": set()}
     asked = 0
-    for route in routes(app):
+    for route in sorted(routes(app), key=lambda route: route.operation == LAST):
         for caller in (*STRANGERS, *KEYS):  # the admin's changes come last but for those who must not see
             path = house.path(route)
             headers = [(name.encode(), text.encode("latin-1")) for name, text in house.callers[caller]]
@@ -187,6 +203,7 @@ async def test_every_route_answers_every_kind_of_caller_as_the_spec_says(
         b'{"detail":"no such tunnel"}',
         b'{"detail":"no such key"}',
         b'{"detail":"no such certificate"}',
+        b'{"detail":"no such identity"}',
     }
 
 
@@ -216,7 +233,9 @@ async def test_a_foreign_id_is_answered_as_one_that_does_not_exist(
             )
             for path in (
                 house.path(route),
-                route.template.format(tunnel_id=nobody, key_id=nobody, certificate_id=nobody),
+                route.template.format(
+                    tunnel_id=nobody, key_id=nobody, certificate_id=nobody, handle="no-agent"
+                ),
             )
         ]
         assert len({(answer.status_code, answer.content) for answer in answers}) == 1, route

@@ -9,7 +9,7 @@ import pytest
 
 from wellhead.control.store import Store
 from wellhead.control.store.rows import Filter
-from wellhead.errors import Conflict, NotFound, SecretRejected
+from wellhead.errors import Conflict, NameUnavailable, NotFound, SecretRejected
 from wellhead.model import access
 from wellhead.model.access import ADMIN, Scope, ScopeKind, Secret
 from wellhead.model.records import RESTORE_GRACE, OrganizationId, TlsMode, TunnelId, TunnelStatus
@@ -70,7 +70,7 @@ async def test_fifty_at_once_for_one_name_make_one_tunnel(store: Store, organiza
         *(store.create_tunnel(organization, "my-agent", TlsMode.EDGE) for _ in range(50)),
         return_exceptions=True,
     )
-    assert Counter(type(result) for result in results) == {tuple: 1, Conflict: 49}
+    assert Counter(type(result) for result in results) == {tuple: 1, NameUnavailable: 49}
     assert len(await store.tunnels(organization)) == 1
 
 

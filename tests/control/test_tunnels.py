@@ -57,9 +57,9 @@ async def test_a_new_tunnel_has_every_field_of_every_generation(api: httpx.Async
         "cert_pem",
         "cert_fingerprint_sha256",
         "cert_expires_at",
-        "agent_identity_id",
     ):
         assert tunnel[null] is None, null
+    assert tunnel["agent_identity_id"] == tunnel["id"]
     assert tunnel["created_at"] == tunnel["updated_at"] and tunnel["created_at"].endswith("Z")
 
 

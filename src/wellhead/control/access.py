@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -22,13 +23,22 @@ from wellhead.model.records import Actor, ApiKey, KeyId
 _scheme = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key, `wh_…`.")
 
 
+@dataclass(frozen=True, slots=True)
+class OtherDoor:
+    """At and under ``prefix`` no key is asked for, but the secret of this SHA-256, in ``header``."""
+
+    prefix: str
+    header: bytes  # lower case
+    digest: bytes
+
+
 class KeyGate:
     """Answers 401 to every path at or under ``prefixes`` without a live key, in one shape and one time.
 
     It stands before routing and before the body is read, so a stranger learns neither which paths there are
     nor what a body should hold. Who asks too often is answered 429: by address before the key is looked at,
     so that guessing keys is slow, then by key.
-    ``used`` is told the id of each key that is let in.
+    ``used`` is told the id of each key that is let in. ``other``: paths for which another secret is asked.
     """
 
     def __init__(
@@ -38,30 +48,31 @@ class KeyGate:
         find: Callable[[Secret], ApiKey | None],
         used: Callable[[KeyId], None],
         limits: Limits,
+        other: OtherDoor | None = None,
     ) -> None:
         self._app = app
         self._prefixes = tuple(prefix + "/" for prefix in prefixes)
         self._find = find
         self._used = used
         self._limits = limits
+        self._other = other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["path"] + "/").startswith(self._prefixes):
             address = caller_address(scope)
+            state = scope.setdefault("state", {})
+            state["address"] = address
             try:
-                key = self._admit(scope, address)
+                if not self._admit(scope, address):
+                    await problem(401, "a valid API key is needed in X-API-Key")(scope, receive, send)
+                    return
             except RateLimited as error:
                 answer = problem(error.status, error.detail, error.retry_after_seconds, error.reason)
                 await answer(scope, receive, send)
                 return
-            if key is None:
-                await problem(401, "a valid API key is needed in X-API-Key")(scope, receive, send)
-                return
-            state = scope.setdefault("state", {})
-            state["api_key"], state["address"] = key, address
         await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope, address: str) -> ApiKey | None:
+    def _admit(self, scope: Scope, address: str) -> bool:
         limits = self._limits
         counted = not (limits.loopback_exempt and (not address or is_loopback(address)))
         group = address_group(address)
@@ -71,16 +82,29 @@ class KeyGate:
                 limits.requests_of_address, group, "requests from this address", "api-address-rate"
             )
             limits.requests_of_address.count(group)
-        given = [value for name, value in scope["headers"] if name == b"x-api-key"]
-        key = self._find(Secret(given[0].decode("latin-1") if len(given) == 1 else ""))
-        if key is None:
+        if not self._opens(scope):
             if counted:
                 limits.failures_of_address.count(group)
-            return None
+            return False
+        return True
+
+    def _opens(self, scope: Scope) -> bool:
+        other = self._other
+        if other is not None and (scope["path"] + "/").startswith(other.prefix + "/"):
+            return access.matches(_given(scope, other.header), other.digest)
+        limits, key = self._limits, self._find(_given(scope, b"x-api-key"))
+        if key is None:
+            return False
         _need_patience(limits.requests_of_key, key.id, "requests with this key", "api-key-rate")
         limits.requests_of_key.count(key.id)
         self._used(key.id)
-        return key
+        scope["state"]["api_key"] = key
+        return True
+
+
+def _given(scope: Scope, header: bytes) -> Secret:
+    given = [value for name, value in scope["headers"] if name == header]
+    return Secret(given[0].decode("latin-1") if len(given) == 1 else "")
 
 
 def _need_patience(rate: Rate, caller: str, what: str, reason: str) -> None:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wellhead.control import audit, certificates, docs, keys, problems, tunnels, whoami
+from wellhead.control import audit, certificates, docs, identities, keys, problems, testing, tunnels, whoami
 from wellhead.control.access import KeyGate
 from wellhead.control.certificates import NoServerNames, ServerNames
 from wellhead.control.deadline import Deadline
@@ -24,11 +24,13 @@ from wellhead.control.settled import Settled
 from wellhead.control.signing import Signing
 from wellhead.control.spelling import OneSpelling
 from wellhead.control.store.store import Store
+from wellhead.logs import Log
 from wellhead.model.names import Public
 from wellhead.settings import ServerSettings
 from wellhead.version import VERSION
 
 API = "/api/v1"
+_log = Log("wellhead.control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,15 @@ def build(
     v1.include_router(tunnels.router(store, public, settings))
     v1.include_router(certificates.router(store, signing))
     v1.include_router(certificates.server_router(store, server_names or NoServerNames()))
+    v1.include_router(identities.router(store, public, settings))
     v1.include_router(keys.router(store, settings.keys_per_organization))
+    v1.include_router(keys.official_router(store, settings.keys_per_organization))
     v1.include_router(audit.router(store))
+    other = None
+    if settings.testing_secret_sha256 is not None:
+        other = testing.door(API, settings.testing_secret_sha256)
+        v1.include_router(testing.router(store))
+        _log.warning("whoever has the testing secret makes and ends organizations here")
     app.include_router(v1)
     app.include_router(whoami.router(store), prefix="/api", responses=_refusals())
 
@@ -103,6 +112,7 @@ def build(
         find=store.directory.key,
         used=store.uses.note,
         limits=Limits.of(settings),
+        other=other,
     )
     app.add_middleware(_Fields)
     app.add_middleware(Faults)

@@ -19,6 +19,7 @@ from wellhead.control.local_issuer import Revocations
 from wellhead.control.signing import Signing
 from wellhead.control.store.store import Store
 from wellhead.control.store.tables import CertificateRow
+from wellhead.control.tunnels import reach
 from wellhead.errors import Forbidden, NotFound, RateLimited
 from wellhead.model import access
 from wellhead.model.certificates import (
@@ -209,10 +210,10 @@ def revocations_router(revocations: Revocations) -> APIRouter:
 
 
 def _chosen(key: ApiKey, tunnel_id: str | None) -> list[str] | None:
-    if access.is_admin(key.scopes):
+    seen = reach(key)
+    if seen is None:
         return None if tunnel_id is None else [tunnel_id]
-    reach = [scope.resource for scope in key.scopes if scope.resource is not None]
-    return [each for each in reach if tunnel_id in (None, each)]
+    return [each for each in seen if tunnel_id in (None, each)]
 
 
 def _need_certificate(key: ApiKey, row: CertificateRow) -> None:

@@ -68,7 +68,7 @@ def _operation(document: Document, path: str, method: str, operation: Document) 
 
 
 def _fields(content: Document, document: Document) -> list[tuple[str, Document, bool]]:
-    if (described := content["content"].get("application/json")) is None:
+    if (described := content.get("content", {}).get("application/json")) is None:
         return []
     schema = _resolve(described["schema"], document)
     needed = schema.get("required", [])

@@ -1,14 +1,22 @@
-"""``/api/v1/keys``: API keys, for keys that may administer their organization."""
+"""``/api/v1/keys`` and ``/api/v1/api-keys``: API keys, for keys that may administer their organization."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from wellhead.control import paging
 from wellhead.control.access import By, Key, need_admin
@@ -16,9 +24,11 @@ from wellhead.control.docs import links
 from wellhead.control.store.keys import key_of
 from wellhead.control.store.store import Store
 from wellhead.control.store.tables import ApiKeyRow
-from wellhead.errors import InputError
-from wellhead.model.access import Scope
-from wellhead.model.records import LABEL_MAX, ApiKey, KeyRecord, KeyStatus
+from wellhead.control.tunnels import Description
+from wellhead.errors import Forbidden, InputError, Invalid
+from wellhead.model import access
+from wellhead.model.access import Scope, ScopeKind
+from wellhead.model.records import BY_SERVER, LABEL_MAX, Actor, ApiKey, KeyRecord, KeyStatus, TunnelId
 from wellhead.model.text import shown
 
 SCOPES_MAX = 100
@@ -70,8 +80,24 @@ class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     label: Label = Field(description="For people: what or who has this key.")
-    scopes: Scopes = Field(description="`admin` or `tunnel:ID`, each.")
+    description: Description | None = None
+    scopes: Scopes | None = Field(None, description="`admin` or `tunnel:ID`, each.")
+    scoped_identity_id: str | None = Field(
+        None, description="In place of `scopes`: the one identity that it is for."
+    )
     expires_at: Time | None = Field(None, description="When it ends by itself; absent: never.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.scopes is not None and self.scoped_identity_id is not None:
+            raise InputError("scopes and scoped_identity_id exclude each other")
+        return self
+
+    def wanted(self) -> list[Scope]:
+        """What it is to be scoped to; nothing where that is not said."""
+        if self.scoped_identity_id is not None:
+            return [Scope(ScopeKind.TUNNEL, self.scoped_identity_id)]
+        return [Scope.parse(scope) for scope in self.scopes or ()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +137,9 @@ def router(store: Store, most: int) -> APIRouter:
     async def create_key(key: Key, by: By, new: NewKey) -> CreatedKey:
         """Make a key. It is shown in this answer and never again."""
         need_admin(key)
-        record, secret = await store.keys.create(
-            key.organization_id,
-            [Scope.parse(scope) for scope in new.scopes],
-            None if new.expires_at is None else datetime.fromisoformat(new.expires_at),
-            new.label,
-            most=most,
-            by=by,
-        )
-        return CreatedKey(secret.reveal(), key_record(record, store.clock()))
+        if not (scopes := new.wanted()):
+            raise Invalid(422, "scopes is missing: admin or tunnel:ID")
+        return await _create(store, new, scopes, most, by, key)
 
     @routes.get("/{key_id}", operation_id="get_key")
     async def get_key(key: Key, key_id: str) -> KeyRecord:
@@ -135,6 +155,40 @@ def router(store: Store, most: int) -> APIRouter:
     return routes
 
 
+def official_router(store: Store, most: int) -> APIRouter:
+    """The path at which the newer generation of clients makes keys."""
+    routes = APIRouter(prefix="/api-keys", tags=["keys"])
+
+    @routes.post("", status_code=201, operation_id="create_api_key", responses=_made)
+    async def create_api_key(key: Key, by: By, new: NewKey) -> CreatedKey:
+        """Make a key for one identity. It is shown in this answer and never again.
+
+        Clients that ask here without `scoped_identity_id` mean a key for everything, without saying so. That
+        takes `scopes`.
+        """
+        need_admin(key)
+        if not (scopes := new.wanted()):
+            raise Forbidden(403, "a key makes keys for identities here: scoped_identity_id is missing")
+        return await _create(store, new, scopes, most, by, key)
+
+    return routes
+
+
+async def _create(
+    store: Store, new: NewKey, scopes: list[Scope], most: int, by: Actor, key: ApiKey
+) -> CreatedKey:
+    record, secret = await store.keys.create(
+        key.organization_id,
+        scopes,
+        None if new.expires_at is None else datetime.fromisoformat(new.expires_at),
+        new.label,
+        new.description,
+        most=most,
+        by=by,
+    )
+    return CreatedKey(secret.reveal(), key_record(record, store.clock()))
+
+
 def key_record(key: ApiKey, now: datetime, last_used_at: datetime | None = None) -> KeyRecord:
     """The record as the API gives it."""
     status = KeyStatus.ACTIVE if key.live(now) else KeyStatus.EXPIRED
@@ -147,7 +201,17 @@ def key_record(key: ApiKey, now: datetime, last_used_at: datetime | None = None)
         display_prefix=key.prefix,
         last4=key.last4,
         created_at=key.created_at,
+        updated_at=key.revoked_at or key.created_at,
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
         last_used_at=last_used_at,
+        description=key.description,
+        scoped_identity_id=identity_of(key),
+        created_by=key.created_by or BY_SERVER,
     )
+
+
+def identity_of(key: ApiKey) -> TunnelId | None:
+    """The identity that a key is scoped to, where it is scoped to one alone."""
+    tunnel_id = access.only_tunnel(key.scopes)
+    return None if tunnel_id is None else TunnelId(tunnel_id)

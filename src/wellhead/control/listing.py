@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+
+from fastapi import Response
 
 from wellhead.control import paging
 from wellhead.control.store.rows import ListedRow
@@ -18,8 +20,14 @@ from wellhead.model.records import TlsMode, TunnelId
 from wellhead.model.snapshot import Presence, Snapshot
 
 
+class JSONBytes(Response):
+    """A body that is JSON already."""
+
+    media_type = "application/json"
+
+
 class Listing:
-    """Writes ``TunnelList``; each tunnel reads as ``tunnel_record`` of its row would."""
+    """Writes lists; each tunnel reads as ``tunnel_record`` of its row would, each identity likewise."""
 
     def __init__(self, directory: Snapshot, public: Public) -> None:
         self._directory = directory
@@ -34,7 +42,28 @@ class Listing:
         }
 
     async def text(self, batches: AsyncIterator[Sequence[ListedRow]], limit: int | None) -> bytes:
-        """The whole answer, of at most ``limit`` tunnels; others have their turn between two batches."""
+        """A whole ``TunnelList``, of at most ``limit``; others have their turn between two batches."""
+        listed, following = await self._joined(batches, limit, self._tunnel)
+        if limit is None:  # byte for byte what callers get who know of no pages
+            return f'{{"tunnels":[{listed}]}}'.encode()
+        return f'{{"tunnels":[{listed}],"next_cursor":{json.dumps(following)}}}'.encode()
+
+    async def identities(
+        self, batches: AsyncIterator[Sequence[ListedRow]], limit: int | None, *, paged: bool
+    ) -> bytes:
+        """The same of identities: an ``IdentityPage``, or an array of all where nobody asks for pages."""
+        listed, following = await self._joined(batches, limit, self._identity)
+        if not paged:
+            return f"[{listed}]".encode()
+        return f'{{"identities":[{listed}],"next_cursor":{json.dumps(following)}}}'.encode()
+
+    async def _joined(
+        self,
+        batches: AsyncIterator[Sequence[ListedRow]],
+        limit: int | None,
+        write: Callable[[ListedRow], str],
+    ) -> tuple[str, str | None]:
+        """What is written of each, and the cursor of the rest."""
         parts: list[str] = []
         left, following = limit, None
         last: ListedRow | None = None
@@ -44,15 +73,22 @@ class Listing:
                 assert last is not None  # a limit is at least one
                 batch, following = batch[:left], paging.place(last.created_at, last.id)
             if batch:
-                parts.append(",".join(map(self._tunnel, batch)))
+                parts.append(",".join(map(write, batch)))
                 last = batch[-1]
             if left is not None:
                 left -= len(batch)
             await asyncio.sleep(0)
-        listed = f'{{"tunnels":[{",".join(parts)}]'
-        if limit is None:  # byte for byte what callers get who know of no pages
-            return (listed + "}").encode()
-        return f'{listed},"next_cursor":{json.dumps(following)}}}'.encode()
+        return ",".join(parts), following
+
+    def _identity(self, row: ListedRow) -> str:
+        display_name = "null" if row.display_name is None else json.dumps(row.display_name)
+        description = "null" if row.description is None else json.dumps(row.description)
+        return (
+            f'{{"id":"{row.id}","organization_id":"{row.organization_id}","agent_handle":"{row.name}"'
+            f',"display_name":{display_name},"description":{description}'
+            f',"created_at":{_time(row.created_at)},"updated_at":{_time(row.updated_at)}'
+            f',"tunnel":{self._tunnel(row)},"email_address":null,"mailbox":null,"phone_number":null}}'
+        )
 
     def _tunnel(self, row: ListedRow) -> str:
         # What is put in as it is cannot hold a quote: ids, names and words of ours. Metadata is JSON already.
@@ -65,8 +101,9 @@ class Listing:
             f',"tls_mode":"{mode}","status":"{status}","created_at":{_time(made)},"updated_at":{_time(changed)}'
             f',"public_host":"{name}{self._hostnames}","zone":{self._zone},"public_urls":{urls}'
             f',"description":{"null" if description is None else json.dumps(description)}'
-            f',"metadata":{metadata},{seen},"restore_deadline_at":{_time(deadline)}'
-            f"{_NO_CERTIFICATE if row.cert_pem is None else _certificate(*row[10:])}}}"
+            f',"metadata":{metadata},{seen},"agent_identity_id":"{tunnel_id}"'
+            f',"restore_deadline_at":{_time(deadline)}'
+            f"{_NO_CERTIFICATE if row.cert_pem is None else _certificate(*row[10:14])}}}"
         )
 
 
@@ -89,7 +126,7 @@ def _certificate(
 ) -> str:
     return (
         f',"cert_pem":{json.dumps(pem)},"cert_fingerprint_sha256":{json.dumps(fingerprint)}'
-        f',"cert_expires_at":{_time(ends)},"agent_identity_id":null,"cert_renew_at":{_time(renew)}'
+        f',"cert_expires_at":{_time(ends)},"cert_renew_at":{_time(renew)}'
     )
 
 

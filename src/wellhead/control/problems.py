@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,6 +39,11 @@ def problem(
     if reason:
         headers["X-Limit"] = reason
     return JSONResponse({"detail": detail}, status, headers)
+
+
+def said(status: int, body: object) -> JSONResponse:
+    """A refusal whose detail is more than a sentence; ``body`` is a record."""
+    return JSONResponse(TypeAdapter(object).dump_python(body, mode="json"), status)
 
 
 def install(app: FastAPI) -> None:

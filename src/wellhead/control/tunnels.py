@@ -14,11 +14,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from wellhead.control import paging
 from wellhead.control.access import By, Key, need_admin, need_tunnel
 from wellhead.control.docs import links
-from wellhead.control.listing import Listing
-from wellhead.control.store.rows import Filter, Once
-from wellhead.control.store.store import UNCHANGED, Store
+from wellhead.control.listing import JSONBytes, Listing
+from wellhead.control.store.creation import Once, Terms
+from wellhead.control.store.rows import UNCHANGED, Filter
+from wellhead.control.store.store import Store
 from wellhead.control.store.tables import TunnelRow
-from wellhead.errors import Conflict, InputError
+from wellhead.errors import InputError, NameUnavailable
 from wellhead.model import access
 from wellhead.model.names import NAME_MAX, NAME_MIN, Public, check_name
 from wellhead.model.records import (
@@ -122,12 +123,6 @@ IdempotencyKey = Annotated[
 ]
 
 
-class JSONBytes(Response):
-    """A body that is JSON already."""
-
-    media_type = "application/json"
-
-
 _made = links(
     "tunnel_id",
     "$response.body#/tunnel/id",
@@ -162,7 +157,7 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
     ) -> Response:
         """The organization's tunnels, oldest first: all that the key may see and the filters let through."""
         chosen = Filter(
-            ids=None if access.is_admin(key.scopes) else _reach(key),
+            ids=reach(key),
             name=name,
             prefix=prefix,
             status=None if status is None else TunnelStatus(status.value),
@@ -185,16 +180,14 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
         same tunnel and gives it a fresh secret (the lost one is dead), as long as no agent has connected.
         """
         need_admin(key)
-        if settings.is_reserved(new.tunnel_name):
-            raise Conflict(409, f"tunnel name {shown(new.tunnel_name)} is reserved")
+        check_not_reserved(new.tunnel_name, settings)
         made = await store.create_once(
             key.organization_id,
             new.tunnel_name,
             new.tls_mode,
             new.description,
             new.metadata,
-            once=None if idempotency_key is None else Once.of(idempotency_key, new.model_dump(mode="json")),
-            most=settings.tunnels_per_organization,
+            terms=terms_of(idempotency_key, new, settings),
             by=by,
         )
         if made.replayed:
@@ -261,8 +254,26 @@ def router(store: Store, public: Public, settings: ServerSettings) -> APIRouter:
     return routes
 
 
-def _reach(key: ApiKey) -> list[str]:
+def check_not_reserved(name: str, settings: ServerSettings) -> None:
+    """
+    Raises:
+        NameUnavailable: a well-formed name that is kept from tunnels.
+    """
+    if settings.is_reserved(name):
+        raise NameUnavailable(409, f"tunnel name {shown(name)} is reserved")
+
+
+def reach(key: ApiKey) -> list[str] | None:
+    """The ids of the tunnels that a key may see; None: all of its organization."""
+    if access.is_admin(key.scopes):
+        return None
     return [scope.resource for scope in key.scopes if scope.resource is not None]
+
+
+def terms_of(idempotency_key: str | None, new: BaseModel, settings: ServerSettings) -> Terms:
+    """Of a create under this header, that asks for this."""
+    once = None if idempotency_key is None else Once.of(idempotency_key, new.model_dump(mode="json"))
+    return Terms(once, settings.tunnels_per_organization)
 
 
 def tunnel_record(row: TunnelRow, presence: Presence, public: Public) -> Tunnel:
@@ -285,6 +296,7 @@ def tunnel_record(row: TunnelRow, presence: Presence, public: Public) -> Tunnel:
         last_disconnected_at=presence.last_disconnected_at,
         last_connected_ip_addr=presence.last_ip,
         agent_version=presence.agent,
+        agent_identity_id=TunnelId(row.id),
         restore_deadline_at=row.restore_deadline_at,
         cert_pem=row.cert_pem,
         cert_fingerprint_sha256=row.cert_fingerprint_sha256,

@@ -9,9 +9,10 @@ from typing import Literal
 from fastapi import APIRouter
 
 from wellhead.control.access import Key
+from wellhead.control.keys import identity_of
 from wellhead.control.store.store import Store
 from wellhead.model import access
-from wellhead.model.records import KeyId, OrganizationId
+from wellhead.model.records import BY_SERVER, KeyId, OrganizationId, TunnelId
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class WhoAmI:
     last_used_at: float | None
     expires_at: float | None
     auth_subtype: Literal["api_key.admin_scoped", "api_key.agent_scoped.claimed"]
+    created_by: str
+    description: str | None = None
+    scoped_identity_id: TunnelId | None = None
+    creator_type: Literal["human"] = "human"
     auth_type: Literal["api_key"] = "api_key"
 
 
@@ -47,6 +52,9 @@ def router(store: Store) -> APIRouter:
             auth_subtype="api_key.admin_scoped"
             if access.is_admin(key.scopes)
             else "api_key.agent_scoped.claimed",
+            created_by=key.created_by or BY_SERVER,
+            description=key.description,
+            scoped_identity_id=identity_of(key),
         )
 
     return routes

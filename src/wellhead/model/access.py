@@ -168,3 +168,9 @@ def is_admin(scopes: Iterable[Scope]) -> bool:
 def may_use_tunnel(scopes: Iterable[Scope], tunnel_id: str) -> bool:
     """Whether these scopes reach a tunnel of their own organization."""
     return any(scope == ADMIN or scope == Scope(ScopeKind.TUNNEL, tunnel_id) for scope in scopes)
+
+
+def only_tunnel(scopes: Iterable[Scope]) -> str | None:
+    """The id of the tunnel that these scopes reach, where they reach it and nothing else."""
+    resources = {scope.resource for scope in scopes}
+    return resources.pop() if len(resources) == 1 else None

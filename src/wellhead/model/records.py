@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NewType
+from typing import Literal, NewType
 
 from wellhead.errors import InputError
 from wellhead.model.access import Scope
@@ -21,6 +21,8 @@ TunnelId = NewType("TunnelId", str)
 METADATA_MAX = 4096  # bytes of compact JSON in UTF-8
 DESCRIPTION_MAX = 1000  # characters
 LABEL_MAX = 255  # characters of a key's label
+DISPLAY_NAME_MAX = 255  # characters
+BY_SERVER = "server"  # who made a key that no key made
 AGENT_MAX = 200  # characters kept of what an agent says it is
 RESTORE_GRACE = timedelta(hours=24)  # between a delete and the end of the record
 
@@ -51,8 +53,10 @@ class TunnelStatus(enum.Enum):
 
 
 TRANSITIONS: dict[TunnelStatus, frozenset[TunnelStatus]] = {
-    TunnelStatus.AWAITING_CERT: frozenset({TunnelStatus.ACTIVE, TunnelStatus.PENDING_REMOVAL}),
-    TunnelStatus.ACTIVE: frozenset({TunnelStatus.PENDING_REMOVAL}),
+    TunnelStatus.AWAITING_CERT: frozenset(
+        {TunnelStatus.ACTIVE, TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED}
+    ),
+    TunnelStatus.ACTIVE: frozenset({TunnelStatus.PENDING_REMOVAL, TunnelStatus.DELETED}),
     TunnelStatus.PENDING_REMOVAL: frozenset(
         {TunnelStatus.AWAITING_CERT, TunnelStatus.ACTIVE, TunnelStatus.DELETED}
     ),
@@ -85,6 +89,8 @@ class ApiKey:
     revoked_at: datetime | None = None
     label: str = ""
     prefix: str = ""  # how the key begins, up to the end of its public half
+    description: str | None = None
+    created_by: KeyId | None = None  # None: the server itself
 
     def live(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
@@ -111,9 +117,14 @@ class KeyRecord:
     display_prefix: str
     last4: str
     created_at: datetime
+    updated_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None  # by a request or an agent; a crash may lose its last minute
+    description: str | None = None
+    scoped_identity_id: TunnelId | None = None  # the identity, where the scopes are one tunnel's alone
+    created_by: str = BY_SERVER  # id of the key that made it, or the server itself
+    creator_type: Literal["human"] = "human"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +202,32 @@ class Tunnel:
     last_disconnected_at: datetime | None = None
     last_connected_ip_addr: str | None = None
     agent_version: str | None = None  # what the last agent said it is: "wellhead-python/0.1.0"
+    agent_identity_id: TunnelId | None = None  # of its identity, which is this same record: its own id
     restore_deadline_at: datetime | None = None
     cert_pem: str | None = None
     cert_fingerprint_sha256: str | None = None
     cert_expires_at: datetime | None = None
-    agent_identity_id: str | None = None
     cert_renew_at: datetime | None = None  # when a passthrough tunnel's agent is to have the next one signed
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A tunnel as the newer generation of clients sees it: an agent's, which owns it.
+
+    It is the tunnel's own record: one id, one description, one life. An identity has no mailbox and no
+    telephone here; the fields say so to clients that look for them.
+
+    Source: inkbox-tunnels, "2.3 Objects", Identity.
+    """
+
+    id: TunnelId
+    organization_id: OrganizationId
+    agent_handle: str  # the tunnel's name
+    display_name: str | None
+    description: str | None
+    created_at: datetime
+    updated_at: datetime
+    tunnel: Tunnel
+    email_address: None = None
+    mailbox: None = None
+    phone_number: None = None

@@ -209,7 +209,7 @@ def from_edge(message: FromEdge) -> bytes:
 def _bare(change: Change) -> Change:
     """Without what people wrote about it."""
     if isinstance(change, KeyPut):
-        return replace(change, key=replace(change.key, label="", prefix=""))
+        return replace(change, key=replace(change.key, label="", prefix="", description=None))
     return change
 
 

@@ -17,7 +17,7 @@ from wellhead.control.store import audit, rows
 from wellhead.control.store.database import Database
 from wellhead.control.store.duty import SteadyClock
 from wellhead.control.store.tables import CertificateRow, TunnelRow
-from wellhead.errors import Conflict, NotFound
+from wellhead.errors import Conflict, NameUnavailable, NotFound
 from wellhead.logs import Log
 from wellhead.model.certificates import Issued
 from wellhead.model.records import SERVER, Actor, OrganizationId, TunnelId, TunnelStatus
@@ -286,7 +286,7 @@ class Certificates:
     async def check_free(self, session: AsyncSession, name: str, organization_id: OrganizationId) -> None:
         """
         Raises:
-            Conflict: another organization had the name, and a certificate that is still believed.
+            NameUnavailable: another organization had it, and a certificate that is still believed.
         """
         if self.hold == "off":
             return
@@ -301,7 +301,7 @@ class Certificates:
         last = await session.scalar(query.order_by(CertificateRow.expires_at.desc()).limit(1))
         if last is not None:
             late = "" if last > self._clock() else "; that it is over is believed some minutes later"
-            raise Conflict(
+            raise NameUnavailable(
                 409,
                 f"tunnel name {shown(name)} is held until {last:%Y-%m-%d %H:%M} UTC, when the last"
                 f" certificate that was issued for it expires{late}",

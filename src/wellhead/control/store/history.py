@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Delete, Select, delete, or_, select
 
+from wellhead.control.store.creation import IDEMPOTENCY_KEPT
 from wellhead.control.store.database import Database
 from wellhead.control.store.duty import SIGHTING_SECONDS
-from wellhead.control.store.rows import IDEMPOTENCY_KEPT
 from wellhead.control.store.tables import ApiKeyRow, AuditRow, CertificateRow, IdempotencyRow, TunnelRow
 from wellhead.logs import Log
 from wellhead.model.records import KeyId, TunnelStatus

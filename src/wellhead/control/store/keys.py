@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, String, cast, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from wellhead.control.store import audit
@@ -88,6 +88,7 @@ class Keys:
         scopes: Sequence[Scope],
         expires_at: datetime | None = None,
         label: str = "",
+        description: str | None = None,
         *,
         most: int | None = None,
         by: Actor = SERVER,
@@ -103,6 +104,7 @@ class Keys:
         if expires_at is not None and expires_at <= now:
             raise Conflict(409, f"expires_at {shown(expires_at.isoformat())} is over already")
         row = _row(organization_id, secret, scopes, now, label, expires_at)
+        row.description, row.created_by = description, by.key_id
         async with self._database.writing() as session:
             await _check_room(session, organization_id, most, now)
             await _check_scopes(session, organization_id, scopes)
@@ -148,14 +150,40 @@ class Keys:
             if row.revoked_at is not None:
                 return row
             await self._check_not_last(session, row, now)
-            row.revoked_at = now
-            audit.note(
-                session, organization_id, now, by, "key.revoke", Target(row.id, row.label),
-                {"revoked_at": None}, {"revoked_at": now.isoformat()},
-            )  # fmt: skip
-        self._directory.drop_key(KeyId(row.id), row.handle)
-        _log.info("key revoked", key=row.id, last4=row.last4)
+            _revoke(session, row, now, by)
+        self.forget([row])
         return row
+
+    # Within a transaction of others' records, and after it
+
+    async def revoke_bound(
+        self, session: AsyncSession, tunnel: TunnelRow, now: datetime, by: Actor
+    ) -> list[ApiKeyRow]:
+        """Revoke the keys whose scope is a tunnel that ends, and nothing else."""
+        live = _keys_of(OrganizationId(tunnel.organization_id)).where(
+            ApiKeyRow.revoked_at.is_(None), cast(ApiKeyRow.scopes, String).contains(tunnel.id)
+        )
+        found = list(await session.scalars(live))
+        bound = [row for row in found if access.only_tunnel(key_of(row).scopes) == tunnel.id]
+        for row in bound:
+            _revoke(session, row, now, by)
+        return bound
+
+    async def revoke_all(
+        self, session: AsyncSession, organization_id: OrganizationId, now: datetime, by: Actor
+    ) -> list[ApiKeyRow]:
+        """Revoke every key of an organization, the last admin key too."""
+        live = _keys_of(organization_id).where(ApiKeyRow.revoked_at.is_(None))
+        every = list(await session.scalars(live))
+        for row in every:
+            _revoke(session, row, now, by)
+        return every
+
+    def forget(self, revoked: Collection[ApiKeyRow]) -> None:
+        """The transaction that revoked these is durable: from now on they are nobody's."""
+        for row in revoked:
+            self._directory.drop_key(KeyId(row.id), row.handle)
+            _log.info("key revoked", key=row.id, last4=row.last4)
 
     async def _check_not_last(self, session: AsyncSession, row: ApiKeyRow, now: datetime) -> None:
         if str(access.ADMIN) not in row.scopes:
@@ -179,6 +207,14 @@ class Keys:
         return record
 
 
+def _revoke(session: AsyncSession, row: ApiKeyRow, now: datetime, by: Actor) -> None:
+    row.revoked_at = now
+    audit.note(
+        session, row.organization_id, now, by, "key.revoke", Target(row.id, row.label),
+        {"revoked_at": None}, {"revoked_at": now.isoformat()},
+    )  # fmt: skip
+
+
 def key_of(row: ApiKeyRow) -> ApiKey:
     return ApiKey(
         KeyId(row.id),
@@ -190,6 +226,8 @@ def key_of(row: ApiKeyRow) -> ApiKey:
         row.revoked_at,
         row.label,
         f"{access.API_KEY}_{row.handle}",
+        row.description,
+        None if row.created_by is None else KeyId(row.created_by),
     )
 
 
@@ -234,11 +272,13 @@ async def _check_scopes(
 
 
 def _note_created(session: AsyncSession, row: ApiKeyRow, by: Actor) -> None:
-    after = {
+    after: dict[str, object] = {
         "label": row.label,
         "scopes": list(row.scopes),
         "expires_at": None if row.expires_at is None else row.expires_at.isoformat(),
     }
+    if row.description is not None:
+        after["description"] = row.description
     target = Target(row.id, row.label)
     audit.note(session, row.organization_id, row.created_at, by, "key.create", target, None, after)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Collection, Mapping
+import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import DateTime, Select, String, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import flag_modified
 
 from wellhead.control.store import audit
 from wellhead.control.store.audit import Target
@@ -20,8 +21,23 @@ from wellhead.model import access
 from wellhead.model.access import Secret
 from wellhead.model.records import Actor, OrganizationId, TlsMode, TunnelStatus, may_become
 
-IDEMPOTENCY_KEPT = timedelta(hours=24)
 ROOM_SECONDS = 3600  # when to ask again who has as many records as are allowed: none goes by itself sooner
+
+
+class Unchanged:
+    """An argument that was not given, where None is a value."""
+
+
+UNCHANGED = Unchanged()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a tunnel's owner may change of its record."""
+
+    description: str | None | Unchanged = UNCHANGED
+    metadata: dict[str, object] | Unchanged = UNCHANGED
+    display_name: str | None | Unchanged = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +53,7 @@ class Filter:
     after: tuple[datetime, str] | None = None  # creation time and id: a place in the order
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
-    """A create that is asked for under an idempotency key, and what is asked."""
-
-    key_digest: bytes
-    request_digest: bytes
-
-    @classmethod
-    def of(cls, key: str, request: Mapping[str, object]) -> Once:
-        body = json.dumps(request, sort_keys=True).encode()
-        return cls(hashlib.sha256(key.encode()).digest(), hashlib.sha256(body).digest())
-
-
-def _tunnels_of(organization_id: OrganizationId) -> Select[TunnelRow]:
+def tunnels_of(organization_id: OrganizationId) -> Select[TunnelRow]:
     return select(TunnelRow).where(
         TunnelRow.organization_id == organization_id, TunnelRow.status != TunnelStatus.DELETED
     )
@@ -73,6 +76,7 @@ class ListedRow(NamedTuple):
     cert_fingerprint_sha256: str | None
     cert_expires_at: datetime | None
     cert_renew_at: datetime | None
+    display_name: str | None
 
 
 def listed(query: Select[TunnelRow]) -> Select[*tuple[Any, ...]]:
@@ -93,11 +97,12 @@ def listed(query: Select[TunnelRow]) -> Select[*tuple[Any, ...]]:
         row.cert_fingerprint_sha256,
         type_coerce(row.cert_expires_at, DateTime),
         type_coerce(row.cert_renew_at, DateTime),
+        row.display_name,
     )
 
 
 def chosen(organization_id: OrganizationId, chosen: Filter) -> Select[TunnelRow]:
-    query = _tunnels_of(organization_id)
+    query = tunnels_of(organization_id)
     if chosen.ids is not None:
         query = query.where(TunnelRow.id.in_(chosen.ids))
     if chosen.name is not None:
@@ -121,7 +126,7 @@ def chosen(organization_id: OrganizationId, chosen: Filter) -> Select[TunnelRow]
 
 
 async def one(session: AsyncSession, organization_id: OrganizationId, tunnel_id: str) -> TunnelRow:
-    row = await session.scalar(_tunnels_of(organization_id).where(TunnelRow.id == tunnel_id))
+    row = await session.scalar(tunnels_of(organization_id).where(TunnelRow.id == tunnel_id))
     if row is None:
         raise NotFound(404, "no such tunnel")
     return row
@@ -149,6 +154,7 @@ def finish(session: AsyncSession, row: TunnelRow, now: datetime, by: Actor, acti
     change(session, row, TunnelStatus.DELETED, now, by, action)
     # What the owner wrote and what let agents in end with it; the row stays for a while as history.
     row.description, row.metadata_, row.secret_digest = None, {}, bytes(32)
+    row.display_name = None
     row.restore_deadline_at = None
     row.cert_pem = row.cert_fingerprint_sha256 = row.cert_expires_at = row.cert_renew_at = None
 
@@ -191,7 +197,7 @@ async def check_room_for_tunnel(
         RateLimited: as ``check_room``.
     """
     if most is not None:
-        there = await count(session, _tunnels_of(organization_id))
+        there = await count(session, tunnels_of(organization_id))
         way_out = "tunnels_per_organization: delete some, by force if it is urgent"
         check_room("tunnels", there, most, way_out, "api-tunnels")
 
@@ -203,7 +209,53 @@ def facts(row: TunnelRow) -> dict[str, object]:
         "status": row.status.value,
         "description": row.description,
         "metadata": row.metadata_,
+        "display_name": row.display_name,
     }
+
+
+def fresh(
+    organization_id: OrganizationId,
+    name: str,
+    tls_mode: TlsMode,
+    secret_digest: bytes,
+    now: datetime,
+    description: str | None = None,
+    metadata: dict[str, object] | None = None,
+    display_name: str | None = None,
+) -> TunnelRow:
+    """The record of a tunnel that begins."""
+    return TunnelRow(
+        id=str(uuid.uuid4()),
+        organization_id=organization_id,
+        name=name,
+        tls_mode=tls_mode,
+        status=first_status(tls_mode),
+        secret_digest=secret_digest,
+        description=description,
+        metadata_=metadata or {},
+        created_at=now,
+        updated_at=now,
+        currently_connected=False,
+        display_name=display_name,
+    )
+
+
+def update(
+    session: AsyncSession, row: TunnelRow, changes: Changes, now: datetime, by: Actor, action: str
+) -> None:
+    """What is as it was is no change, and has no entry in the audit."""
+    before = facts(row)
+    if not isinstance(changes.description, Unchanged):
+        row.description = changes.description
+    if not isinstance(changes.metadata, Unchanged):
+        row.metadata_ = changes.metadata
+    if not isinstance(changes.display_name, Unchanged):
+        row.display_name = changes.display_name
+    was, became = differences(before, facts(row))
+    if became:
+        row.updated_at = now
+        flag_modified(row, "metadata_")  # SQLAlchemy takes 1, 1.0 and true for one another
+        note(session, row, now, by, action, was, became)
 
 
 def differences(before: audit.Fields, after: audit.Fields) -> tuple[audit.Fields, audit.Fields]:
@@ -223,39 +275,6 @@ def note(
 ) -> None:
     """As ``audit.note``, of this tunnel."""
     audit.note(session, row.organization_id, at, by, action, Target(row.id, row.name), before, after)
-
-
-def idempotency(row: TunnelRow, once: Once) -> IdempotencyRow:
-    return IdempotencyRow(
-        organization_id=row.organization_id,
-        key_digest=once.key_digest,
-        request_digest=once.request_digest,
-        tunnel_id=row.id,
-        secret_digest=row.secret_digest,
-        created_at=row.created_at,
-    )
-
-
-async def known(
-    session: AsyncSession, organization_id: OrganizationId, once: Once | None, now: datetime
-) -> IdempotencyRow | None:
-    """What came of this request before, if it is a repeat.
-
-    Raises:
-        Conflict: the idempotency key was used for another request.
-    """
-    if once is None:
-        return None
-    found = await session.get(IdempotencyRow, (organization_id, once.key_digest))
-    if found is None:
-        return None
-    if now - found.created_at >= IDEMPOTENCY_KEPT:
-        await session.delete(found)
-        await session.flush()
-        return None
-    if found.request_digest != once.request_digest:
-        raise Conflict(409, "this Idempotency-Key was used for another request")
-    return found
 
 
 def replay(

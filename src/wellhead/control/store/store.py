@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,21 +11,22 @@ from pathlib import Path
 from typing import cast
 
 from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm.attributes import flag_modified
 
 from wellhead.control.store import rows
 from wellhead.control.store.audit import Audit, Trespasses
 from wellhead.control.store.certificates import Certificates
+from wellhead.control.store.creation import Creation, Terms
 from wellhead.control.store.database import Database
-from wellhead.control.store.duty import Duty, Sightings, SteadyClock
+from wellhead.control.store.duty import Duty, SteadyClock
+from wellhead.control.store.ending import Ending
 from wellhead.control.store.history import History
+from wellhead.control.store.identities import Identities
 from wellhead.control.store.keys import Keys
 from wellhead.control.store.orders import Orders
 from wellhead.control.store.presence import PresenceWriter, write_presences
-from wellhead.control.store.rows import Filter, ListedRow, Once
-from wellhead.control.store.tables import TunnelRow
+from wellhead.control.store.rows import UNCHANGED, Changes, Filter, ListedRow, Unchanged
+from wellhead.control.store.tables import IdempotencyRow, TunnelRow
 from wellhead.control.store.uses import KeyUses
 from wellhead.errors import Conflict, Unavailable
 from wellhead.logs import Log
@@ -44,18 +44,10 @@ from wellhead.model.records import (
     TunnelView,
 )
 from wellhead.model.snapshot import Presence, Snapshot, utc_now
-from wellhead.model.text import shown
 
 BATCH = 500  # rows of a long list read at a time, each a trip to a thread; they hold up the loop for 3 ms
 
 _log = Log("wellhead.control")
-
-
-class Unchanged:
-    """An argument that was not given, where None is a value."""
-
-
-UNCHANGED = Unchanged()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +73,15 @@ class Store:
     ) -> None:
         self._database = database
         self.clock = clock
-        self._sightings = Sightings()
         self._steady = SteadyClock(clock, monotonic)
         self._presence = PresenceWriter(self._write_presence)
         self.directory = Snapshot(self._presence.note, clock)
         self.keys = Keys(database, self.directory, clock)
         self.audit = Audit(database)
-        self.certificates = Certificates(database, clock, self._steady, self._tell)
+        self.certificates = Certificates(database, clock, self._steady, self._put_tunnel)
+        self._creation = Creation(database, self.certificates, self._put_tunnel)
+        self.ending = Ending(database, self.directory, self.certificates, self.keys, clock)
+        self.identities = Identities(database, self._creation, self.ending, self._put_tunnel, clock)
         self.orders = Orders(database, self._steady)
         self.uses = KeyUses(database, clock)
         self.directory.on_used(self.uses.note)
@@ -188,7 +182,7 @@ class Store:
         """A new tunnel and its connect secret, which is nowhere but in the answer. The name is well formed.
 
         Raises:
-            Conflict: the name is taken, or held for a certificate.
+            NameUnavailable: the name is taken, or held for a certificate.
         """
         made = await self.create_once(organization_id, name, tls_mode, description, metadata, by=by)
         return made.row, made.secret
@@ -201,53 +195,29 @@ class Store:
         description: str | None = None,
         metadata: dict[str, object] | None = None,
         *,
-        once: Once | None = None,
-        most: int | None = None,
+        terms: Terms | None = None,
         by: Actor = SERVER,
     ) -> Created:
         """``create_tunnel``; a repeat under the same idempotency key finds the first one's tunnel.
 
         The first answer cannot be given again, for the secret in it is kept nowhere. A repeat replaces it:
-        the secret that got lost is dead, the new one is good. ``most``: tunnels of the organization.
+        the secret that got lost is dead, the new one is good.
 
         Raises:
             RateLimited: the organization has as many tunnels as it may.
-            Conflict: the name is taken, or held for a certificate; the idempotency key was used for another
-                request; or it is a repeat, and the first answer's secret is in use already.
+            NameUnavailable: the name is taken, or held for a certificate.
+            Conflict: the idempotency key was used for another request; or it is a repeat, and the first
+                answer's secret is in use already.
         """
-        secret, now = access.mint(access.CONNECT_SECRET), self.clock()
-        row = TunnelRow(
-            id=str(uuid.uuid4()),
-            organization_id=organization_id,
-            name=name,
-            tls_mode=tls_mode,
-            status=rows.first_status(tls_mode),
-            secret_digest=access.digest(secret),
-            description=description,
-            metadata_=metadata or {},
-            created_at=now,
-            updated_at=now,
-            currently_connected=False,
-        )
-        replayed = False
-        try:
-            async with self._database.writing() as session:
-                known = await rows.known(session, organization_id, once, now)
-                if known is not None:
-                    row, replayed = await session.get_one(TunnelRow, known.tunnel_id), True
-                    used = self.directory.presence(TunnelId(row.id)).last_connected_at is not None
-                    rows.replay(session, row, known, used, secret, now, by)
-                else:
-                    await rows.check_room_for_tunnel(session, organization_id, most)
-                    await self.certificates.check_free(session, name, organization_id)
-                    session.add(row)
-                    await session.flush()
-                    rows.note(session, row, now, by, "tunnel.create", None, rows.facts(row))
-                    if once is not None:
-                        session.add(rows.idempotency(row, once))
-        except IntegrityError as error:
-            raise Conflict(409, f"tunnel name {shown(name)} is taken") from error
-        self._put_tunnel(row)
+        secret = access.mint(access.CONNECT_SECRET)
+        digest = access.digest(secret)
+        row = rows.fresh(organization_id, name, tls_mode, digest, self.clock(), description, metadata)
+
+        def repeat(session: AsyncSession, row: TunnelRow, made: IdempotencyRow, now: datetime) -> None:
+            used = self.directory.presence(TunnelId(row.id)).last_connected_at is not None
+            rows.replay(session, row, made, used, secret, now, by)
+
+        row, replayed = await self._creation.add(row, terms, repeat, by=by, action="tunnel.create")
         _log.info("tunnel created", tunnel=row.id, name=name, replayed=replayed)
         return Created(row, secret, replayed)
 
@@ -266,16 +236,7 @@ class Store:
             NotFound: none of that id in this organization.
         """
         async with self._changing(organization_id, tunnel_id) as (session, row, now):
-            before = rows.facts(row)
-            if not isinstance(description, Unchanged):
-                row.description = description
-            if not isinstance(metadata, Unchanged):
-                row.metadata_ = metadata
-            was, became = rows.differences(before, rows.facts(row))
-            if became:
-                row.updated_at = now
-                flag_modified(row, "metadata_")  # SQLAlchemy takes 1, 1.0 and true for one another
-                rows.note(session, row, now, by, "tunnel.update", was, became)
+            rows.update(session, row, Changes(description, metadata), now, by, "tunnel.update")
         return row
 
     async def rotate_secret(
@@ -339,36 +300,16 @@ class Store:
             NotFound: none of that id in this organization.
             Conflict: it is not pending removal.
         """
-        async with self._changing(organization_id, tunnel_id) as (session, row, now):
-            await self._finish(session, row, now, by, "tunnel.force_delete")
-        _log.info("tunnel deleted", tunnel=row.id, name=row.name)
+
+        async def find(session: AsyncSession) -> TunnelRow:
+            row = await rows.one(session, organization_id, tunnel_id)
+            if row.status is not TunnelStatus.PENDING_REMOVAL:
+                raise Conflict(409, f"tunnel {row.name} is {row.status.value}, it cannot become deleted")
+            return row
+
+        row = await self.ending.end(find, by, "tunnel.force_delete")
+        assert row is not None  # find raises where there is none
         return row
-
-    async def release_overdue(self, now: float) -> None:
-        """End the tunnels whose deadline was seen passed for a while. ``now``: seconds, monotonic.
-
-        Raises:
-            Unavailable: the database does not answer; what is left is done next time.
-        """
-        overdue = select(TunnelRow.id).where(
-            TunnelRow.status == TunnelStatus.PENDING_REMOVAL, TunnelRow.restore_deadline_at <= self.clock()
-        )
-        async with self._database.reading() as session:
-            seen = list(await session.scalars(overdue))
-        for tunnel_id in self._sightings.over(seen, now):
-            async with self._database.writing() as session:
-                row = await session.get_one(TunnelRow, tunnel_id)
-                if row.status is not TunnelStatus.PENDING_REMOVAL or not rows.is_over(row, self.clock()):
-                    continue
-                await self._finish(session, row, self.clock(), SERVER, "tunnel.release")
-            self._tell(row)
-            _log.info("tunnel released", tunnel=row.id, name=row.name)
-
-    async def _finish(
-        self, session: AsyncSession, row: TunnelRow, now: datetime, by: Actor, action: str
-    ) -> None:
-        rows.finish(session, row, now, by, action)
-        await self.certificates.release(session, row, now, by)
 
     @asynccontextmanager
     async def _changing(
@@ -382,7 +323,7 @@ class Store:
         async with self._database.writing() as session:
             row = await rows.one(session, organization_id, tunnel_id)
             yield session, row, self.clock()
-        self._tell(row)
+        self._put_tunnel(row)
 
     async def _often(self) -> None:
         self.directory.expire()
@@ -390,7 +331,7 @@ class Store:
         await self._trespasses.write()
 
     async def _seldom(self, now: float) -> None:
-        await self.release_overdue(now)
+        await self.ending.release_overdue(now)
         await self.uses.write()
         await self.orders.forget()
         await self.history.forget(now)
@@ -412,13 +353,6 @@ class Store:
     async def _write_presence(self, changed: Collection[TunnelId]) -> None:
         async with self._database.writing() as session:
             await write_presences(session, {each: self.directory.presence(each) for each in changed})
-
-    def _tell(self, row: TunnelRow) -> None:
-        if row.status is TunnelStatus.DELETED:
-            self.directory.drop_tunnel(TunnelId(row.id))
-            self.certificates.revision += 1
-        else:
-            self._put_tunnel(row)
 
     def _put_tunnel(self, row: TunnelRow) -> None:
         view = TunnelView(

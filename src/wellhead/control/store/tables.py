@@ -72,6 +72,8 @@ class ApiKeyRow(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
     label: Mapped[str] = mapped_column(String(255), server_default="")
     last_used_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    description: Mapped[str | None] = mapped_column(String(1000))
+    created_by: Mapped[str | None] = mapped_column(String(36))  # a key's id, which may be forgotten since
 
 
 class TunnelRow(Base):
@@ -108,6 +110,7 @@ class TunnelRow(Base):
     cert_fingerprint_sha256: Mapped[str | None] = mapped_column(String(64))
     cert_expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
     cert_renew_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    display_name: Mapped[str | None] = mapped_column(String(255))  # of its identity
 
 
 class CertificateRow(Base):
