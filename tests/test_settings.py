@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from wellhead import settings as module
 from wellhead.errors import SettingsError
 from wellhead.settings import CLIENT_VARIABLES, ServerSettings
+from wellhead.settings.page import reference_page
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -202,7 +203,7 @@ def test_every_setting_says_what_it_does_and_names_its_unit() -> None:
 
 def test_the_reference_page_is_the_printed_one() -> None:
     page = (REPOSITORY / "docs/reference/settings.md").read_text("utf-8")
-    assert page == module.reference_page(), "run: make docs"
+    assert page == reference_page(), "run: make docs"
 
 
 def test_home_is_a_directory_of_the_user_or_the_one_named(

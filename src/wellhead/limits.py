@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from wellhead.settings import ServerSettings, shown_default
+from wellhead.settings import ServerSettings
+from wellhead.settings.page import shown_default
 
 
 class Limit(NamedTuple):
