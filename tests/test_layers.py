@@ -25,7 +25,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 NOUNS = {"errors", "issued", "limits", "model", "settings", "lines", "logs", "private", "profile", "version"}
 PROGRAMS = {"edge", "control", "agent", "host"}
-COMPOSITION = {"serve", "serve_control", "serve_process", "cli", "__main__"}
+COMPOSITION = {"serve", "serve_control", "serve_process", "embedded", "testing", "cli", "__main__"}
 
 # room -> the rooms it may import from, beside itself
 MAY_IMPORT: dict[str, set[str]] = {

@@ -13,8 +13,6 @@ import secrets
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,14 +23,13 @@ from wellhead.agent import Status, TunnelListener, connect_async
 from wellhead.cli.demo_app import EVENT_SECONDS, EVENTS, demo_app
 from wellhead.cli.exchange_lines import milliseconds, size
 from wellhead.cli.output import tell
-from wellhead.errors import SessionLost, StateError, UpstreamError
+from wellhead.embedded import embedded
+from wellhead.errors import SessionLost, UpstreamError
 from wellhead.model.names import suggest
 from wellhead.net import loop
-from wellhead.serve import Ready, serve
-from wellhead.settings import ServerSettings
+from wellhead.serve import Ready
 
 ECHO_BYTES = 1 << 20
-START_SECONDS = 60.0
 VISIT_SECONDS = 30.0
 
 
@@ -48,7 +45,7 @@ async def _demo(home: Path, *, once: bool) -> None:
     mark = secrets.token_hex(8)
     with demo_app(mark) as port:
         _step("app", f"a small web app listens on http://127.0.0.1:{port}; nobody outside can reach it")
-        async with _server(home) as ready:
+        async with embedded(home) as ready:
             _step(
                 "server",
                 f"edge and control plane accept TLS on {ready.https[0]} and plain HTTP on {ready.http[0]}",
@@ -87,37 +84,6 @@ async def _agent(name: str, port: int, ready: Ready, home: Path) -> TunnelListen
         await listener.aclose()
         raise SessionLost("the agent did not get a session with the server")
     return listener
-
-
-@asynccontextmanager
-async def _server(home: Path) -> AsyncIterator[Ready]:
-    """A server on free ports with its data in ``home``; drained at the end."""
-    settings = ServerSettings(
-        data_dir=home / "server", https="127.0.0.1:0", http="127.0.0.1:0", access_log="off", drain_seconds=2.0
-    )
-    stop = asyncio.Event()
-    accepts = asyncio.Event()
-    told: list[Ready] = []
-
-    def ready(facts: Ready) -> None:
-        told.append(facts)
-        accepts.set()
-
-    task = asyncio.create_task(serve(settings, ready=ready, stop=stop), name="server")
-    task.add_done_callback(lambda _: accepts.set())  # with or without success
-    try:
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                await accepts.wait()
-        except TimeoutError:
-            raise StateError(f"the server was not ready within {START_SECONDS:g} s") from None
-        if not told:
-            await task  # raises what went wrong
-            raise StateError("the server ended before it was ready")
-        yield told[0]
-    finally:
-        stop.set()
-        await task
 
 
 async def _visit(url: str, ca_file: Path | None, mark: str) -> None:
