@@ -128,6 +128,7 @@ _KEY: dict[str, object] = {
     "display_prefix": "wh_EXAMPLE0",
     "last4": "4b7Q",
     "created_at": "2026-01-31T12:00:00Z",
+    "updated_at": "2026-01-31T12:00:00Z",
     "expires_at": "2030-01-31T00:00:00Z",
 }
 _FIRST_KEY = _KEY | {
