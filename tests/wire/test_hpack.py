@@ -222,6 +222,17 @@ def test_a_list_made_anew_at_the_place_of_an_old_one_is_not_mistaken_for_it() ->
         assert oracle.decode(encoder.encode(fields), raw=True) == fields
 
 
+def test_of_fields_that_never_repeat_the_name_is_spelled_once() -> None:
+    encoder, decoder = Encoder(), reader()
+    sizes = []
+    for at in range(3):
+        fields = [(b"inkbox-request-id", b"%08d" % at), (b"inkbox-path", b"/%08d" % at)]
+        block = encoder.encode(fields)
+        assert decoder.decode(block) == fields
+        sizes.append(len(block))
+    assert sizes[1] == sizes[2] == sizes[0] - len(b"inkbox-request-id" + b"inkbox-path")
+
+
 def test_secrets_of_several_people_stay_out_of_the_table_and_are_marked() -> None:
     encoder = Encoder(shared=True)
     for name in (b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"):

@@ -281,7 +281,7 @@ class Encoder:
         place = self._places.get(name)
         index = STATIC_NAMES.get(name, 0) if place is None else 62 + self._newest - place
         size = len(name) + len(value) + OVERHEAD
-        if name in self._unindexed:
+        if name in self._unindexed and (index or name in _SECRET):  # a name enters the table with a value
             _put_integer(out, 0x10 if name in _SECRET else 0, 0x0F, index)
         elif size * 2 > self._capacity:  # it would push out everything else
             _put_integer(out, 0, 0x0F, index)
