@@ -111,6 +111,19 @@ HTTP/2
   h2_settings_seconds | GOAWAY SETTINGS_TIMEOUT | h2-settings-timeout
   h2_goaway_seconds | the second GOAWAY, with the last stream that is served |
   h2_max_age_seconds | GOAWAY NO_ERROR in two steps |
+An agent on the HTTP/2 carrier, whose connection has ten times the rates above
+  h2_carrier_pool | told to the agent |
+  h2_carrier_idle_seconds | an intake is answered without an envelope |
+  h2_carrier_wait_seconds | 503 | no-slot
+  h2_carrier_max_waiting | 503 | no-slot
+  h2_carrier_deadline_seconds | 504, 2 s later | deadline
+  h2_carrier_max_body_bytes | 413 | body-too-large
+  h2_carrier_max_message_bytes | a WebSocket gets close code 1009 | message-too-big
+  h2_carrier_bind_seconds | 504; a connection is cut | deadline
+  h2_carrier_takeovers_per_minute | 429 to the hello | quota
+  h2_carrier_max_streams | REFUSED_STREAM | h2-streams
+  h2_carrier_window_bytes | RST_STREAM FLOW_CONTROL_ERROR | h2-made-you-reset
+  h2_carrier_connection_window_bytes | GOAWAY FLOW_CONTROL_ERROR | h2-window
 Sessions of agents
   ping_seconds | the agent is asked whether it lives |
   ping_timeout_seconds | the session ends, its requests get 503 | agent-lost

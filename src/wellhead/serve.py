@@ -24,6 +24,8 @@ from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.follower import Follower
 from wellhead.edge.gate import GateTerms
 from wellhead.edge.ingress import CountTerms
+from wellhead.edge.intake.bridge import BridgeTerms
+from wellhead.edge.intake.session import GRACE_SECONDS, IntakeTerms, agent_h2_terms
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.passthrough import RawTerms
 from wellhead.errors import SettingsError
@@ -193,6 +195,7 @@ def _edge(
             session_held_bytes=settings.session_held_bytes,
             rejections_per_minute=settings.rejections_per_minute,
         ),
+        intake=_intake_terms(settings, liveness),
         portal=PortalTerms(
             hello_seconds=settings.hello_seconds,
             handshake_seconds=settings.handshake_seconds,
@@ -218,6 +221,35 @@ def _edge(
     follower.on_certificates = certificates.reload_soon
     challenges = follower.challenges
     return Edge(terms, follower.directory, certificates, challenges, follower.want, control, patient, log_to)
+
+
+def _intake_terms(settings: ServerSettings, liveness: Liveness) -> IntakeTerms:
+    visitors = visitor_terms(settings).h2
+    return IntakeTerms(
+        h2=agent_h2_terms(
+            visitors,
+            max_streams=settings.h2_carrier_max_streams,
+            window=settings.h2_carrier_window_bytes,
+            connection_window=settings.h2_carrier_connection_window_bytes,
+            max_held=settings.session_held_bytes,
+        ),
+        bridge=BridgeTerms(
+            reply_seconds=settings.h2_carrier_deadline_seconds + GRACE_SECONDS,
+            bind_seconds=settings.h2_carrier_bind_seconds,
+            max_message_bytes=settings.h2_carrier_max_message_bytes,
+        ),
+        liveness=liveness,
+        hello_seconds=settings.hello_seconds,
+        drain_seconds=settings.drain_seconds,
+        pool=settings.h2_carrier_pool,
+        idle_seconds=settings.h2_carrier_idle_seconds,
+        idle_answer=settings.h2_carrier_idle_answer,
+        deadline_seconds=settings.h2_carrier_deadline_seconds,
+        wait_seconds=settings.h2_carrier_wait_seconds,
+        max_waiting=settings.h2_carrier_max_waiting,
+        max_body_bytes=settings.h2_carrier_max_body_bytes,
+        takeovers_per_minute=settings.h2_carrier_takeovers_per_minute,
+    )
 
 
 def _control_pool(path: str, reply_seconds: float) -> UpstreamPool:

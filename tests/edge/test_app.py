@@ -23,6 +23,8 @@ from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.challenges import Challenges
 from wellhead.edge.gate import GateTerms
+from wellhead.edge.intake.bridge import BridgeTerms
+from wellhead.edge.intake.session import IntakeTerms
 from wellhead.edge.passthrough import RawTerms
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret
@@ -43,6 +45,7 @@ from wellhead.net.sockets import listen
 from wellhead.net.tls import ALPN_ACME, ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
+from wellhead.wire.h2 import H2Terms
 
 VIEW = TunnelView(TunnelId("t_1"), "my-agent", OrganizationId("org"), TunnelStatus.ACTIVE, TlsMode.EDGE)
 PASSED = replace(VIEW, id=TunnelId("t_2"), name="passed", tls_mode=TlsMode.PASSTHROUGH)
@@ -165,6 +168,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             hello_seconds=5, drain_seconds=30, liveness=Liveness(), loopback_exempt=True,
             public_urls=lambda view: [],
         ),
+        intake=IntakeTerms(h2=H2Terms(), bridge=BridgeTerms(), liveness=Liveness()),
         drain_seconds=5, unknown_names_per_minute=UNKNOWN_NAMES,
     )  # fmt: skip
     pool = UpstreamPool(parse_upstream(str(control.sockets[0].getsockname()[1])), host_header="preserve")

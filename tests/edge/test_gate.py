@@ -9,7 +9,8 @@ import pytest
 
 from tests.kit.muxpair import RecordingSink
 from tests.kit.transport import FakeTransport
-from wellhead.edge.gate import REMEMBERED, Gate, GateTerms
+from wellhead.edge.credentials import REMEMBERED, Credentials
+from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.errors import LocalStateError, SecretRejected, TunnelRemoved, WellheadError
@@ -133,7 +134,10 @@ class Door:
             hello_seconds=5, drain_seconds=30, liveness=Liveness(), loopback_exempt=True,
             rejections_per_minute=MOST, public_urls=lambda view: [f"https://{view.name}.localhost"],
         )  # fmt: skip
-        self.gate = Gate(self.records, self.registry, self.metrics, terms)
+        self.credentials = Credentials(
+            self.records, asyncio.get_running_loop().time, rejections_per_minute=MOST, loopback_exempt=True
+        )
+        self.gate = Gate(self.records, self.credentials, self.registry, self.metrics, terms)
         self.agents: list[Agent] = []
 
     def agent(self, peer: str = "192.0.2.7") -> Agent:
@@ -280,8 +284,8 @@ async def test_addresses_of_one_network_count_as_one(door: Door) -> None:
 
 async def test_failures_of_many_addresses_take_bounded_memory(door: Door) -> None:
     for number in range(REMEMBERED + 10):
-        door.gate._failed(f"2001:db8:{number:x}::1")
-    assert len(door.gate._failures) == REMEMBERED
+        door.credentials._failed(f"2001:db8:{number:x}::1")
+    assert len(door.credentials._failures) == REMEMBERED
 
 
 async def test_this_machine_may_mistype_as_often_as_it_likes(door: Door) -> None:

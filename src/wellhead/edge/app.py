@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.challenges import Challenges, Proved
+from wellhead.edge.credentials import Credentials
 from wellhead.edge.directory import Directory
 from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.ingress import CountTerms, Ingress
+from wellhead.edge.intake.gate import IntakeGate
+from wellhead.edge.intake.session import IntakeTerms
 from wellhead.edge.local import Scrapes
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.passthrough import RawTerms, RawVisitor
@@ -60,6 +63,7 @@ class EdgeTerms:
     passthrough: RawTerms
     counts: CountTerms
     gate: GateTerms
+    intake: IntakeTerms
     portal: PortalTerms
     drain_seconds: float
     unknown_names_per_minute: int  # handshakes for names of no tunnel
@@ -100,7 +104,22 @@ class Edge:
         self._scrapes = Scrapes(self.metrics, directory)
         self._pools = control, patient
         self._control, self._patient = LocalDoor(control.accept), LocalDoor(patient.accept)
-        self.gate = Gate(directory, self.registry, self.metrics, terms.gate, self._welcomed)
+        credentials = Credentials(
+            directory,
+            clock,
+            rejections_per_minute=terms.gate.rejections_per_minute,
+            loopback_exempt=terms.gate.loopback_exempt,
+        )
+        self.gate = Gate(directory, credentials, self.registry, self.metrics, terms.gate, self._welcomed)
+        self.intake = IntakeGate(
+            directory,
+            credentials,
+            self.registry,
+            self.metrics,
+            terms.intake,
+            terms.gate.public_urls,
+            self._welcomed,
+        )
         self.ingress = Ingress(
             self._router,
             directory,
@@ -160,6 +179,7 @@ class Edge:
         for port in self._plain:
             port.stop()
         self.gate.drain()
+        self.intake.drain()
         await self.ingress.drain(self._terms.drain_seconds)
 
     async def close(self) -> None:
@@ -168,6 +188,7 @@ class Edge:
             port.stop()
         await self.ingress.close()
         await self.gate.close()
+        await self.intake.close()
         if self._portal is not None:
             await self._portal.aclose()
         await self._certificates.close()
@@ -224,6 +245,8 @@ class Edge:
         context = self._certificate(name, known=known)
 
         def visitor() -> Http1Visitor | Http2Visitor:
+            if http2 and agents:
+                return self.intake.connection(self.ingress, local=local, sni=name)
             if http2:
                 return Http2Visitor(self.ingress, local=local, sni=name)
             return Http1Visitor(self.ingress, secure=True, local=local, sni=name)

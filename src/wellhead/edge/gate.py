@@ -13,24 +13,21 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wellhead.edge.credentials import Credentials
 from wellhead.edge.directory import Admission, Directory
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Live, Registry
 from wellhead.errors import (
-    Draining,
     HelloError,
     ProtocolError,
     QuotaExceeded,
-    RecordsAway,
     RefusedError,
     Retry,
-    SecretRejected,
     VersionRefused,
     WellheadError,
 )
 from wellhead.logs import Log
 from wellhead.model.access import Secret
-from wellhead.model.names import address_group, is_loopback
 from wellhead.model.records import KeyId, TunnelId, TunnelView
 from wellhead.net.session import Liveness, Session
 from wellhead.wire.frames import Kind
@@ -41,8 +38,6 @@ from wellhead.wire.window import INITIAL_WINDOW
 
 _log = Log("wellhead.edge")
 END_SECONDS = 0.5  # for an agent to read the last bytes of a session that is ended
-RECORDS_SECONDS = 5.0  # for the control plane to come back, before an unknown agent asks again
-REMEMBERED = 4096  # networks with rejected credentials; beyond, the one that was quiet longest is forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +60,7 @@ class Gate:
     def __init__(
         self,
         directory: Directory,
+        credentials: Credentials,
         registry: Registry,
         metrics: Metrics,
         terms: GateTerms,
@@ -72,6 +68,7 @@ class Gate:
     ) -> None:
         self._welcomed = welcomed
         self._directory = directory
+        self._credentials = credentials
         self._registry = registry
         self._metrics = metrics
         self._terms = terms
@@ -80,8 +77,6 @@ class Gate:
         self._admissions: dict[Session, asyncio.Task[None]] = {}  # hello being checked
         self._admitted: dict[Session, Admission] = {}
         self._hints: dict[Live, str] = {}  # of those admitted: which agent process each is of
-        self._failures: dict[str, list[float]] = {}  # network -> times of rejected credentials, youngest last
-        self._draining = False
         directory.on_removed(self.end_tunnel)
         directory.on_revoked(self.end_key)
 
@@ -102,7 +97,7 @@ class Gate:
 
     def drain(self) -> None:
         """Tell every agent to look for another edge; new hellos are put off."""
-        self._draining = True
+        self._credentials.draining = True
         for session in list(self._admitted):
             session.drain(Reason.CANCELLED, 500, "the edge is draining")
 
@@ -191,44 +186,9 @@ class Gate:
             self._admissions.pop(session, None)
 
     async def _check(self, session: Session, hello: Hello) -> Admission:
-        self._check_draining()
-        if hello.protocol != PROTOCOL:
+        if hello.protocol != PROTOCOL and not self._credentials.draining:
             raise VersionRefused(f"protocol {hello.protocol} is not spoken here, only {PROTOCOL}")
-        self._check_failures(session.peer)
-        try:
-            view = await self._directory.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
-        except SecretRejected as error:
-            self._failed(session.peer)
-            if not self._directory.is_current():  # the tunnel or its new secret may be told in a moment
-                raise RecordsAway(str(error), retry_after_seconds=RECORDS_SECONDS) from error
-            raise
-        self._check_draining()
-        return view
-
-    def _check_draining(self) -> None:
-        if self._draining:
-            raise Draining("the edge is draining", retry_after_seconds=0.5)
-
-    def _failed(self, peer: str) -> None:
-        group = address_group(peer)
-        self._failures[group] = [*self._failures.pop(group, ()), self._loop.time()]
-        if len(self._failures) > REMEMBERED:
-            del self._failures[next(iter(self._failures))]
-
-    def _check_failures(self, peer: str) -> None:
-        if self._terms.loopback_exempt and is_loopback(peer):
-            return
-        group = address_group(peer)
-        horizon = self._loop.time() - 60
-        recent = [at for at in self._failures.pop(group, ()) if at > horizon]
-        if recent:
-            self._failures[group] = recent
-        most = self._terms.rejections_per_minute
-        if len(recent) >= most:
-            raise QuotaExceeded(
-                f"{len(recent)} rejected credentials within a minute, at most {most}",
-                retry_after_seconds=60.0,
-            )
+        return await self._credentials.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
 
     def _welcome(self, session: Session, hello: Hello, admission: Admission) -> None:
         if not session.usable:  # it broke the rules, or left, in the meantime

@@ -42,6 +42,7 @@ ATTEMPT_DELAY_SECONDS: Final = 0.25  # RFC 8305 section 5, "Connection Attempt D
 _TRIES_FOR_A_COMMON_PORT: Final = 32
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 _SIOCOUTQNSD: Final = 0x894B
+_SIOCOUTQ: Final = 0x5411
 _NO_SUCH_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 
 
@@ -228,13 +229,25 @@ def unsent(transport: asyncio.BaseTransport) -> int:
 
     Source: linux/sockios.h, SIOCOUTQNSD
     """
+    return _asked(transport, _SIOCOUTQNSD) or 0
+
+
+def unacknowledged(transport: asyncio.BaseTransport) -> int | None:
+    """Bytes that the peer's kernel has not acknowledged; None where ours does not tell.
+
+    Source: tcp(7), SIOCOUTQ
+    """
+    return _asked(transport, _SIOCOUTQ)
+
+
+def _asked(transport: asyncio.BaseTransport, question: int) -> int | None:
     sock = transport.get_extra_info("socket")
     if sock is None or sys.platform != "linux":
-        return 0
+        return None
     try:
-        return int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCOUTQNSD, bytes(4)), sys.byteorder)
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), question, bytes(4)), sys.byteorder)
     except (OSError, ValueError):  # closed
-        return 0
+        return None
 
 
 async def dial(host: str, port: int, *, timeout_seconds: float) -> socket.socket:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from wellhead.errors import SettingsError
+from wellhead.settings.carrier import CarrierSettings
 from wellhead.settings.certificates import CertificateSettings
 from wellhead.settings.crowds import CrowdSettings
 from wellhead.settings.http2 import Http2Settings
@@ -37,6 +38,7 @@ __all__ = ["CLIENT_VARIABLES", "PREFIX", "ServerSettings", "home", "read_toml"]
 class ServerSettings(
     # Fields stand in the order of their classes from the last to the first.
     RecordSettings,
+    CarrierSettings,
     Http2Settings,
     CrowdSettings,
     VisitSettings,

@@ -32,6 +32,9 @@ PAGES = {
     Reason.OVERLOADED: pages.BUSY,
     Reason.SESSION_LOST: pages.LOST,
     Reason.REMOVED: pages.UNKNOWN,
+    Reason.TOO_LARGE: pages.for_status(413, "body-too-large"),
+    Reason.HEAD_TOO_LARGE: pages.for_status(431, "envelope-too-large"),
+    Reason.NO_SLOT: pages.BUSY._replace(reason="no-slot"),
 }
 # What the control plane refuses for a limit or for who asks, by status; a mistake of a caller has no word.
 _API_REFUSALS = {401: "api-key", 413: "api-body", 429: "api-rate", 503: "api-unavailable"}

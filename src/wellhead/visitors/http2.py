@@ -53,7 +53,7 @@ class Http2Visitor(asyncio.Protocol):
         self._h2 = H2Connection(
             H2Role.SERVER,
             terms=house.terms.h2,
-            on_stream=self._opened,
+            on_stream=self.opened,
             on_goaway=self._goaway,
             wake=self._wake,
             clock=house.clock,
@@ -180,7 +180,7 @@ class Http2Visitor(asyncio.Protocol):
 
     # Requests
 
-    def _opened(self, stream: H2Stream, fields: Fields, end: bool) -> None:
+    def opened(self, stream: H2Stream, fields: Fields, end: bool) -> None:
         """A request's head is complete."""
         request = Http2Request(self, stream, receiving=not end)
         stream.sink = request
@@ -260,31 +260,38 @@ class Http2Visitor(asyncio.Protocol):
         return self._outflow.unsent
 
     def tick(self, now: float) -> None:
-        transport, terms = self._transport, self.house.terms
-        if transport is None:
+        if not self._look(now):
             return
-        if self._outflow.is_stalled(transport, now, terms.write_idle_seconds):
-            reset_on_close(transport)
-            self.abort("slow-reader")
-            return
-        if self._closing:
-            # One that leaves takes its last bytes first; for who broke the rules there is no more.
-            if now >= self._cut_at and (self._failed or not transport.get_write_buffer_size()):
-                transport.abort()
-            return
-        try:
-            self._h2.tick(now)
-        except H2Error as error:
-            self._fail(error)
-            return
-        for request in list(self._requests):
-            request.tick(now)
         if self._requests:
             self._idle_since = now
+        terms = self.house.terms
         if now >= self._retire_at or now - self._idle_since >= terms.idle_seconds:
             self._leave()
         if self._leaving:
             self.flush()
+
+    def _look(self, now: float) -> bool:
+        """Look at every clock of the connection that runs; False: it is over, or on its way out."""
+        transport, terms = self._transport, self.house.terms
+        if transport is None:
+            return False
+        if self._outflow.is_stalled(transport, now, terms.write_idle_seconds):
+            reset_on_close(transport)
+            self.abort("slow-reader")
+            return False
+        if self._closing:
+            # One that leaves takes its last bytes first; for who broke the rules there is no more.
+            if now >= self._cut_at and (self._failed or not transport.get_write_buffer_size()):
+                transport.abort()
+            return False
+        try:
+            self._h2.tick(now)
+        except H2Error as error:
+            self._fail(error)
+            return False
+        for request in list(self._requests):
+            request.tick(now)
+        return True
 
     def drain(self) -> None:
         """Close when the running requests are done; WebSockets are asked to come again."""

@@ -74,11 +74,6 @@ class Outbox:
             return True
         return self._owes_credit()
 
-    @property
-    def peer_window(self) -> int:
-        """The window that the peer announced for each stream, in bytes."""
-        return self._peer.window
-
     def _owes_credit(self) -> bool:
         return self._room_owed * 4 >= self._room + self._room_owed
 

@@ -46,6 +46,9 @@ class Reason(enum.IntEnum):
     INTERNAL = 8  # a fault of the program that resets
     SESSION_LOST = 9  # never on the wire: the session ended under the stream
     REMOVED = 10  # never on the wire: and it ended because the tunnel was taken away
+    TOO_LARGE = 11  # never on the wire: the body is more than the carrier takes
+    HEAD_TOO_LARGE = 12  # never on the wire: the head is
+    NO_SLOT = 13  # never on the wire: the agent asked for no more requests, and too many wait
 
 
 class Sink(Protocol):

@@ -1,0 +1,570 @@
+"""An agent on the HTTP/2 carrier: the intakes that it parked, and the requests that it was handed.
+
+::
+
+    SERVING ──> LEAVING ──> closed       LEAVING: nothing new is handed over, what was is answered
+       └──────────^────────────^
+
+One connection is one session. What it was handed belongs to the tunnel's seat: an agent that moved on
+answers on its next connection.
+
+Source: docs/reference/h2-carrier.md, "Sessions".
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from wellhead.edge.intake import answers
+from wellhead.edge.intake.bridge import Bridge, BridgeTerms
+from wellhead.edge.intake.pulse import Pulse, Verdict
+from wellhead.edge.intake.pump import Pump
+from wellhead.edge.intake.request import IntakeRequest, Slot
+from wellhead.edge.intake.seat import Seat
+from wellhead.edge.intake.tcp import TcpBridge
+from wellhead.edge.intake.websocket import WebSocketBridge
+from wellhead.errors import HttpError, SessionLost, WellheadError
+from wellhead.logs import Log
+from wellhead.model.records import TunnelView
+from wellhead.net.session import Liveness
+from wellhead.wire.facts import Facts
+from wellhead.wire.h2 import H2Connection, H2Stream, H2Terms
+from wellhead.wire.h2_frames import ErrorCode
+from wellhead.wire.hpack import Fields
+from wellhead.wire.intake import (
+    INTAKE_PATH,
+    RESPONSE_PATH,
+    TCP_PATH,
+    TCP_PROTOCOL,
+    WEBSOCKET_PATH,
+    WEBSOCKET_PROTOCOL,
+    envelope_fields,
+    envelope_parts,
+    expects_continue,
+    tcp_fields,
+)
+from wellhead.wire.intake_reply import ReplyReader
+from wellhead.wire.streams import Buffer, Reason, Sink, Stream, StreamKind
+
+_log = Log("wellhead.edge")
+_HTTP = StreamKind.HTTP  # bound once, for the path of every request
+_RESPONSE_SIZE = len(RESPONSE_PATH)
+SUPERSEDED_CODE = 0x1201  # of a GOAWAY: another agent has the tunnel, stay away
+SUPERSEDED_DATA = b'{"reason":"superseded"}'
+DRAIN_DATA = b'{"reason":"drain"}'
+MAX_REPLY_LIST = 96 * 1024  # bytes of a header list of an agent's
+HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024  # bytes of an upload that wait for the agent's window
+HEADS_AT_ONCE = 256  # streams that an agent may begin before it is everybody else's turn
+GRACE_SECONDS = 2.0  # by which our deadline is later than the agent's own
+GOODBYE_SECONDS = 1.0  # for an agent to read a GOAWAY before the connection is closed
+QUIET_SHARE = 0.5  # of a drain, for which an agent that drops its connection at GOAWAY is left to answer
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeTerms:
+    """The limits of the carrier. Seconds, bytes and counts, each named as its setting."""
+
+    h2: H2Terms  # of an agent's connection
+    bridge: BridgeTerms
+    liveness: Liveness
+    hello_seconds: float = 5.0
+    drain_seconds: float = 30.0
+    pool: int = 32
+    idle_seconds: float = 300.0
+    idle_answer: Literal["quiet", "408", "off"] = "quiet"
+    deadline_seconds: float = 30.0
+    wait_seconds: float = 5.0
+    max_waiting: int = 256
+    max_body_bytes: int = 32 * 1024 * 1024
+    takeovers_per_minute: int = 10
+
+
+def agent_h2_terms(
+    visitors: H2Terms, *, max_streams: int, window: int, connection_window: int, max_held: int
+) -> H2Terms:
+    """The limits of an agent's connection: ten times a visitor's rates, and heads as large as replies'."""
+    return replace(
+        visitors,
+        max_streams=max_streams,
+        window=max(window, visitors.window),
+        connection_window=max(connection_window, visitors.connection_window),
+        max_held=max_held,
+        high_water=HIGH_WATER,
+        low_water=LOW_WATER,
+        heads_at_once=HEADS_AT_ONCE,
+        max_block=MAX_REPLY_LIST,
+        max_list=MAX_REPLY_LIST,
+        max_list_decoded=2 * MAX_REPLY_LIST,
+        reset_burst=10 * visitors.reset_burst,
+        resets_per_second=10 * visitors.resets_per_second,
+        early_reset_streams=10 * visitors.early_reset_streams,
+        violation_burst=10 * visitors.violation_burst,
+        violations_per_second=10 * visitors.violations_per_second,
+        settings_per_second=10 * visitors.settings_per_second,
+        pings_per_second=10 * visitors.pings_per_second,
+        max_control_replies=10 * visitors.max_control_replies,
+        max_empty_in_a_row=10 * visitors.max_empty_in_a_row,
+        empty_per_second=10 * visitors.empty_per_second,
+        max_glitches=10 * visitors.max_glitches,
+    )
+
+
+class Connection(Protocol):
+    """The connection of a session, as far as the session knows it."""
+
+    def flush(self) -> None:
+        """Write what waits."""
+
+    def hang_up(self) -> None:
+        """Close when everything is written."""
+
+    def cut(self) -> None:
+        """Close at once."""
+
+    def unsent(self) -> tuple[int, bool]:
+        """Bytes that wait to be sent, and whether the agent's machine acknowledged all others."""
+
+
+class Waiter(Protocol):
+    """What waits for an intake."""
+
+    def handed(self, slot: Slot) -> None: ...
+    def failed(self, reason: Reason) -> None: ...
+
+
+class _Call:
+    """A bridge's envelope."""
+
+    __slots__ = ("bridge", "fields")
+
+    def __init__(self, bridge: Bridge, fields: Fields) -> None:
+        self.bridge = bridge
+        self.fields = fields
+
+    def handed(self, slot: Slot) -> None:
+        slot.stream.headers(self.fields, True)
+
+    def failed(self, reason: Reason) -> None:
+        self.bridge.failed(reason)
+
+
+class IntakeSession:
+    """See ``edge.registry.Live``, which this is. Made when a hello is let in.
+
+    ``by_secret``: it showed a tunnel's secret, so that it knows no GOAWAY; ``ours``: it is an agent of this
+    house, which knows everything. ``soon`` calls something in the next turn of the loop.
+    """
+
+    own_certificate = False
+
+    def __init__(
+        self,
+        connection: Connection,
+        h2: H2Connection,
+        seat: Seat,
+        view: TunnelView,
+        terms: IntakeTerms,
+        clock: Callable[[], float],
+        soon: Callable[[Callable[[], None]], object],
+        *,
+        session_id: str,
+        peer: str,
+        token: bytes,
+        by_secret: bool,
+        ours: bool,
+    ) -> None:
+        self.id = session_id
+        self.peer = peer
+        self.view = view
+        self.seat = seat
+        self.clock = clock
+        self.usable = True
+        self.draining = False
+        self.superseded = False
+        self.by_secret = by_secret
+        self.ours = ours
+        self.end_word = "closed"  # why it ended, a constant word
+        self._heads: list[IntakeRequest] = []  # whose replies' heads are not told yet
+        self.pulse = Pulse(terms.liveness, clock())
+        self.soon = soon
+        self.max_body_bytes = terms.max_body_bytes
+        self.answer_seconds = terms.deadline_seconds + GRACE_SECONDS
+        self.bridge_terms = terms.bridge
+        self.pump = Pump(h2, clock, self._junk, self.recycle)
+        self.later = self.pump.later
+        self._connection = connection
+        self._h2 = h2
+        self._terms = terms
+        self._token = token
+        self._good: Fields | None = None  # the last fields that the token was found in
+        self._replies = ReplyReader(joined_cookies=by_secret and not ours)
+        self._slots: deque[Slot] = deque()  # the longest parked first
+        self._waiting: deque[tuple[float, Waiter]] = deque()
+        self._running: set[IntakeRequest | Bridge] = set()
+        self._bridges: dict[bytes, Bridge] = {}
+        self._reason: Reason = Reason.SESSION_LOST  # what its streams are told at its end
+        self._warn_by = 0.0  # when a GOAWAY goes out at the latest, 0: none is due
+        self._leave_by = 0.0  # when the connection is closed at the latest, 0: it stays
+        self._leave_idle = 0.0  # from when on it is closed if nothing is left to do, 0: not for that
+        self._closed = False
+
+    # Live: what the edge asks for
+
+    @property
+    def load(self) -> int:
+        return len(self._running)
+
+    @property
+    def held(self) -> int:
+        waiting = sum([bridge.held for bridge in self._bridges.values()])
+        return self._h2.held + waiting + self._connection.unsent()[0]
+
+    def open(
+        self,
+        kind: StreamKind,
+        envelope: bytes,
+        sink: Sink,
+        data: Buffer = b"",
+        end: bool = False,
+        *,
+        interactive: bool = False,
+    ) -> Stream:
+        """Hand a stream to the agent, as soon as it asks for one."""
+        request_id = self.seat.request_id()
+        if kind is not _HTTP:
+            return self._open_bridge(kind, envelope, sink, data, end, request_id)
+        refusal: Reason | None = None
+        own: Fields = []
+        common: Fields = []
+        try:
+            own, common = envelope_parts(envelope, request_id, faithful=self.ours)
+        except HttpError:
+            refusal = Reason.HEAD_TOO_LARGE
+        if not end and _length(envelope) > self.max_body_bytes:
+            refusal = Reason.TOO_LARGE
+        request = IntakeRequest(
+            self, sink, request_id, own, common, envelope[: envelope.find(b" ")],
+            whole=end, expects=not end and expects_continue(envelope),
+        )  # fmt: skip
+        self._running.add(request)
+        if refusal is not None:
+            self.soon(lambda: request.failed(refusal))
+        else:
+            if data:
+                request.send(data)
+            self._hand(request)
+        return request
+
+    def _open_bridge(
+        self, kind: StreamKind, envelope: bytes, sink: Sink, data: Buffer, end: bool, request_id: bytes
+    ) -> Stream:
+        bridge: Bridge
+        fields: Fields = []
+        refusal: Reason | None = None
+        if kind is StreamKind.TCP:
+            bridge = TcpBridge(self, request_id, sink, data, end)
+            fields = tcp_fields(Facts.decode(envelope), request_id)
+        else:
+            bridge = WebSocketBridge(self, request_id, envelope, sink)
+            try:
+                fields = envelope_fields(envelope, request_id, websocket=True, faithful=self.ours)
+            except HttpError:
+                refusal = Reason.HEAD_TOO_LARGE
+        self._running.add(bridge)
+        self._bridges[request_id] = bridge
+        if refusal is not None:
+            self.soon(lambda: bridge.failed(refusal))
+            return bridge
+        if kind is not StreamKind.TCP:
+            self.seat.pending[request_id] = bridge
+        self._hand(_Call(bridge, fields))
+        return bridge
+
+    def drain(self, reason: int = Reason.CANCELLED, retry_after_ms: int = 0, text: str = "") -> None:
+        """Ask the agent to go elsewhere, in the way that it knows."""
+        if self.draining or self._closed:
+            return
+        self.draining = True
+        self.usable = False
+        self._shed(Reason.REFUSED)
+        now, seconds = self.clock(), self._terms.drain_seconds
+        self._leave_by = now + seconds
+        if self.by_secret and not self.ours:
+            self._leave_idle = now
+        elif self.ours or not self._running:
+            self._h2.warn(ErrorCode.NO_ERROR, DRAIN_DATA)
+        else:
+            self._warn_by = now + seconds * QUIET_SHARE
+        self._connection.flush()
+
+    def supersede(self) -> None:
+        """Another agent has the tunnel from now on; what this one was handed it may still answer."""
+        if self.superseded or self._closed:
+            return
+        self.superseded = True
+        self.usable = False
+        self.end_word = "superseded"
+        self._shed(Reason.REFUSED)
+        now = self.clock()
+        self._leave_idle = now
+        self._leave_by = now + self.answer_seconds
+        if self.ours or not self.by_secret:
+            self._leave_idle = now + GOODBYE_SECONDS
+            self._h2.warn(SUPERSEDED_CODE, SUPERSEDED_DATA)
+            self._end_slots(answers.SUPERSEDED)
+        self._connection.flush()
+        self.probe()
+        self._leave(now)
+
+    def recycle(self, reason: str) -> None:
+        """This connection is spoilt, and its agent has to make another."""
+        if self._closed or self.draining:
+            return
+        _log.info("session recycled", session=self.id, tunnel=self.view.name, reason=reason)
+        self.end_word = reason
+        self.drain()
+
+    def close(self, reason: int = Reason.SESSION_LOST) -> None:
+        """Write what is queued and end the connection."""
+        if not self._closed:
+            self._reason = Reason(reason)
+            self._end()
+            self._connection.hang_up()
+
+    def abort(self, error: WellheadError | None = None) -> None:
+        """End the connection at once."""
+        if error is not None and not self._closed:
+            self.end_word = error.code
+        self._end()
+        self._connection.cut()
+
+    def end(self, reason: Reason) -> None:
+        """The agent may be here no longer."""
+        if not self._closed and (self.ours or not self.by_secret):
+            self._h2.warn(ErrorCode.NO_ERROR, b"")
+        self.close(reason)
+
+    def probe(self) -> None:
+        """Ask the agent now whether it is there."""
+        if not self._closed:
+            now = self.clock()
+            self.pulse.ask(now, soon=True)
+            self._h2.ping(now)
+
+    # From the connection
+
+    def opened(self, stream: H2Stream, fields: Fields, path: bytes, end: bool) -> None:
+        """The agent asks for something below ``/_system/``."""
+        if path == INTAKE_PATH:
+            self._parked(stream, fields)
+        elif path.startswith(RESPONSE_PATH):
+            self._replied(stream, fields, path[_RESPONSE_SIZE:], end)
+        elif path.startswith(WEBSOCKET_PATH):
+            self._bound(stream, fields, path[len(WEBSOCKET_PATH) :], WEBSOCKET_PROTOCOL)
+        elif path.startswith(TCP_PATH):
+            self._bound(stream, fields, path[len(TCP_PATH) :], TCP_PROTOCOL)
+        else:
+            answers.end(stream, answers.UNKNOWN)
+
+    def _parked(self, stream: H2Stream, fields: Fields) -> None:
+        if fields is not self._good:
+            if not self._has_token(fields):
+                answers.end(stream, answers.NO_SESSION)
+                return
+            self._good = fields
+        if self.superseded and (self.ours or not self.by_secret):
+            answers.end(stream, answers.SUPERSEDED)
+            return
+        stream.sink = slot = Slot(self, stream)
+        if self._waiting:
+            self._waiting.popleft()[1].handed(slot)
+            self.pulse.gave()
+        else:
+            self._slots.append(slot)
+
+    def _has_token(self, fields: Fields) -> bool:
+        token = next((value for name, value in fields if name == b"x-owner-token"), b"")
+        return hmac.compare_digest(token, self._token)
+
+    def _replied(self, stream: H2Stream, fields: Fields, request_id: bytes, end: bool) -> None:
+        pending = self.seat.pending.pop(request_id, None)
+        if pending is None:
+            answers.end(stream, answers.LATE if self.seat.was_mine(request_id) else answers.UNKNOWN)
+            return
+        try:
+            read = self._replies.read(fields, pending.method)
+        except HttpError:
+            answers.end(stream, answers.DONE)
+            pending.failed(Reason.PROTOCOL)
+            return
+        if isinstance(pending, Bridge):
+            stream.headers(answers.DONE, True)  # the agent asks for its bytes only behind this
+            stream.sink = answers.Deaf(stream)
+        stream.sink = pending.replied(read, stream, end)
+        if isinstance(pending, IntakeRequest) and pending.head_waits:
+            self._heads.append(pending)
+
+    def _bound(self, stream: H2Stream, fields: Fields, bridge_id: bytes, protocol: bytes) -> None:
+        bridge = self._bridges.get(bridge_id)
+        is_connect = (b":method", b"CONNECT") in fields and (b":protocol", protocol) in fields
+        right = TCP_PROTOCOL if bridge is not None and bridge.kind is StreamKind.TCP else WEBSOCKET_PROTOCOL
+        if bridge is None or bridge.is_bound or not is_connect or protocol != right:
+            answers.end(stream, answers.UNKNOWN)
+            return
+        stream.sink = answers.Deaf(stream)
+        stream.sink = bridge.bound(stream, self.pump)
+
+    def received(self) -> None:
+        """All that came was read."""
+        if self._heads:
+            heads, self._heads = self._heads, []
+            for request in heads:
+                request.tell_head()
+        if self.pump.waiting:
+            self.pump.go()
+
+    def agent_leaves(self) -> None:
+        """The agent said GOAWAY: what runs goes on, nothing new is handed over."""
+        self.usable = False
+        self._shed(Reason.REFUSED)
+        if self.ours:  # it parks no more; others would, at once
+            self._end_slots(answers.DONE)
+
+    def tick(self, now: float) -> None:
+        """Look at every clock; four times a second."""
+        waiting = self._waiting
+        while waiting and now - waiting[0][0] >= self._terms.wait_seconds:
+            waiting.popleft()[1].failed(Reason.NO_SLOT)
+        for bridge in list(self._bridges.values()):
+            bridge.tick(now)
+        self.pump.tick(now)
+        self._refresh(now)
+        self._check_pulse(now)
+        self._leave(now)
+
+    def lost(self) -> None:
+        """The connection is over."""
+        self._end()
+
+    # Intakes
+
+    def _hand(self, waiter: Waiter) -> None:
+        slots = self._slots
+        if slots and not self._waiting:  # fast path
+            waiter.handed(slots.popleft())
+            self.pulse.gave()
+        elif len(self._waiting) >= self._terms.max_waiting:
+            self.soon(lambda: waiter.failed(Reason.NO_SLOT))
+        else:
+            self._waiting.append((self.clock(), waiter))
+
+    def unparked(self, slot: Slot) -> None:
+        if slot in self._slots:
+            self._slots.remove(slot)
+
+    def _refresh(self, now: float) -> None:
+        """End intakes that were parked for long: something between us may forget about them."""
+        terms, slots = self._terms, self._slots
+        if terms.idle_answer == "off":
+            return
+        while slots and now - slots[0].stream.born >= terms.idle_seconds:
+            answer = answers.IDLE if terms.idle_answer == "408" else answers.DONE
+            slots.popleft().stream.headers(answer, True)
+
+    def _end_slots(self, answer: Fields) -> None:
+        slots = self._slots
+        while slots:
+            slots.popleft().stream.headers(answer, True)
+
+    def _junk(self, count: int) -> bool:
+        """Answer an intake with bytes that mean nothing: they are credited."""
+        if not self._slots:
+            return False
+        stream = self._slots.popleft().stream
+        stream.headers(answers.DONE)
+        if not stream.whole(bytes(count), True):  # it does not fit after all
+            stream.data(b"", True)
+            return False
+        return True
+
+    def _shed(self, reason: Reason) -> None:
+        """What waits for an intake gets none here."""
+        while self._waiting:
+            self._waiting.popleft()[1].failed(reason)
+
+    # Requests and bridges
+
+    @property
+    def held_up(self) -> bool:
+        return self.pump.holds
+
+    def taken(self, request: IntakeRequest) -> None:
+        self.seat.pending[request.request_id] = request
+
+    def dropped(self, request: IntakeRequest) -> None:
+        self._running.discard(request)
+        self.seat.pending.pop(request.request_id, None)
+        if self._waiting:
+            self._unwait(request)
+
+    def forget(self, bridge: Bridge) -> None:
+        """A bridge is over."""
+        self._running.discard(bridge)
+        self._bridges.pop(bridge.request_id, None)
+        self.seat.pending.pop(bridge.request_id, None)
+        self._unwait(bridge)
+
+    def _unwait(self, whose: IntakeRequest | Bridge) -> None:
+        for entry in self._waiting:
+            waiter = entry[1]
+            if waiter is whose or (isinstance(waiter, _Call) and waiter.bridge is whose):
+                self._waiting.remove(entry)
+                return
+
+    # Clocks and ends
+
+    def _check_pulse(self, now: float) -> None:
+        verdict = self.pulse.look(now, *self._connection.unsent())
+        if verdict is Verdict.ASK:
+            self._h2.ping(now)
+        elif verdict is Verdict.LOST:
+            silent = self.pulse.silent(now)
+            self.abort(SessionLost(f"no answer to a ping; nothing heard for {silent:.1f} s"))
+
+    def _leave(self, now: float) -> None:
+        if self._closed:
+            return
+        idle = not self._running
+        if self._warn_by and (idle or now >= self._warn_by):
+            self._warn_by = 0.0
+            self._h2.warn(ErrorCode.NO_ERROR, DRAIN_DATA)
+        if self._leave_by and (now >= self._leave_by or (idle and 0 < self._leave_idle <= now)):
+            self.close()
+
+    def _end(self) -> None:
+        """Nothing more is handed over, and nothing is answered here."""
+        if self._closed:
+            return
+        self._closed = True
+        self.usable = False
+        self._slots.clear()
+        self._shed(Reason.REFUSED)
+        for bridge in list(self._bridges.values()):
+            bridge.failed(Reason.CANCELLED if self.draining else self._reason)
+        # Who was asked to go elsewhere may have gone, and answers there.
+        moved = self.draining and self._reason is Reason.SESSION_LOST
+        for request in [each for each in self._running if isinstance(each, IntakeRequest)]:
+            if not (moved and request.request_id in self.seat.pending):
+                request.failed(self._reason)
+
+
+def _length(envelope: bytes) -> int:
+    """What a canonical request head says of its body, 0 for nothing."""
+    at = envelope.find(b"\r\nContent-Length: ")
+    if at < 0:
+        return 0
+    return int(envelope[at + 18 : envelope.find(b"\r\n", at + 18)])
