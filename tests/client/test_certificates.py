@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from tests.client.test_client import Canned
 from tests.kit.asgi import served
 from tests.kit.csr import pem_for
-from wellhead.client import AsyncClient, Client, Timeouts, calls
+from wellhead.client import AsyncClient, Client, Timeouts, certificate_calls, tunnel_calls
 from wellhead.errors import (
     BadRequest,
     Conflict,
@@ -95,8 +95,8 @@ class Late(Canned):
 
 
 async def test_a_request_to_be_signed_has_its_own_time_and_no_other_call_has() -> None:
-    assert calls.sign_csr("x", "pem").seconds == 180
-    assert calls.list_certificates().seconds is calls.create_tunnel("x").seconds is None
+    assert tunnel_calls.sign_csr("x", "pem").seconds == 180
+    assert certificate_calls.list_certificates().seconds is tunnel_calls.create_tunnel("x").seconds is None
     server, once = Late(), Timeouts(retry_seconds=0)
     async with served(server) as port:
         async with AsyncClient(f"http://127.0.0.1:{port}", "k", timeouts=once) as client:

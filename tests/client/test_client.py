@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tests.kit.asgi import served
-from wellhead.client import AsyncClient, Client, Timeouts, calls
+from wellhead.client import AsyncClient, Client, Timeouts, tunnel_calls
 from wellhead.errors import (
     ApiError,
     Conflict,
@@ -245,7 +245,7 @@ def test_a_method_shows_the_signature_and_the_words_of_its_call() -> None:
     with Client("https://localhost", KEY) as client:
         find = client.tunnels.find
     assert str(inspect.signature(find)) == "(name: 'str') -> 'Tunnel | None'"
-    assert find.__doc__ == calls.find_tunnel.__doc__
+    assert find.__doc__ == tunnel_calls.find_tunnel.__doc__
 
 
 @pytest.mark.parametrize("hostname", ["localhost", "127.0.0.1"])

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from wellhead.client import calls
+from wellhead.client import certificate_calls, organization_calls, tunnel_calls
 from wellhead.client.calls import Call
 
 T = TypeVar("T")
@@ -71,40 +71,40 @@ def _signature(describe: Callable[..., object]) -> inspect.Signature:
 
 
 class _Tunnels:
-    list = Method(calls.list_tunnels)
-    page = Method(calls.page_of_tunnels)
-    find = Method(calls.find_tunnel)
-    get = Method(calls.get_tunnel)
-    create = Method(calls.create_tunnel)
-    update = Method(calls.update_tunnel)
-    delete = Method(calls.delete_tunnel)
-    restore = Method(calls.restore_tunnel)
-    force_delete = Method(calls.force_delete_tunnel)
-    rotate_secret = Method(calls.rotate_secret)
-    sign_csr = Method(calls.sign_csr)
+    list = Method(tunnel_calls.list_tunnels)
+    page = Method(tunnel_calls.page_of_tunnels)
+    find = Method(tunnel_calls.find_tunnel)
+    get = Method(tunnel_calls.get_tunnel)
+    create = Method(tunnel_calls.create_tunnel)
+    update = Method(tunnel_calls.update_tunnel)
+    delete = Method(tunnel_calls.delete_tunnel)
+    restore = Method(tunnel_calls.restore_tunnel)
+    force_delete = Method(tunnel_calls.force_delete_tunnel)
+    rotate_secret = Method(tunnel_calls.rotate_secret)
+    sign_csr = Method(tunnel_calls.sign_csr)
 
 
 class _Certificates:
-    list = Method(calls.list_certificates)
-    get = Method(calls.get_certificate)
-    renew = Method(calls.renew_certificate)
-    list_of_server = Method(calls.list_server_certificates)
-    renew_of_server = Method(calls.renew_server_certificate)
+    list = Method(certificate_calls.list_certificates)
+    get = Method(certificate_calls.get_certificate)
+    renew = Method(certificate_calls.renew_certificate)
+    list_of_server = Method(certificate_calls.list_server_certificates)
+    renew_of_server = Method(certificate_calls.renew_server_certificate)
 
 
 class _Keys:
-    list = Method(calls.list_keys)
-    get = Method(calls.get_key)
-    create = Method(calls.create_key)
-    revoke = Method(calls.revoke_key)
+    list = Method(organization_calls.list_keys)
+    get = Method(organization_calls.get_key)
+    create = Method(organization_calls.create_key)
+    revoke = Method(organization_calls.revoke_key)
 
 
 class _Audit:
-    list = Method(calls.list_audit)
+    list = Method(organization_calls.list_audit)
 
 
 class Tunnels(_Tunnels, Group):
-    """``client.tunnels``; what each call takes, gives and raises is told in ``wellhead.client.calls``."""
+    """``client.tunnels``; what each call takes, gives and raises is told in ``tunnel_calls``."""
 
 
 class Certificates(_Certificates, Group):
