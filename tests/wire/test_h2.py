@@ -318,6 +318,17 @@ def test_heads_that_come_to_their_end_may_follow_one_another_for_ever() -> None:
 # Opening
 
 
+def test_a_request_head_may_be_sent_in_two_parts() -> None:
+    client, server = End(H2Role.CLIENT), End(H2Role.SERVER)
+    more = [(b"x-repeats", b"1")]
+    for path in (b"/1", b"/2"):
+        head = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", path)]
+        ear = Ear()
+        ear.stream = client.connection.open(head, True, ear, more)
+        exchange(client, server)
+        assert server.heads[ear.stream.id] == (head + more, True)
+
+
 def test_no_more_streams_are_opened_than_the_peer_allows() -> None:
     client, server = End(H2Role.CLIENT), End(H2Role.SERVER, max_streams=2)
     exchange(client, server)

@@ -219,8 +219,8 @@ class H2Connection(Inbox):
             self._room += more
             self._put_credit(0, more)
 
-    def open(self, fields: Fields, end: bool, sink: H2Sink) -> H2Stream:
-        """CLIENT: send a request head; ``end`` says that no body follows.
+    def open(self, fields: Fields, end: bool, sink: H2Sink, more: Fields | None = None) -> H2Stream:
+        """CLIENT: send a request head; ``end`` says that no body follows, ``more`` is as of ``headers``.
 
         Raises:
             SessionLost: the connection is lost, leaving, or out of stream ids; another one is needed.
@@ -240,7 +240,7 @@ class H2Connection(Inbox):
             stream._flags = HEAD_ONLY
         self._streams[stream_id] = stream
         self._guard.opened()
-        stream.headers(fields, end)
+        stream.headers(fields, end, more)
         return stream
 
     def ping(self, now: float) -> None:

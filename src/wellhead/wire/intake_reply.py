@@ -19,6 +19,8 @@ from wellhead.wire.reply import PHRASES
 from wellhead.wire.ws import accept_key
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_ID = b"inkbox-request-id"
+_PSEUDO = 4  # fields that a post begins with, of which the path differs as the request id does
 _HOP = frozenset(
     b"""
     connection keep-alive transfer-encoding upgrade proxy-authenticate proxy-authorization proxy-connection
@@ -51,7 +53,7 @@ class ReplyRead(NamedTuple):
 
     def settled(self, first: bytes) -> bytes:
         """The head, for a body that begins with these two bytes: an SDK may have undone its coding unsaid."""
-        if not self.may_be_gzip or first[:2] == _GZIP_MAGIC:
+        if not self.may_be_gzip or (first and _GZIP_MAGIC.startswith(first[:2])):
             return self.head
         return _gzip.sub(b"", self.head)
 
@@ -88,12 +90,18 @@ class ReplyReader:
     ``joined_cookies``: the agent may have put several Set-Cookie into one (Python's SDK 0.3.0).
     """
 
-    __slots__ = ("_carried", "_joined", "_tail")
+    __slots__ = ("_at", "_before", "_behind", "_carried", "_is_head", "_joined", "_read", "_tail")
 
     def __init__(self, *, joined_cookies: bool = False) -> None:
         self._joined = joined_cookies
         self._tail: Fields = []
         self._carried = _carried([], joined_cookies)
+        # Of the last reply: where its request id stood, and the fields on both sides.
+        self._at = 0
+        self._before: Fields = []
+        self._behind: Fields = []
+        self._is_head = False
+        self._read: ReplyRead | None = None
 
     def read(self, fields: Fields, method: bytes) -> ReplyRead:
         """The reply to a request of this method.
@@ -101,7 +109,29 @@ class ReplyReader:
         Raises:
             HttpError: 502: no status, or not one of a reply.
         """
+        at = self._at
+        known = self._read
+        is_head = method == b"HEAD"
+        if (  # fast path: equal fields of one connection are mostly the same objects
+            known is not None
+            and len(fields) > at
+            and fields[at][0] == _ID
+            and fields[_PSEUDO - 1][0][:1] == b":"
+            and fields[at + 1 :] == self._behind
+            and fields[_PSEUDO:at] == self._before
+            and is_head is self._is_head
+        ):
+            return known
+        read = self._read_anew(fields, is_head)
+        at = next((at for at, (name, _) in enumerate(fields) if name == _ID), 0)
+        if at >= _PSEUDO and fields[_PSEUDO - 1][0][:1] == b":":
+            self._at, self._is_head, self._read = at, is_head, read
+            self._before, self._behind = fields[_PSEUDO:at], fields[at + 1 :]
+        return read
+
+    def _read_anew(self, fields: Fields, is_head: bool) -> ReplyRead:
         status = reason = length = b""
+        first = len(fields)  # of the application's fields
         for at, (name, value) in enumerate(fields):
             if name == b"inkbox-status":
                 status = value
@@ -110,12 +140,10 @@ class ReplyReader:
             elif name == b"inkbox-reason":
                 reason = value
             elif name.startswith(H):
-                tail = fields[at:]
-                break
-        else:
-            tail = []
+                first = min(first, at)
+        tail = fields[first:]
         carried = self._carried
-        if tail != self._tail:  # equal fields of one connection are mostly the same objects
+        if tail != self._tail:
             carried = _carried(tail, self._joined)
             self._tail, self._carried = tail, carried
         if not _status(status):
@@ -126,7 +154,7 @@ class ReplyReader:
         gzip = carried.gzip
         if number == 101 or number == 204:
             told, gzip = b"", False
-        elif method == b"HEAD" or number == 304:
+        elif is_head or number == 304:
             told, gzip = carried.length, False
         head = b"HTTP/1.1 %b %b\r\n%b%b\r\n" % (
             status,
