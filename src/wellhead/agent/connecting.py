@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Unpack
 from urllib.parse import urlsplit
 
+from wellhead.agent.carriers import Badge, alpn_of, offer
 from wellhead.agent.certificate import CertificateFiles
 from wellhead.agent.forwarding import Forwarding, Upstream, forwarding
 from wellhead.agent.issuing import Issuing
@@ -33,11 +34,10 @@ from wellhead.model.names import split_authority, suggest
 from wellhead.model.records import TlsMode, Tunnel, TunnelStatus
 from wellhead.net import loop as net_loop
 from wellhead.net.keypair import KeyPair
-from wellhead.net.tls import ALPN_MUX, client_context
+from wellhead.net.sockets import authority
+from wellhead.net.tls import client_context
 from wellhead.net.uplink import EdgeAddress
 from wellhead.profile import Connection, Profile
-from wellhead.version import VERSION
-from wellhead.wire.messages import OWN_CERTIFICATE, Hello
 
 _PROCESS = secrets.token_hex(8)  # by which the edge recognises the sessions of one process
 
@@ -76,6 +76,9 @@ def connect(forward_to: ForwardTo, **options: Unpack[ConnectOptions]) -> TunnelL
         on_pending_removal: what to do with a tunnel that is being removed: ``restore`` it, or ``error``.
         print_secret: show a new tunnel's connect secret once, on stderr.
         drain_seconds: how long running requests may finish at ``close``.
+        carrier: how the connection with the edge is used: ``mux`` (native), ``h2`` (HTTP/2, for an edge that
+            has nothing else), or ``auto``: both are offered, and the edge chooses.
+        intake: limits on the ``h2`` carrier.
         limits, times: deadlines and limits towards the upstream and the edge.
 
     Raises:
@@ -150,16 +153,18 @@ def _plan(options: Options, target: _Target, upstream: Forwarding, credential: S
         urls = tunnel.public_urls or [f"https://{tunnel.public_host}"]
     if base.scheme == "http":  # the plain door of this machine: agents use the other one
         port = urlsplit(urls[0]).port or 443
+    badge = Badge(
+        zone=host if port == 443 else authority(host, port),
+        tunnel=str(tunnel.id) if tunnel is not None else target.name,
+        public_host=urlsplit(urls[0]).netloc,
+        credential=credential,
+        process=_PROCESS,
+        own_certificate=upstream.raw,
+    )
     return Plan(
         tunnel=tunnel,
-        edge=EdgeAddress(host, port, client_context(ca_file=server.ca_file, alpn=[ALPN_MUX])),
-        hello=Hello(
-            tunnel=str(tunnel.id) if tunnel is not None else target.name,
-            secret=credential.reveal(),
-            agent=f"wellhead-python/{VERSION}",
-            session_hint=_PROCESS,
-            features=[OWN_CERTIFICATE] if upstream.raw else [],
-        ),
+        edge=EdgeAddress(host, port, client_context(ca_file=server.ca_file, alpn=alpn_of(options.carrier))),
+        carriers=offer(options.carrier, badge, options.intake),
         public_urls=tuple(urls),
         times=options.times,
         drain_seconds=options.drain_seconds,

@@ -21,10 +21,10 @@ from wellhead.agent.renewal import Renewal
 from wellhead.errors import StateError, WellheadError
 from wellhead.logs import Log
 from wellhead.model.records import Tunnel
-from wellhead.net.carrier import MuxCarrier
+from wellhead.net.carrier import Offer
 from wellhead.net.keypair import KeyPair
 from wellhead.net.uplink import EdgeAddress, OnStatus, Status, Uplink, UplinkTimes
-from wellhead.wire.messages import Hello, Welcome
+from wellhead.wire.messages import Welcome
 
 _log = Log("wellhead.agent")
 JOIN_SECONDS = 30.0  # how long ``close`` waits for its thread
@@ -36,7 +36,7 @@ class Plan:
 
     tunnel: Tunnel | None  # None: known by its connect secret only, until the edge welcomes us
     edge: EdgeAddress
-    hello: Hello
+    carriers: Offer
     public_urls: tuple[str, ...]
     times: UplinkTimes
     drain_seconds: float
@@ -79,7 +79,7 @@ class TunnelListener:
         self._closing: asyncio.Task[None] | None = None
         self._uplink = Uplink(
             plan.edge,
-            [MuxCarrier(plan.hello, pool.accept if ending is None else ending.passthrough.accept)],
+            plan.carriers(pool.accept if ending is None else ending.passthrough.accept),
             on_status=self._status_changed,
             on_welcome=self._welcomed,
             times=plan.times,

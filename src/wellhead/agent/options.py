@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from wellhead.agent.carriers import alpn_of
+from wellhead.agent.intake.terms import IntakeLimits
 from wellhead.agent.renewal import OnCertificate
 from wellhead.errors import InputError
 from wellhead.model.access import Secret
@@ -18,6 +20,7 @@ from wellhead.net.upstream import OnExchange, UpstreamLimits
 
 AnyPath = str | os.PathLike[str]
 OnPendingRemoval = Literal["restore", "error"]
+CarrierName = Literal["auto", "mux", "h2"]
 ForwardTo = str | int | Callable[..., Any]
 
 
@@ -41,7 +44,9 @@ class ListenOptions(TypedDict, total=False):
     on_pending_removal: OnPendingRemoval
     print_secret: bool
     drain_seconds: float
+    carrier: CarrierName
     limits: UpstreamLimits
+    intake: IntakeLimits
     times: UplinkTimes
 
 
@@ -82,7 +87,9 @@ class Options:
     on_pending_removal: OnPendingRemoval = "restore"
     print_secret: bool = True
     drain_seconds: float = 5.0
+    carrier: CarrierName = "auto"
     limits: UpstreamLimits = field(default_factory=UpstreamLimits)
+    intake: IntakeLimits = field(default_factory=IntakeLimits)
     times: UplinkTimes = field(default_factory=UplinkTimes)
 
     def __post_init__(self) -> None:
@@ -92,6 +99,7 @@ class Options:
             TlsMode.read(self.tls_mode)
         if self.on_pending_removal not in ("restore", "error"):
             raise InputError(f"on_pending_removal must be restore or error, not {self.on_pending_removal!r}")
+        alpn_of(self.carrier)
 
 
 def as_secret(given: str | Secret | None) -> Secret | None:

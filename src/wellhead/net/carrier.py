@@ -7,7 +7,7 @@ hello on it. What comes of it the session tells its ``Ear``: the uplink.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from wellhead.errors import HelloError, RefusedError, Retry, WellheadError
@@ -16,8 +16,13 @@ from wellhead.net.tls import ALPN_MUX
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import Hello, Refused, Welcome
 from wellhead.wire.mux import Role
+from wellhead.wire.streams import Buffer, Stream, StreamKind
 
 _REFUSALS = {kind.code: kind for kind in RefusedError.__subclasses__()}
+
+
+OnStream = Callable[[Stream, StreamKind, bytes, Buffer, bool], None]
+"""Told of each stream that the edge opens: kind, envelope, first bytes, and whether they are all."""
 
 
 class Carried(Protocol):
@@ -77,6 +82,10 @@ class Carrier(Protocol):
 
     def begin(self, ear: Ear) -> Opening:
         """A new session."""
+
+
+Offer = Callable[[OnStream], Sequence[Carrier]]
+"""Makes the carriers that are offered to an edge, for streams that go there."""
 
 
 class MuxCarrier:

@@ -1,0 +1,77 @@
+"""Whether a peer lives, from what is heard of it: the clockwork of liveness, without clock or transport.
+
+Any byte that comes proves it. A peer that was silent for ``ping_seconds`` is asked; one that was silent while
+we had something to say is asked sooner; and one that does not answer in time is given up, unless bytes that
+waited for it when it was asked are still leaving: its answer comes behind them.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from wellhead.net.session import Liveness
+
+
+class Verdict(enum.Enum):
+    ALIVE = "alive"
+    ASK = "ask"  # now, with a PING
+    DEAD = "dead"
+
+
+class Pulse:
+    """Of one peer. ``now`` is in seconds, monotonic; ``booted`` too, and goes on while the machine sleeps."""
+
+    __slots__ = ("_answer_by", "_booted", "_liveness", "_moves", "_patience", "_unsent", "heard")
+
+    def __init__(self, liveness: Liveness, now: float, booted: float) -> None:
+        self.heard = now  # when the last bytes came
+        self._liveness = liveness
+        self._booted = booted
+        self._answer_by = 0.0  # 0: nothing was asked
+        self._patience = 0.0
+        self._unsent = 0  # at the last look
+        self._moves = False  # and it became less since the peer was asked
+
+    def hear(self, now: float) -> None:
+        """Bytes came."""
+        self.heard = now
+        self._answer_by = 0.0
+
+    def wrote(self, now: float) -> Verdict:
+        """Something was said to the peer: ASK, where it has been silent."""
+        if self._answer_by or now - self.heard <= self._liveness.probe_after_seconds:
+            return Verdict.ALIVE
+        return self.probe(now)
+
+    def probe(self, now: float) -> Verdict:
+        """Ask at once, unless it was asked already."""
+        return self._ask(now, self._liveness.probe_seconds)
+
+    def look(self, now: float, booted: float, unsent: int) -> Verdict:
+        """A look at the clock; ``unsent``: bytes that wait to leave."""
+        slept = booted - self._booted > 2 * self._liveness.ping_seconds
+        self._booted = booted
+        if slept:  # bytes may wait in the socket: an old deadline says nothing
+            self._answer_by = 0.0
+            return self.probe(now)
+        if self._answer_by:
+            self._moves = self._moves or unsent < self._unsent
+            self._unsent = unsent
+            if now < self._answer_by:
+                return Verdict.ALIVE
+            if not self._moves:
+                return Verdict.DEAD
+            self._moves = False
+            self._answer_by = now + self._patience
+        elif now - self.heard >= self._liveness.ping_seconds:
+            return self._ask(now, self._liveness.pong_seconds)
+        return Verdict.ALIVE
+
+    def _ask(self, now: float, patience: float) -> Verdict:
+        if self._answer_by:
+            return Verdict.ALIVE
+        self._answer_by = now + patience
+        self._patience = patience
+        self._unsent = 0
+        self._moves = False
+        return Verdict.ASK
