@@ -1,0 +1,53 @@
+"""The carriers that an agent offers, against a whole server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import wellhead
+from tests.agent.conftest import House, visit
+from wellhead import Status
+from wellhead.model.names import suggest
+
+
+class _App(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = f"{self.path} {self.headers['X-Forwarded-Host']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _App) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("carrier", ["auto", "mux", "h2"])
+async def test_a_tunnel_is_answered_for_on_each_carrier(
+    house: House, app: int, tmp_path: Path, carrier: wellhead.agent.options.CarrierName
+) -> None:
+    name = suggest()
+    async with await wellhead.connect_async(app, name=name, carrier=carrier, **house.options(tmp_path)) as it:
+        assert it.status is Status.CONNECTED
+        for number in range(3):
+            reply = await asyncio.to_thread(visit, it.public_url, house, f"/{number}")
+            assert (reply.status_code, reply.text.split()[0]) == (200, f"/{number}")
+        assert name in reply.text
