@@ -106,7 +106,7 @@ class _Intake(Body):
 class IntakeEdge:
     """See the module. ``agent`` has ``slots`` parked; ``settle`` carries everything across."""
 
-    def __init__(self, slots: int = 4, terms: BridgeTerms = TERMS) -> None:
+    def __init__(self, slots: int = 4, terms: BridgeTerms = TERMS, window: int = 65535) -> None:
         self.clock = Clock()
         self.bridge_terms = terms
         self.connection = H2Connection(
@@ -118,7 +118,7 @@ class IntakeEdge:
         self.pending: dict[bytes, Bridge] = {}
         self.waiting: deque[tuple[Fields, bytes]] = deque()
         self.parked: deque[H2Stream] = deque()
-        self.agent = LumpyAgent()
+        self.agent = LumpyAgent(window)
         self.connection.start()
         self._count = 0
         for _ in range(slots):
@@ -126,6 +126,10 @@ class IntakeEdge:
         self.settle()
 
     # The home of bridges
+
+    @property
+    def held(self) -> int:
+        return self.connection.held + sum(bridge.held for bridge in self.pending.values())
 
     def forget(self, bridge: Bridge) -> None:
         self.pending.pop(bridge.request_id, None)

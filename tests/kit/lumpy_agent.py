@@ -142,10 +142,15 @@ def _frames(wire: bytearray) -> list[tuple[int, bytes]]:
 
 
 class LumpyAgent:
-    """See the module. ``envelopes``: what came on its intakes; a slot is parked again at once."""
+    """See the module. ``window``: of its streams; another than the SDK's is another kind of agent.
 
-    def __init__(self) -> None:
+    ``envelopes``: what came on its intakes; a slot is parked again at once.
+    """
+
+    def __init__(self, window: int = 65535) -> None:
         self.h2 = H2Connection(H2Configuration(client_side=True))
+        self.h2.local_settings.initial_window_size = window
+        self.h2.local_settings.acknowledge()
         self.h2.initiate_connection()
         self.envelopes: list[tuple[dict[str, str], bytearray]] = []
         self.junk = 0  # bytes of intakes that were answered without a request id

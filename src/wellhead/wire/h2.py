@@ -155,6 +155,11 @@ class H2Connection(Inbox):
         return self._credit
 
     @property
+    def starved(self) -> bool:
+        """Queued body bytes wait for the connection's window."""
+        return bool(self._turns) and self._credit <= 0
+
+    @property
     def peer(self) -> PeerSettings:
         """What the peer announced."""
         return self._peer

@@ -41,6 +41,11 @@ class MessageReader:
         """Frames so far that carried nothing: pings, pongs and empty ones."""
         return self._frames.idle
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes that were received and belong to no whole message yet."""
+        return len(self._begun)
+
     def receive(self, data: Buffer) -> list[Event]:
         """What ``data`` brought; behind Close and Broken nothing comes."""
         events: list[Event] = []

@@ -266,6 +266,15 @@ def test_an_unfinished_message_holds_back_nothing(edge: IntakeEdge, talk: Talk) 
     assert bridge.held == 0
 
 
+def test_large_messages_pass_to_an_agent_whose_windows_are_large() -> None:
+    edge = IntakeEdge(window=1 << 20)
+    bridge, _, far = edge.websocket()
+    for _ in range(3):
+        bridge.send(said(TEXT, b"L" * 900_000))
+        edge.settle()
+    assert [len(text) for text in far.texts] == [900_000] * 3
+
+
 # What is too much
 
 
@@ -305,6 +314,16 @@ def test_the_agents_message_above_the_limit_ends_it_with_1011_for_the_visitor() 
     far.text("x" * 1001)
     edge.settle()
     assert ear.closes == [(1011, "message-too-big")] and far.closes == [1009]
+
+
+def test_messages_that_are_not_whole_are_given_up_where_a_session_holds_too_much() -> None:
+    edge = IntakeEdge(terms=BridgeTerms(max_held_bytes=1 << 20), window=1 << 20)
+    made = [edge.websocket() for _ in range(2)]
+    for bridge, _, _ in made:
+        for number in range(8_000):
+            bridge.send(fragment(0 if number else BINARY, bytes(100), last=False))
+    assert [ear.closes for _, ear, _ in made] == [[], [(1013, "held")]]
+    assert edge.held < 1 << 20, "what was given up is not kept"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
+from wellhead.edge.intake.answers import DONE
 from wellhead.edge.intake.pump import Lane, Pump
 from wellhead.wire.h2 import H2Sink, H2Stream
 from wellhead.wire.h2_frames import ErrorCode
@@ -26,7 +27,6 @@ from wellhead.wire.intake_ws import outer_frame
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, StreamKind
 from wellhead.wire.ws_frames import PONG
 
-ACCEPTED: Fields = [(b":status", b"200")]
 PONGS_QUEUED = 4096  # bytes waiting for the agent above which its pings are not answered
 
 
@@ -42,6 +42,8 @@ class BridgeTerms:
     """For the agent to end its half after we ended ours."""
     max_message_bytes: int = 16 * 1024 * 1024
     """Of a WebSocket's message, either way."""
+    max_held_bytes: int = 64 * 1024 * 1024
+    """Of all that a session holds: above it, messages that are not whole are given up."""
 
 
 class Home(Protocol):
@@ -53,6 +55,9 @@ class Home(Protocol):
 
     @property
     def bridge_terms(self) -> BridgeTerms: ...
+    @property
+    def held(self) -> int:
+        """Bytes that came from either side and have not left."""
 
     def forget(self, bridge: Bridge, /) -> None:
         """It is over: what the agent still says about it means nothing."""
@@ -102,7 +107,7 @@ class Bridge:
         self._due = 0.0
         self._source = stream
         self._lane = pump.lane(stream, self._room)
-        stream.headers(ACCEPTED)
+        stream.headers(DONE)
         self._start()
         return self
 

@@ -33,7 +33,6 @@ HOLD_SECONDS = 2.0  # for which everybody waits for one large frame
 STALL_SECONDS = 30.0  # without movement of the connection's window while somebody waits for it
 LEAK_SECONDS = 10.0  # for which an idle connection's window may be short
 LEAK_BYTES = 32_000  # what an idle connection's window has at least
-_WEDGED_BYTES = 1024  # a window that is shorter takes nothing worth the name
 _LUMPY_LIST = 65_536  # MAX_HEADER_LIST_SIZE of hyper-h2, which nghttp2 and Rust's h2 do not announce
 
 
@@ -225,8 +224,8 @@ class Pump:
 
     def _judge(self, credit: int, still: float) -> None:
         """Whether the window is lost, which has not moved for ``still`` seconds."""
-        starved = any(lane.starved for lane in (*self._turns, *self._aside))
-        if still >= STALL_SECONDS and (starved or credit < _WEDGED_BYTES):
+        starved = self._connection.starved or any(lane.starved for lane in (*self._turns, *self._aside))
+        if still >= STALL_SECONDS and starved:
             reason = "window-stalled"
         elif still >= LEAK_SECONDS and not self._lanes and credit < LEAK_BYTES:
             reason = "window-leaked"

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from typing import Final, Protocol, cast
 
+from wellhead.edge.intake.answers import UNKNOWN, Deaf
 from wellhead.edge.intake.bridge import Bridge, Home
 from wellhead.edge.intake.pump import Pump
 from wellhead.visitors import pages
-from wellhead.visitors.conversation import GOING_AWAY, SERVICE_RESTART
+from wellhead.visitors.conversation import GOING_AWAY, SERVICE_RESTART, TRY_AGAIN_LATER
 from wellhead.wire.h2 import H2Sink, H2Stream
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.hpack import Fields
@@ -54,7 +55,7 @@ from wellhead.wire.ws_messages import MessageReader
 INTERNAL: Final = 1011  # RFC 6455's word for an endpoint that cannot go on
 ECHO_SECONDS = 2.0  # in which the agent may end before a visitor's Close is answered
 TOO_BIG: Final = "message-too-big"
-NOT_FOUND: Fields = [(b":status", b"404")]
+WEIGH_BYTES = 256 * 1024  # by which an unfinished message grows between two looks at what is held
 # Why a bridge ends before its time: the visitor's close code, and the word for it.
 _ENDS = {
     Reason.SESSION_LOST: (INTERNAL, pages.LOST.reason),
@@ -81,22 +82,28 @@ class WebSocketBridge(Bridge):
         self._outer = OuterDecoder(masked=None)
         self._envelopes = EnvelopeDecoder(int(self._max * _ENVELOPE_SHARE) + _ENVELOPE_MORE)
         self._echo: Close | None = None  # the visitor's Close, while it is not answered
+        self._weighed = 0  # unfinished bytes when it was last asked whether there is room for them
         self._agent_over = False  # it closed; what it says after that means nothing
 
     @property
     def held(self) -> int:
-        return self._envelopes.unfinished + super().held
+        return self._unfinished + super().held
+
+    @property
+    def _unfinished(self) -> int:
+        """Bytes of messages that are not whole."""
+        return self._reader.unfinished + self._envelopes.unfinished
 
     # The request
 
     def replied(self, read: ReplyRead, stream: H2Stream, end: bool) -> H2Sink:
         if self._over or self._answered:
-            return Unwanted(stream)
+            return Deaf(stream)
         self._answered = True
         if read.accepts_websocket:
             self._switch = read.switch_head(self._key)
             self._due = self._home.clock() + self._home.bridge_terms.bind_seconds
-            return Unwanted(stream)
+            return Deaf(stream)
         self._due = 0.0
         self._source = stream
         refusal = Refusal(self, read)
@@ -120,8 +127,8 @@ class WebSocketBridge(Bridge):
 
     def bound(self, stream: H2Stream, pump: Pump) -> H2Sink:
         if not self._switch:
-            stream.headers(NOT_FOUND, True)
-            return Unwanted(stream)
+            stream.headers(UNKNOWN, True)
+            return Deaf(stream)
         return super().bound(stream, pump)
 
     def _start(self) -> None:
@@ -166,6 +173,7 @@ class WebSocketBridge(Bridge):
                 return True
         if replies:
             self._say(b"".join(replies))
+        self._weigh()
         if end and not self._ended:
             self._end_with(GOING_AWAY)
         return flowing
@@ -192,6 +200,8 @@ class WebSocketBridge(Bridge):
             self._agent_closed(ending)
         elif ending is not None:
             self._agent_broke(ending)
+        else:
+            self._weigh()
 
     def _messages(self, data: Buffer, out: list[bytes]) -> Close | Broken | None:
         """Put the messages that ``data`` completes into ``out``; how they end, if they do."""
@@ -231,6 +241,16 @@ class WebSocketBridge(Bridge):
         self._finish()
 
     # Ends
+
+    def _weigh(self) -> None:
+        """Give up a message that is not whole, where the session holds too much: others want to go on."""
+        unfinished = self._unfinished
+        if unfinished < self._weighed + WEIGH_BYTES:
+            self._weighed = min(self._weighed, unfinished)
+            return
+        self._weighed = unfinished
+        if self._home.held > self._home.bridge_terms.max_held_bytes:
+            self._close_both(TRY_AGAIN_LATER, "held")
 
     def _fail(self, reason: Reason) -> None:
         if self._lane is None:
@@ -306,27 +326,6 @@ class Refusal:
 
     def on_reset(self, code: int) -> None:
         self._bridge.on_reset(code)
-
-    def on_writable(self) -> None:
-        """Nothing is sent on it."""
-
-
-class Unwanted:
-    """The sink of a body that means nothing (``H2Sink``)."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: H2Stream) -> None:
-        self._stream = stream
-
-    def on_headers(self, fields: Fields, end: bool) -> None:
-        """Trailers mean nothing either."""
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        self._stream.consumed(len(data))
-
-    def on_reset(self, code: int) -> None:
-        """Nobody waits for the rest."""
 
     def on_writable(self) -> None:
         """Nothing is sent on it."""
