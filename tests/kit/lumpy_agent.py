@@ -83,7 +83,7 @@ class LumpyBridge:
 
     def _credit(self) -> None:
         count = self._unacked - len(self._wire) - len(self._envelopes)
-        if count > 0:
+        if count > 0 and self.agent.lumpy:
             self._unacked -= count
             self.agent.h2.acknowledge_received_data(count, self.stream_id)
 
@@ -142,12 +142,13 @@ def _frames(wire: bytearray) -> list[tuple[int, bytes]]:
 
 
 class LumpyAgent:
-    """See the module. ``window``: of its streams; another than the SDK's is another kind of agent.
+    """See the module. ``window``: of its streams; one with another than the SDK's credits all at once.
 
     ``envelopes``: what came on its intakes; a slot is parked again at once.
     """
 
     def __init__(self, window: int = 65535) -> None:
+        self.lumpy = window == 65535
         self.h2 = H2Connection(H2Configuration(client_side=True))
         self.h2.local_settings.initial_window_size = window
         self.h2.local_settings.acknowledge()
@@ -179,8 +180,9 @@ class LumpyAgent:
             if bridge is not None:
                 if not bridge.over:
                     bridge.events.append(event)
-                return
-            if stream_id in self._intakes:
+                if self.lumpy:
+                    return
+            elif stream_id in self._intakes:
                 self._intakes[stream_id][1].extend(event.data)
             self.h2.acknowledge_received_data(event.flow_controlled_length, stream_id)
         elif isinstance(event, StreamEnded | StreamReset):

@@ -373,9 +373,11 @@ def test_the_visitors_close_wins_over_the_agents_later_one(edge: IntakeEdge, tal
     bridge.send(closing(4001))
     edge.settle()
     far.close(1000)
+    edge.settle()
+    assert bytes(ear.data) == close_frame(4001) and ear.ended
     far.frame(CLOSE, b"\3\xe8", end=True)
     edge.settle()
-    assert bytes(ear.data) == close_frame(4001) and ear.ended and not edge.pending
+    assert not edge.pending
 
 
 def test_a_close_without_a_code_is_answered_without_one(edge: IntakeEdge, talk: Talk) -> None:
@@ -412,6 +414,27 @@ def test_the_agents_first_close_wins_and_its_second_means_nothing(edge: IntakeEd
     far.frame(CLOSE, b"\3\xe8", end=True)
     edge.settle()
     assert not edge.pending and edge.connection.streams == len(edge.parked) and not far.was_reset
+
+
+def test_an_agent_that_closes_and_does_not_end_is_cut_off(edge: IntakeEdge, talk: Talk) -> None:
+    _, ear, far = talk
+    far.close(1000)
+    edge.after(6)
+    assert ear.ended and far.was_reset and not edge.pending
+
+
+def test_an_agent_that_ends_while_much_waits_for_it_leaves_no_stream_behind(
+    edge: IntakeEdge, talk: Talk
+) -> None:
+    bridge, ear, far = talk
+    far.slow = True
+    for _ in range(100):
+        bridge.send(said(TEXT, bytes(1000)))
+    bridge.send(closing(1000))
+    edge.settle()
+    far.end()
+    edge.settle()
+    assert ear.ended and not edge.pending and edge.connection.streams == len(edge.parked)
 
 
 def test_an_upstreams_close_comes_with_the_end(edge: IntakeEdge, talk: Talk) -> None:

@@ -78,7 +78,7 @@ class WebSocketBridge(Bridge):
         self._switch = b""  # the 101, once the agent has accepted
         self._answered = False
         self._max = terms.max_message_bytes
-        self._reader = MessageReader(from_client=True, max_message=self._max)
+        self._reader = _reader(self._max)
         self._outer = OuterDecoder(masked=None)
         self._envelopes = EnvelopeDecoder(int(self._max * _ENVELOPE_SHARE) + _ENVELOPE_MORE)
         self._echo: Close | None = None  # the visitor's Close, while it is not answered
@@ -135,7 +135,7 @@ class WebSocketBridge(Bridge):
         assert self._lane is not None
         most = self._lane.max_frame
         if most:
-            self._reader = MessageReader(from_client=True, max_message=min(most, self._max))
+            self._reader = _reader(min(most, self._max))
         self.sink.on_head(HeadKind.REPLY, self._switch, b"", False)
 
     def _expired(self, now: float) -> None:
@@ -269,6 +269,7 @@ class WebSocketBridge(Bridge):
 
     def _given_up(self, reason: int) -> None:
         self._echo = None
+        self._let_go()
         if self._lane is None:
             self._finish()
         elif not self._ended:
@@ -279,6 +280,13 @@ class WebSocketBridge(Bridge):
         """The visitor broke a rule, or passed a limit."""
         self._close_visitor(code, reason)
         self._end_with(code, reason)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nobody wants what is not whole, nor what the agent still says."""
+        self._agent_over = True
+        self._reader = _reader(self._max)
+        self._envelopes = EnvelopeDecoder(self._max)
 
     def _close_visitor(self, code: int, reason: str) -> None:
         """Close before its time; ``reason`` is a constant word."""
@@ -329,6 +337,10 @@ class Refusal:
 
     def on_writable(self) -> None:
         """Nothing is sent on it."""
+
+
+def _reader(most: int) -> MessageReader:
+    return MessageReader(from_client=True, max_message=most)
 
 
 def _envelope(message: Text | Binary) -> bytes:
