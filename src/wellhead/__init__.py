@@ -31,7 +31,15 @@ if TYPE_CHECKING:
         ServerCertificate,
         SignedCertificate,
     )
-    from wellhead.model.records import AuditEntry, KeyRecord, KeyStatus, TlsMode, Tunnel, TunnelStatus
+    from wellhead.model.records import (
+        AuditEntry,
+        Identity,
+        KeyRecord,
+        KeyStatus,
+        TlsMode,
+        Tunnel,
+        TunnelStatus,
+    )
     from wellhead.sdk import AsyncWellhead, Wellhead
 
 __all__ = [
@@ -43,6 +51,7 @@ __all__ = [
     "CreatedKey",
     "CreatedTunnel",
     "Exchange",
+    "Identity",
     "KeyRecord",
     "KeyStatus",
     "Page",
@@ -81,7 +90,15 @@ _HOMES = {
         "ServerCertificate",
         "SignedCertificate",
     ),
-    "wellhead.model.records": ("AuditEntry", "KeyRecord", "KeyStatus", "TlsMode", "Tunnel", "TunnelStatus"),
+    "wellhead.model.records": (
+        "AuditEntry",
+        "Identity",
+        "KeyRecord",
+        "KeyStatus",
+        "TlsMode",
+        "Tunnel",
+        "TunnelStatus",
+    ),
     "wellhead.sdk": ("AsyncWellhead", "Wellhead"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -58,7 +58,7 @@ def test_a_label_that_two_keys_have_is_not_enough(server: Client, typed: Type) -
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["create", "x"], ExitCode.USAGE, "missing option '--scope'"),
+        (["create", "x"], ExitCode.USAGE, "give --scope or --identity"),
         (["create", "x", "--scope", "root"], ExitCode.USAGE, "is not a scope"),
         (["create", "x", "--scope", "tunnel:nobody"], ExitCode.NOT_FOUND, 'no tunnel "nobody"'),
         (["create", "x", "--scope", "admin", "--expires", "soon"], ExitCode.USAGE, "neither a span"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wellhead.cli.asking import Ask, asks, tunnel_of
+from wellhead.cli.completion import tunnel_names
 from wellhead.cli.consent import ask_first
 from wellhead.cli.options import Yes
 from wellhead.cli.table import columns, facts, shown_once, when
@@ -33,13 +34,22 @@ def create_key(
         str, typer.Argument(metavar="LABEL", help="What or who has this key.", show_default=False)
     ],
     scope: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="admin|tunnel:NAME",
             help="What it may do: everything, or read one tunnel and answer for it. May be repeated.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HANDLE",
+            help="In place of --scope: the identity that it is for.",
+            autocompletion=tunnel_names,
+        ),
+    ] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="A note for people.")] = None,
     expires: Annotated[
         str | None,
         typer.Option(
@@ -48,10 +58,15 @@ def create_key(
     ] = None,
 ) -> None:
     """Make an API key. It is shown this once."""
+    if bool(scope) == (identity is not None):
+        raise InputError("a key is for scopes or for an identity: give --scope or --identity")
     end = None if expires is None else end_of(expires, datetime.now(UTC))
     with ask.open() as server:
-        scopes = [_scope(server, given) for given in scope]
-        made = server.keys.create(label, scopes=scopes, expires_at=end)
+        scopes = [_scope(server, given) for given in scope or ()]
+        identity_id = None if identity is None else server.identities.get(identity).id
+        made = server.keys.create(
+            label, scopes=scopes, identity=identity_id, description=description or None, expires_at=end
+        )
     key = made.api_key.reveal()
     lines = [*_described(made.record), "", *shown_once("API key", made.api_key)]
     ask.tell({"api_key": key, "record": made.record}, lines, [key])
@@ -137,6 +152,7 @@ def _described(key: KeyRecord) -> list[str]:
     return facts(
         [
             ("label", key.label),
+            ("description", key.description),
             ("id", key.id),
             ("scopes", " ".join(key.scopes)),
             ("expires", when(key.expires_at) or "never"),

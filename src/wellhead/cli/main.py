@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from wellhead.cli import certs, keys, machine, profile, tunnels
+from wellhead.cli import certs, identities, keys, machine, profile, tunnels
 from wellhead.cli.exit import ExitCode, exit_code, report
 from wellhead.cli.options import ApiKey, CaFile, Url
 from wellhead.cli.output import hush, speak_plainly, tell
@@ -168,6 +168,7 @@ def demo(
 
 
 app.add_typer(tunnels.app, name="tunnels")
+app.add_typer(identities.app, name="identities")
 app.add_typer(certs.app, name="certs")
 app.add_typer(keys.app, name="keys")
 

@@ -42,10 +42,15 @@ LINES = (
     "wellhead tunnels restore my-agent",
     "wellhead tunnels force-delete my-agent --yes",
     "wellhead tunnels rotate-secret my-agent --yes",
+    "wellhead identities create my-agent --display-name 'Team agent'",
+    "wellhead identities list",
+    "wellhead identities get my-agent",
+    "wellhead identities delete my-agent --yes",
     "wellhead certs list",
     "wellhead certs renew my-agent",
     "wellhead certs list --server",
     "wellhead keys create 'build server' --scope tunnel:my-agent --expires 2030-01-31",
+    "wellhead keys create 'my agent' --identity my-agent",
     "wellhead keys list",
     "wellhead keys revoke 'build server' --yes",
     "wellhead login https://tunnels.example.com < key",
@@ -101,6 +106,7 @@ _TUNNEL: dict[str, object] = {
     "last_disconnected_at": "2026-01-31T12:29:58Z",
     "last_connected_ip_addr": "192.0.2.7",
     "agent_version": "wellhead-python/0.1.0",
+    "agent_identity_id": _ID,
 }
 _LEAVING = _TUNNEL | {
     "status": "delete_pending",
@@ -130,6 +136,8 @@ _KEY: dict[str, object] = {
     "created_at": "2026-01-31T12:00:00Z",
     "updated_at": "2026-01-31T12:00:00Z",
     "expires_at": "2030-01-31T00:00:00Z",
+    "scoped_identity_id": _ID,
+    "created_by": "0c1d2e3f-5a6b-4c7d-8e9f-a0b1c2d3e4f5",
 }
 _FIRST_KEY = _KEY | {
     "id": "0c1d2e3f-5a6b-4c7d-8e9f-a0b1c2d3e4f5",
@@ -137,6 +145,18 @@ _FIRST_KEY = _KEY | {
     "scopes": ["admin"],
     "last4": "x0Zk",
     "expires_at": None,
+    "scoped_identity_id": None,
+    "created_by": "server",
+}
+_IDENTITY: dict[str, object] = {
+    "id": _ID,
+    "organization_id": _TUNNEL["organization_id"],
+    "agent_handle": "my-agent",
+    "display_name": "Team agent",
+    "description": "the team notebook",
+    "created_at": "2026-01-31T12:00:00Z",
+    "updated_at": "2026-01-31T12:00:00Z",
+    "tunnel": _TUNNEL,
 }
 _CERTIFICATE: dict[str, object] = {
     "id": "b1d4c8de-3c39-4a3e-8f2b-6f0f5c0f9a11",
@@ -174,6 +194,10 @@ _ANSWERS: dict[str, object] = {
     },
     "GET /certificates/": {"certificates": [_CERTIFICATE]},
     f"POST /certificates/{_CERTIFICATE['id']}/renew": _CERTIFICATE,
+    "GET /identities/": [_IDENTITY],
+    "POST /identities/": _IDENTITY | {"tunnel": _NEW},
+    "GET /identities/my-agent": _IDENTITY,
+    "DELETE /identities/my-agent": None,
     "GET /keys/": {"keys": [_FIRST_KEY, _KEY]},
     "POST /keys/": {"api_key": "wh_EXAMPLE", "record": _KEY},
     f"DELETE /keys/{_KEY['id']}": _KEY | {"status": "revoked", "revoked_at": "2026-02-01T12:00:00Z"},

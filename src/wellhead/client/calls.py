@@ -37,7 +37,7 @@ class Page(Generic[T]):
 
 
 def in_path(given: str) -> str:
-    """An id as a part of a path.
+    """An id, or a handle, as a part of a path.
 
     Raises:
         InputError: it would be another path.

@@ -15,10 +15,12 @@ from wellhead.client.exchange import Peer
 from wellhead.client.groups import (
     AsyncAudit,
     AsyncCertificates,
+    AsyncIdentities,
     AsyncKeys,
     AsyncTunnels,
     Audit,
     Certificates,
+    Identities,
     Keys,
     Tunnels,
 )
@@ -47,6 +49,7 @@ class Client:
         self._peer = Peer.of(url, api_key, ca_file, timeouts)
         self._http = httpx.Client(**self._peer.options())
         self.tunnels = Tunnels(self.send)
+        self.identities = Identities(self.send)
         self.certs = Certificates(self.send)
         self.keys = Keys(self.send)
         self.audit = Audit(self.send)
@@ -93,6 +96,7 @@ class AsyncClient:
         self._peer = Peer.of(url, api_key, ca_file, timeouts)
         self._http = httpx.AsyncClient(**self._peer.options())
         self.tunnels = AsyncTunnels(self.send)
+        self.identities = AsyncIdentities(self.send)
         self.certs = AsyncCertificates(self.send)
         self.keys = AsyncKeys(self.send)
         self.audit = AsyncAudit(self.send)

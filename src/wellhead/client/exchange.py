@@ -170,7 +170,7 @@ class Peer:
             kind = call.conflict(detail) if status == 409 else ApiError.by_status.get(status, ApiError)
             raise kind(status, detail, retry_after_seconds=_retry_after(response))
         try:
-            return call.read(response.json())
+            return call.read(response.json() if response.content else None)
         except (ValidationError, ValueError) as error:
             # What was read is left out: the answer of a create holds a secret.
             raise ApiError(
@@ -212,6 +212,7 @@ def _detail(response: httpx.Response) -> str:
     except ValueError:
         body = response.text
     said = body.get("detail", body) if isinstance(body, dict) else body
+    said = said.get("message", said) if isinstance(said, dict) else said
     text = said if isinstance(said, str) else str(said)
     return escape(text.strip()[:_DETAIL_MAX]) or response.reason_phrase.lower()
 

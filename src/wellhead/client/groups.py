@@ -1,4 +1,4 @@
-"""``client.tunnels``, ``certs``, ``keys`` and ``audit``: each call stands here once, for both clients."""
+"""``client.tunnels``, ``identities``, ``certs``, ``keys``, ``audit``: each call once, for both clients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from wellhead.client import certificate_calls, organization_calls, tunnel_calls
+from wellhead.client import certificate_calls, identity_calls, organization_calls, tunnel_calls
 from wellhead.client.calls import Call
 
 T = TypeVar("T")
@@ -84,6 +84,15 @@ class _Tunnels:
     sign_csr = Method(tunnel_calls.sign_csr)
 
 
+class _Identities:
+    list = Method(identity_calls.list_identities)
+    page = Method(identity_calls.page_of_identities)
+    get = Method(identity_calls.get_identity)
+    create = Method(identity_calls.create_identity)
+    update = Method(identity_calls.update_identity)
+    delete = Method(identity_calls.delete_identity)
+
+
 class _Certificates:
     list = Method(certificate_calls.list_certificates)
     get = Method(certificate_calls.get_certificate)
@@ -107,6 +116,10 @@ class Tunnels(_Tunnels, Group):
     """``client.tunnels``; what each call takes, gives and raises is told in ``tunnel_calls``."""
 
 
+class Identities(_Identities, Group):
+    """``client.identities``; told in ``identity_calls``."""
+
+
 class Certificates(_Certificates, Group):
     """``client.certs``."""
 
@@ -121,6 +134,10 @@ class Audit(_Audit, Group):
 
 class AsyncTunnels(_Tunnels, AsyncGroup):
     """``client.tunnels``, awaited."""
+
+
+class AsyncIdentities(_Identities, AsyncGroup):
+    """``client.identities``, awaited."""
 
 
 class AsyncCertificates(_Certificates, AsyncGroup):

@@ -41,18 +41,29 @@ def get_key(key_id: str) -> Call[KeyRecord]:
 
 
 def create_key(
-    label: str, *, scopes: Sequence[Scope | str], expires_at: datetime | None = None
+    label: str,
+    *,
+    scopes: Sequence[Scope | str] = (),
+    identity: str | None = None,
+    description: str | None = None,
+    expires_at: datetime | None = None,
 ) -> Call[CreatedKey]:
-    """Make a key that may do what ``scopes`` say: ``admin``, ``tunnel:ID``.
+    """Make a key that may do what ``scopes`` say: ``admin``, ``tunnel:ID``; or one for an ``identity``'s id.
 
     Raises:
-        InputError: not a scope, or a time without a time zone.
+        InputError: not a scope, not one of ``scopes`` and ``identity``, or a time without a time zone.
         Forbidden: the key's scope is not admin.
+        NotFound: no tunnel or identity of such an id in the organization.
         Invalid: a field breaks a rule.
     """
     scopes = [scopes] if isinstance(scopes, str) else scopes  # a text is a sequence too
     wanted = [str(scope if isinstance(scope, Scope) else Scope.parse(scope)) for scope in scopes]
-    body: dict[str, object] = {"label": label, "scopes": wanted}
+    if bool(wanted) == (identity is not None):
+        raise InputError("a key is for scopes or for an identity: give one of them")
+    body: dict[str, object] = {"label": label}
+    body |= {"scopes": wanted} if identity is None else {"scoped_identity_id": identity}
+    if description is not None:
+        body["description"] = description
     if expires_at is not None:
         if expires_at.tzinfo is None:
             raise InputError(f"expires_at {expires_at.isoformat()} has no time zone")
