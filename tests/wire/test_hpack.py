@@ -171,6 +171,18 @@ def test_a_repeated_block_is_the_same_list_until_the_table_changes() -> None:
     assert decoder.decode(block) == two
 
 
+def test_blocks_that_never_come_again_do_not_push_out_those_that_do() -> None:
+    decoder, oracle = reader(), hpack.Encoder()
+    slots: list[Fields] = [[(b"x-pool-slot", b"%d" % at)] for at in range(32)]
+    for slot in slots:
+        decoder.decode(oracle.encode(slot))
+    blocks = [oracle.encode(slot) for slot in slots]
+    lists = [decoder.decode(block) for block in blocks]
+    for at in range(200):
+        decoder.decode(oracle.encode([hpack.NeverIndexedHeaderTuple(b"x-id", b"%d" % at)]))
+    assert all(decoder.decode(block) is known for block, known in zip(blocks, lists, strict=True))
+
+
 def literal(name: int, value: bytes) -> bytes:
     """A field with a name of the static table, to be inserted; the value as it is."""
     return bytes([0x40 | name, len(value)]) + value

@@ -29,7 +29,7 @@ Fields = list[Field]
 TABLE_SIZE = 4096  # bytes, of either side's table: the size that every connection begins with
 OVERHEAD = 32  # bytes that an entry counts beside its name and value (RFC 7541 section 4.1)
 
-_REMEMBERED = 32  # blocks, or lists, of each direction
+_REMEMBERED = 40  # blocks, or lists, of each direction: an agent's 32 intakes and some more
 _REMEMBERED_SIZE = 1024  # bytes of a block that is worth remembering
 _MAX_SHIFT = 28  # four bytes of a number: far above every length that fits into a block
 _PATH_LITERAL = 4  # a literal that is not indexed, with a name of the static table
@@ -76,6 +76,7 @@ class Decoder:
         "_largest",
         "_max_fields",
         "_max_list",
+        "_spelled",
         "_table_size",
         "size",
     )
@@ -88,7 +89,10 @@ class Decoder:
         self._largest = (
             64  # bytes of name and value of the largest entry there ever was: the static ones have less
         )
+        # Blocks that insert nothing. Most of those that spell something out never come again: they are
+        # apart, that they do not push out the others.
         self._known: dict[bytes, tuple[Fields, int]] = {}
+        self._spelled: dict[bytes, tuple[Fields, int]] = {}
         self._alone: dict[bytes, tuple[Fields, int, Fields]] = {}  # and what they insert
 
     def allow(self, max_list: int, max_fields: int, exact_above: int) -> None:
@@ -103,7 +107,7 @@ class Decoder:
         Raises:
             H2Error: COMPRESSION_ERROR for what RFC 7541 forbids, ENHANCE_YOUR_CALM over a limit.
         """
-        known = self._known.get(block)
+        known = self._known.get(block) or self._spelled.get(block)
         if known is not None:  # fast path
             fields, self.size = known
             return fields
@@ -157,18 +161,16 @@ class Decoder:
             raise _bad("index-or-length") from None
         self._measure(fields, literals)
         if end <= _REMEMBERED_SIZE and not resized:
-            self._remember(block, fields, inserted, stands_alone)
+            if not inserted:
+                memory = self._spelled if literals else self._known
+                if len(memory) >= _REMEMBERED:
+                    memory.clear()
+                memory[block] = (fields, self.size)
+            elif stands_alone:
+                if len(self._alone) >= _REMEMBERED:
+                    self._alone.clear()
+                self._alone[block] = (fields, self.size, inserted)
         return fields
-
-    def _remember(self, block: bytes, fields: Fields, inserted: Fields, stands_alone: bool) -> None:
-        if not inserted:
-            if len(self._known) >= _REMEMBERED:  # with most of them never to come again, it may be
-                self._known.clear()
-            self._known[block] = (fields, self.size)
-        elif stands_alone:
-            if len(self._alone) >= _REMEMBERED:
-                self._alone.clear()
-            self._alone[block] = (fields, self.size, inserted)
 
     def _measure(self, fields: Fields, literals: int) -> None:
         size = literals + len(fields) * (OVERHEAD + self._largest)
@@ -178,8 +180,13 @@ class Decoder:
                 raise _too_much(f"list of {size} bytes, at most {self._max_list} allowed")
         self.size = size
 
-    def _insert(self, field: Field) -> None:
+    def _forget(self) -> None:
+        """The table changes: blocks mean something else."""
         self._known.clear()
+        self._spelled.clear()
+
+    def _insert(self, field: Field) -> None:
+        self._forget()
         size = len(field[0]) + len(field[1])
         self._largest = max(self._largest, min(size, TABLE_SIZE))
         self._free -= size + OVERHEAD
@@ -197,7 +204,7 @@ class Decoder:
 
     def _resize(self, block: bytes) -> int:
         """Take over the table sizes that a block begins with, at most two; returns where they end."""
-        self._known.clear()
+        self._forget()
         at = 0
         for _ in range(2):
             size, at = block[at] & 0x1F, at + 1
