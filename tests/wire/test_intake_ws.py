@@ -201,6 +201,7 @@ def test_the_first_close_is_the_last_that_is_told() -> None:
         ({"type": "close", "code": "1000", "reason": 5}, Close(NO_STATUS, "")),
         ({"type": "close", "code": True}, Close(NO_STATUS, "")),
         ({"type": "close", "code": 4001, "reason": None}, Close(4001, "")),
+        ({"type": "close", "code": 4001, "reason": "\ud83d"}, Close(4001, "\N{REPLACEMENT CHARACTER}")),
     ],
 )
 def test_a_close_that_says_little_closes_all_the_same(body: object, meaning: Close) -> None:

@@ -157,7 +157,7 @@ def _read(body: bytes) -> Event | None:
         code, reason = envelope.get("code"), envelope.get("reason")
         if isinstance(code, bool) or not isinstance(code, int):
             code = NO_STATUS
-        return Close(code, reason if isinstance(reason, str) else "")
+        return Close(code, _utf8(reason).decode() if isinstance(reason, str) else "")
     if not isinstance(data, str):
         return None
     if kind == "text":
