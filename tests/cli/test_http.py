@@ -247,6 +247,7 @@ def test_renewals_of_a_certificate_are_told_and_so_is_why_one_failed() -> None:
         (Status.RECONNECTING, DialError("refused"), "no connection: refused; trying again"),
         (Status.DRAINING, None, "the server is leaving; moving to a new connection"),
         (Status.CONNECTING, None, None),
+        (Status.SUPERSEDED, None, "another agent answers for the tunnel now"),
         (Status.CLOSED, None, None),
     ],
 )

@@ -32,13 +32,13 @@ def test_a_file_names_tunnels_and_where_they_lead(tmp_path: Path) -> None:
         _file(
             tmp_path,
             '[tunnels.my-app]\nforward_to = 8000\n[tunnels.my-api]\nforward_to = "https://10.0.0.7:8443"\n'
-            'host_header = "preserve"\nupstream_http = "2"\n'
+            'host_header = "preserve"\nupstream_http = "2"\ncarrier = "h2"\n'
             'verify_upstream = false\nupstream_ca_file = "ca.pem"\n',
         )
     )
     assert list(plan.values()) == [
         Wanted("my-app", "8000"),
-        Wanted("my-api", "https://10.0.0.7:8443", "preserve", "2", False, tmp_path / "ca.pem"),
+        Wanted("my-api", "https://10.0.0.7:8443", "preserve", "2", False, tmp_path / "ca.pem", "h2"),
     ]
 
 
@@ -61,6 +61,7 @@ def test_a_tunnel_of_a_file_may_end_tls_itself(tmp_path: Path) -> None:
         ('[tunnels.my-app]\nforward_to = "ftp://x"', "upstream scheme must be"),
         ('[tunnels.my-app]\nforward_to = 1\nhost_header = "a b"', "a b"),
         ('[tunnels.my-app]\nforward_to = 1\nupstream_http = "3"', "must be auto, 1.1 or 2"),
+        ('[tunnels.my-app]\nforward_to = 1\ncarrier = "h3"', "carrier must be auto, mux or h2, not 'h3'"),
         ('[tunnels.my-app]\nforward_to = 1\ntls_mode = "both"', "tls_mode must be edge or passthrough"),
         ('[tunnels.my-app]\nforward_to = "h2c://x:1"\nupstream_http = "1.1"', "speaks HTTP/2"),
         ("[tunnels.my-app]\nforward_to = 1\nhost_header = 1", "host_header must be a string"),

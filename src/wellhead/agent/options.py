@@ -20,7 +20,6 @@ from wellhead.net.upstream import OnExchange, UpstreamLimits
 
 AnyPath = str | os.PathLike[str]
 OnPendingRemoval = Literal["restore", "error"]
-CarrierName = Literal["auto", "mux", "h2"]
 ForwardTo = str | int | Callable[..., Any]
 
 
@@ -44,7 +43,7 @@ class ListenOptions(TypedDict, total=False):
     on_pending_removal: OnPendingRemoval
     print_secret: bool
     drain_seconds: float
-    carrier: CarrierName
+    carrier: str
     limits: UpstreamLimits
     intake: IntakeLimits
     times: UplinkTimes
@@ -87,7 +86,7 @@ class Options:
     on_pending_removal: OnPendingRemoval = "restore"
     print_secret: bool = True
     drain_seconds: float = 5.0
-    carrier: CarrierName = "auto"
+    carrier: str = "auto"
     limits: UpstreamLimits = field(default_factory=UpstreamLimits)
     intake: IntakeLimits = field(default_factory=IntakeLimits)
     times: UplinkTimes = field(default_factory=UplinkTimes)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from wellhead import logs
 from wellhead.agent import Exchange, Status, TunnelListener, connect_async
+from wellhead.agent.carriers import alpn_of
 from wellhead.cli.exchange_lines import ExchangeLines
 from wellhead.cli.hints import hints
 from wellhead.cli.output import wants_colour
@@ -40,6 +41,7 @@ class HttpOptions:
     upstream_http: str
     upstream_ca_file: Path | None
     verify_upstream: bool
+    carrier: str
     url: str | None
     api_key: str | None
     ca_file: Path | None
@@ -50,6 +52,7 @@ def run_http(options: HttpOptions) -> None:
     """Forward until a signal."""
     upstream = parse_upstream(options.upstream, options.upstream_http)
     HostPolicy(options.host_header, upstream)  # a wrong one is told before anything is dialled
+    alpn_of(options.carrier)
     if not upstream.tls and (options.upstream_ca_file is not None or not options.verify_upstream):
         raise InputError(
             f"upstream {upstream} has no certificate to verify: write https://… where it has one"
@@ -103,6 +106,7 @@ async def _connect(
         ca_file=options.ca_file,
         host_header=options.host_header,
         upstream_http=options.upstream_http,
+        carrier=options.carrier,
         verify_upstream=options.verify_upstream,
         upstream_ca_file=options.upstream_ca_file,
         on_status=state.changed,
@@ -178,7 +182,9 @@ def state_line(status: Status, error: WellheadError | None) -> str | None:
             return f"no connection{why}; trying again"
         case Status.DRAINING:
             return f"the server is leaving{why}; moving to a new connection"
-        case Status.CONNECTING | Status.CLOSED | Status.SUPERSEDED:
+        case Status.SUPERSEDED:
+            return "another agent answers for the tunnel now"
+        case Status.CONNECTING | Status.CLOSED:
             return None
 
 

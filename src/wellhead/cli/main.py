@@ -127,6 +127,13 @@ def http(
             "--verify-upstream/--no-verify-upstream", help="Whether an https upstream must be trusted."
         ),
     ] = True,
+    carrier: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|mux|h2",
+            help="How the connection with the server is used; auto offers both, and the server chooses.",
+        ),
+    ] = "auto",
     url: Url = None,
     api_key: ApiKey = None,
     ca_file: CaFile = None,
@@ -146,6 +153,7 @@ def http(
             upstream_http=upstream_http,
             upstream_ca_file=upstream_ca_file,
             verify_upstream=verify_upstream,
+            carrier=carrier,
             url=url,
             api_key=api_key,
             ca_file=ca_file,

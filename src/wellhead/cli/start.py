@@ -198,6 +198,7 @@ class Worker:
             tls_mode=self.wanted.tls_mode,
             host_header=self.wanted.host_header,
             upstream_http=self.wanted.upstream_http,
+            carrier=self.wanted.carrier,
             verify_upstream=self.wanted.verify_upstream,
             upstream_ca_file=self.wanted.upstream_ca_file,
             url=self._options.url,

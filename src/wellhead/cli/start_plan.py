@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from wellhead.agent.carriers import alpn_of
 from wellhead.errors import InputError, SettingsError
 from wellhead.model.names import check_name
 from wellhead.model.records import TlsMode
@@ -38,6 +39,7 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
     "upstream_http": (str,),
     "verify_upstream": (bool,),
     "upstream_ca_file": (str,),
+    "carrier": (str,),
 }
 _WORDS = {str: "a string", int: "a port", bool: "true or false"}
 
@@ -52,6 +54,7 @@ class Wanted:
     upstream_http: str = "auto"
     verify_upstream: bool = True
     upstream_ca_file: Path | None = None
+    carrier: str = "auto"
     tls_mode: str | None = None
 
     @property
@@ -91,6 +94,7 @@ def _wanted(name: str, table: Mapping[str, object], directory: Path) -> Wanted:
         tls_mode=str(table["tls_mode"]) if "tls_mode" in table else None,
         host_header=str(table.get("host_header", "rewrite")),
         upstream_http=str(table.get("upstream_http", "auto")),
+        carrier=str(table.get("carrier", "auto")),
         verify_upstream=bool(table.get("verify_upstream", True)),
         upstream_ca_file=directory / str(ca_file) if ca_file is not None else None,
     )
@@ -113,6 +117,11 @@ def _problems(name: str, table: object) -> Iterator[str]:
     if isinstance(mode := table.get("tls_mode"), str):
         try:
             TlsMode.read(mode)
+        except InputError as error:
+            yield str(error)
+    if isinstance(carrier := table.get("carrier"), str):
+        try:
+            alpn_of(carrier)
         except InputError as error:
             yield str(error)
     yield from _upstream_problems(table)

@@ -42,7 +42,7 @@ def app() -> Iterator[int]:
 
 @pytest.mark.parametrize("carrier", ["auto", "mux", "h2"])
 async def test_a_tunnel_is_answered_for_on_each_carrier(
-    house: House, app: int, tmp_path: Path, carrier: wellhead.agent.options.CarrierName
+    house: House, app: int, tmp_path: Path, carrier: str
 ) -> None:
     name = suggest()
     async with await wellhead.connect_async(app, name=name, carrier=carrier, **house.options(tmp_path)) as it:
