@@ -471,8 +471,9 @@ def test_a_window_does_not_grow_beyond_its_most() -> None:
     assert grow(rtt=0.5, bytes_per_second=100e6, seconds=10) == 4 * 1024 * KiB
 
 
-def test_a_window_of_a_near_peer_stays_as_it_was() -> None:
-    assert grow(rtt=0.0005, bytes_per_second=100e6, seconds=0.2) == WINDOW
+def test_a_window_of_a_near_peer_stays_as_it_was_until_its_reader_has_shown_that_it_reads() -> None:
+    assert grow(rtt=0.0005, bytes_per_second=100e6, seconds=0.1) == WINDOW
+    assert WINDOW < grow(rtt=0.0005, bytes_per_second=100e6, seconds=0.3) <= 2 * WINDOW
 
 
 def test_the_window_of_a_reader_that_becomes_slow_shrinks_by_credit_that_is_not_given() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from wellhead.errors import FlowError
 from wellhead.wire.window import (
+    BUSY_SECONDS,
     INITIAL_WINDOW,
     LARGEST_GROWN,
     MAX_CREDIT,
@@ -16,6 +17,7 @@ from wellhead.wire.window import (
     fitted,
     granted,
     is_due,
+    lag,
     may_grow,
 )
 
@@ -82,6 +84,26 @@ def test_a_near_reader_gets_a_larger_window_when_it_has_shown_that_it_reads() ->
     assert not may_grow(PROVEN_BYTES - 1, 0.001)
     assert may_grow(PROVEN_BYTES, 0.001)
     assert may_grow(0, 0.050)
+
+
+def test_a_proven_reader_alone_is_given_room_for_the_time_that_two_busy_loops_take() -> None:
+    assert lag(PROVEN_BYTES - 1, 0.0001, True) == 0.0001
+    assert lag(PROVEN_BYTES, 0.0001, True) == BUSY_SECONDS
+    assert lag(PROVEN_BYTES, 0.050, True) == 0.050
+
+
+def test_room_that_others_would_wait_behind_is_not_given() -> None:
+    assert lag(PROVEN_BYTES, 0.0001, False) == 0.0001
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_second", "size"), [(50_000_000, INITIAL_WINDOW), (400_000_000, 1_600_000)]
+)
+def test_the_window_of_a_near_and_proven_reader_follows_its_speed(bytes_per_second: int, size: int) -> None:
+    found = INITIAL_WINDOW
+    for _ in range(10):
+        found = fit(found, bytes_per_second, 1.0, lag(PROVEN_BYTES, 0.0001, True))
+    assert found == size
 
 
 def test_the_window_of_a_reader_that_has_become_slow_shrinks_to_the_first_one() -> None:

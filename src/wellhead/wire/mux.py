@@ -61,7 +61,7 @@ from wellhead.wire.muxstream import (
 )
 from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind, tell_reset
 from wellhead.wire.turns import Turns
-from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, fitted, granted, may_grow
+from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, fitted, granted, lag, may_grow
 
 __all__ = ["HELD_MAX", "MAX_PONGS", "MAX_RESETS", "MAX_STREAMS", "Mux", "MuxStream", "Role", "is_answer"]
 
@@ -396,7 +396,8 @@ class Mux:
                 grows = self.held * 2 < self.held_max and may_grow(stream._taken, rtt)
                 largest = self.window_max if grows else stream._size
                 took = now - stream._mark
-                size = fitted(stream._size, stream._since, took, rtt, self.window, largest)
+                delay = lag(stream._taken, rtt, len(self.streams) == 1)
+                size = fitted(stream._size, stream._since, took, delay, self.window, largest)
                 size = max(size, stream._size - credit + 1)  # credit of nothing is an error
                 credit += size - stream._size
                 stream._size = size

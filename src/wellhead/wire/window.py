@@ -22,6 +22,7 @@ INITIAL_WINDOW = 256 * 1024
 LARGEST_GROWN = 4 * 1024 * 1024  # a larger one fills queues on the way and slows everybody's keystrokes
 NEAR_SECONDS = 0.005  # a round trip in which INITIAL_WINDOW is 50 MB/s: a nearer stream can wait for more
 PROVEN_BYTES = 16 * 1024 * 1024  # more than the buffers behind us take: whoever took so much does read
+BUSY_SECONDS = 0.002  # what two loops at work add to a round trip
 MAX_CREDIT = 2**31 - 1  # no more may ever be allowed at once
 
 
@@ -50,6 +51,16 @@ def may_grow(taken: int, rtt_min: float) -> bool:
     has shown that it reads; a distant one cannot.
     """
     return rtt_min >= NEAR_SECONDS or taken >= PROVEN_BYTES
+
+
+def lag(taken: int, rtt_min: float, alone: bool) -> float:
+    """Seconds between a byte's leaving and the credit for it, of a stream that consumed ``taken`` bytes.
+
+    The smallest round trip was seen while nobody was busy. The credit of a bulk stream waits for what both
+    ends do meanwhile: without room for that in its window, each end is idle while the other works. Others
+    in the session would wait behind what fills that room, so only a stream ``alone`` in it has any.
+    """
+    return max(rtt_min, BUSY_SECONDS) if alone and taken >= PROVEN_BYTES else rtt_min
 
 
 def fitted(size: int, count: int, seconds: float, rtt_min: float, smallest: int, largest: int) -> int:
