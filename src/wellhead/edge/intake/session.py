@@ -314,10 +314,12 @@ class IntakeSession:
         self._leave_by = now + self.answer_seconds
         if self.ours or not self.by_secret:
             self._leave_idle = now + GOODBYE_SECONDS
-            self._h2.warn(SUPERSEDED_CODE, SUPERSEDED_DATA)
             self._end_slots(answers.SUPERSEDED)
+            # The last of all: hyper-h2 takes any frame behind a GOAWAY for an error, and forgets the GOAWAY.
+            self._h2.warn(SUPERSEDED_CODE, SUPERSEDED_DATA)
+        else:
+            self.probe()
         self._connection.flush()
-        self.probe()
         self._leave(now)
 
     def recycle(self, reason: str) -> None:
