@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import control, passthrough, report
+from bench import carrier, control, passthrough, report
 from bench.ground import ROOT, Ground, Route, program, raise_file_limit, start_upstream
 from bench.idle import CROWDS, kib_per_agent
 from bench.load import answers, rush
@@ -19,7 +19,9 @@ from bench.plan import GROUPS, Options, Sample, run
 from bench.processes import Unavailable
 from bench.targets import TARGETS as EVERYWHERE
 
-TARGETS = EVERYWHERE | passthrough.TARGETS
+ALONE = {passthrough.GROUP: passthrough.TARGETS, carrier.GROUP: carrier.TARGETS}
+"""Groups whose targets have rows in no other table."""
+TARGETS = EVERYWHERE | passthrough.TARGETS | carrier.TARGETS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,8 +106,8 @@ def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
     routes: list[Route] = []
     skipped: dict[str, str] = {}
     for name in arguments.targets:
-        group = passthrough.GROUP if name in passthrough.TARGETS else ""
-        if (group and group not in arguments.only) or (not group and arguments.only == (passthrough.GROUP,)):
+        group = next((group for group, targets in ALONE.items() if name in targets), "")
+        if (group and group not in arguments.only) or (not group and set(arguments.only) <= set(ALONE)):
             continue
         try:
             routes.append(_ready(TARGETS[name](ground)))

@@ -47,7 +47,7 @@ class Cell:
         """Whether the target has a row in this table."""
         if self.group == "http2" and not route.door.http2:
             return False
-        if self.group == "passthrough":
+        if self.group in ("carrier", "passthrough"):
             return self.group in route.groups
         return not route.groups or self.group in route.groups
 
@@ -71,6 +71,7 @@ GROUPS = (
     "connections",
     "bulk",
     "passthrough",
+    "carrier",
     "sse",
     "memory",
     "idle",
@@ -116,6 +117,7 @@ def cells(options: Options, only: tuple[str, ...]) -> list[Cell]:
         Cell("passthrough", "1 flow", lambda ground, route: _bulk(ground, route, 1, options.bulk_bytes)),
         Cell("passthrough", "4 flows", lambda ground, route: _bulk(ground, route, 4, options.bulk_bytes)),
         Cell("passthrough", "connections", requests(16, ("Connection: close",))),
+        *(Cell("carrier", f"c={connections}", requests(connections, ())) for connections in (1, 64, 256)),
         Cell("sse", "events", lambda ground, route: _events(ground, route, options)),
     ]
     return [cell for cell in found if cell.group in only]
@@ -144,7 +146,7 @@ def run(
 
 def _memory(routes: list[Route], when: str) -> Iterator[Sample]:
     for route in routes:
-        if route.edge and "passthrough" not in route.groups:
+        if route.edge and not route.groups:
             edge, agent = memory(route.edge_pids()), memory(route.agent_pids())
             figures = {
                 "edge_rss": edge.rss,

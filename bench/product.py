@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,14 @@ class Edge:
         return (self.data / "admin-key").read_text().strip()
 
 
-def start_edge(ground: Ground, name: str, settings: str = "") -> Edge:
+def start_edge(
+    ground: Ground,
+    name: str,
+    settings: str = "",
+    *,
+    https: str = "127.0.0.1:0",
+    flags: Sequence[str] = (),
+) -> Edge:
     """A fresh edge that accepts; ``settings`` are further lines of its file."""
     home = ground.directory / name
     home.mkdir(0o700)
@@ -44,8 +51,8 @@ def start_edge(ground: Ground, name: str, settings: str = "") -> Edge:
     # Settings of the user's own server must not reach this one.
     env: dict[str, str | None] = {key: None for key in os.environ if key.startswith("WELLHEAD_")}
     env |= {"WELLHEAD_HOME": str(home), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "400"}
-    argv = ["-m", "wellhead", "up", f"--data-dir={data}", "--https=127.0.0.1:0", "--http=127.0.0.1:0"]
-    process = ground.python(f"{name}-edge", *argv, f"--config={config}", env=env)
+    argv = ["-m", "wellhead", "up", f"--data-dir={data}", f"--https={https}", "--http=127.0.0.1:0"]
+    process = ground.python(f"{name}-edge", *argv, f"--config={config}", *flags, env=env)
     ready = process.wait_for(_READY.pattern, 20)
     return Edge(process, _port(ready["https"]), _port(ready["http"]), data, env)
 

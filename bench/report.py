@@ -18,6 +18,7 @@ LOUD = 0.3  # CPUs used by others: such a sample says more about them
 CHAIN, NODE, PRODUCT = "nginx-2hop", "localtunnel", "wellhead"
 CHAIN_HTTP2, PRODUCT_TLS = "nginx-2hop-h2", "wellhead-tls"
 STREAM, SSH, PRODUCT_RAW = "nginx-stream", "ssh-R-raw", "wellhead-raw"
+CARRIER, CARRIER_OTHER = "carrier-mux", "carrier-h2"
 PASSTHROUGH_CELLS = ("1 flow", "4 flows", "connections")
 
 
@@ -109,6 +110,7 @@ def as_markdown(run: Run) -> str:
         ("New connections, 64 at a time (one request each)", _connections(run)),
         ("Bulk, MB/s", _bulk(run)),
         ("TLS that ends at the upstream", _passthrough(run)),
+        *_carrier_sections(run),
         ("Server-sent events, µs", _events(run)),
         ("Memory, MiB", _memory(run)),
         ("Idle agents, growth of the server's PSS", _idle(run)),
@@ -206,6 +208,19 @@ def _http2_sections(run: Run) -> list[tuple[str, str]]:
             ),
         )
         for cell in run.cells("http2")
+    ]
+
+
+def _carrier_sections(run: Run) -> list[tuple[str, str]]:
+    return [
+        (
+            f"Agents' carriers, {cell}",
+            _table(
+                f"{_REQUEST_HEAD} | x {CARRIER}",
+                _rows(run, f"carrier {cell}", _request_columns(run, cell, "carrier", (CARRIER,))),
+            ),
+        )
+        for cell in run.cells("carrier")
     ]
 
 
@@ -389,7 +404,8 @@ def _slowdowns(run: Run, cell: str, visitors: str, when: str) -> list[float]:
 
 def _goals(run: Run) -> str:
     """The bounds the product is held to."""
-    if not any(sample.target in (PRODUCT, PRODUCT_TLS, PRODUCT_RAW) for sample in run.samples):
+    ours = (PRODUCT, PRODUCT_TLS, PRODUCT_RAW, CARRIER_OTHER)
+    if not any(sample.target in ours for sample in run.samples):
         return ""
     rows: list[list[str]] = []
 
@@ -421,6 +437,16 @@ def _goals(run: Run) -> str:
         place = f"passthrough {cell}"
         goal(f"{place}, x {STREAM}", run.ratios(PRODUCT_RAW, STREAM, place, "rate"), 0.8)
         goal(f"{place}, x {SSH}", run.ratios(PRODUCT_RAW, SSH, place, "rate"), 1)
+    goal(
+        f"{CARRIER_OTHER}, requests/s at 64",
+        run.values(CARRIER_OTHER, "carrier c=64", "rate").values(),
+        15_000,
+    )
+    cpu = run.values(CARRIER_OTHER, "carrier c=64", "edge_cpu").values()
+    goal(f"{CARRIER_OTHER}, edge CPU µs/request at 64", cpu, 35, at_least=False)
+    for word in ("failed", "refused"):
+        values = run.values(CARRIER_OTHER, "carrier c=256", word).values()
+        goal(f"{CARRIER_OTHER}, {word} at 256", values, 0, at_least=False)
     mine, chain = run.added(PRODUCT), run.added(CHAIN)
     shares = [mine[number] / chain[number] for number in mine if chain.get(number, 0) > 0]
     goal(f"added p50 at one connection, x {CHAIN}", shares, 4, at_least=False)
