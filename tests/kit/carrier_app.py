@@ -38,14 +38,14 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
-    body = b""
-    while True:
+    length, digest, more = 0, hashlib.sha256(), True
+    while more:
         event = await receive()
         if event["type"] == "http.disconnect":
             return
-        body += event.get("body", b"")
-        if not event.get("more_body"):
-            break
+        length += len(event.get("body", b""))
+        digest.update(event.get("body", b""))
+        more = event.get("more_body", False)
     path: str = scope["path"]
     kind, _, rest = path.removeprefix("/").partition("/")
     if kind == "events":
@@ -55,15 +55,15 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("as it was asked for")
     if kind == "wait":
         await asyncio.sleep(int(rest) / 1000)
-    status, fields, reply = answer(kind, rest, scope, body)
+    status, fields, reply = answer(kind, rest, scope, (length, digest.hexdigest()))
     if status not in (204, 304):
         fields.append((b"content-length", b"%d" % len(reply)))
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply})
 
 
-def answer(kind: str, rest: str, scope: Scope, body: bytes) -> tuple[int, Fields, bytes]:
-    """Status, fields and body."""
+def answer(kind: str, rest: str, scope: Scope, body: tuple[int, str]) -> tuple[int, Fields, bytes]:
+    """Status, fields and body; ``body`` is the request's length and SHA-256."""
     match kind:
         case "bytes":
             return 200, [(b"content-type", b"application/octet-stream")], pattern(int(rest))
@@ -92,8 +92,8 @@ def answer(kind: str, rest: str, scope: Scope, body: bytes) -> tuple[int, Fields
         "method": scope["method"],
         "target": target.decode("latin-1"),
         "fields": [[name.decode("latin-1"), text.decode("latin-1")] for name, text in scope["headers"]],
-        "length": len(body),
-        "sha256": hashlib.sha256(body).hexdigest(),
+        "length": body[0],
+        "sha256": body[1],
     }
     return 200, [(b"content-type", b"application/json")], json.dumps(came).encode()
 

@@ -1,6 +1,7 @@
 """An agent as a user of the official SDK writes it; by the SDK's own Python; imports nothing of ours.
 
-``sdk_agent.py NAME (--forward-to URL | --app FILE)``: the ASGI app is ``app`` in that file.
+``sdk_agent.py NAME... (--forward-to URL | --app FILE)``: the ASGI app is ``app`` in that file.
+Several names are several agents, each in a thread of its own.
 ``INKBOX_BASE_URL`` and ``INKBOX_API_KEY`` say where to. Prints ``status …``, ``url …``, and how it ended.
 """
 
@@ -11,6 +12,7 @@ import logging
 import os
 import runpy
 import sys
+import threading
 from typing import Any
 
 from inkbox import Inkbox
@@ -22,7 +24,7 @@ def said(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("name")
+    parser.add_argument("names", nargs="+")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--forward-to")
     where.add_argument("--app")
@@ -43,18 +45,25 @@ def main() -> int:
     }
     given = {name: option for name, option in options.items() if option is not None}
     target = flags.forward_to if flags.app is None else runpy.run_path(flags.app)["app"]
-    try:
-        inkbox = Inkbox(os.environ["INKBOX_API_KEY"], base_url=os.environ["INKBOX_BASE_URL"])
-        listener = inkbox.tunnels.connect(
-            name=flags.name, forward_to=target, on_status=lambda status: said(f"status {status}"), **given
-        )
-        said(f"url {listener.public_url}")
-        listener.wait()
-    except Exception as error:
-        said(f"ended {type(error).__name__}: {error}")
-        return 3
-    said("ended")
-    return 0
+    inkbox = Inkbox(os.environ["INKBOX_API_KEY"], base_url=os.environ["INKBOX_BASE_URL"])
+
+    def serve(name: str) -> int:
+        try:
+            listener = inkbox.tunnels.connect(
+                name=name, forward_to=target, on_status=lambda status: said(f"status {status}"), **given
+            )
+            said(f"url {listener.public_url}")
+            listener.wait()
+        except Exception as error:
+            said(f"ended {type(error).__name__}: {error}")
+            return 3
+        said("ended")
+        return 0
+
+    first, *others = flags.names
+    for name in others:
+        threading.Thread(target=serve, args=(name,), daemon=True).start()
+    return serve(first)
 
 
 if __name__ == "__main__":

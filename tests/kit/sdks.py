@@ -19,7 +19,7 @@ REQUIREMENTS = HERE.parents[1] / "requirements"
 OLD, NEW = "0.3.0", "0.7.20"
 """The older has a secret for each tunnel, the newer an API key for all of them."""
 INSTALL_SECONDS = 150.0
-_AGENT = HERE / "sdk_agent.py"
+AGENT = HERE / "sdk_agent.py"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sdk:
             INKBOX_API_KEY=key or edge.key,
         )
 
-    def run(self, script: str, edge: Edge, home: Path, *arguments: str) -> str:
+    def run(self, script: str, edge: Edge, home: Path, *arguments: str, key: str | None = None) -> str:
         """What a short program prints, with ``inkbox`` made for it.
 
         Raises:
@@ -52,7 +52,7 @@ class Sdk:
         )
         done = subprocess.run(
             [str(self.python), "-c", made + script, *arguments],
-            env=self.variables(edge, home),
+            env=self.variables(edge, home, key),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -97,16 +97,14 @@ class SdkAgent(Program):
         sdk: Sdk,
         edge: Edge,
         home: Path,
-        name: str,
         *flags: str,
         key: str | None = None,
         wait: bool = True,
     ) -> None:
-        """``flags`` as ``tests.kit.sdk_agent`` takes them; its state is kept under ``home``."""
-        self.name = name
+        """``flags`` as ``tests.kit.sdk_agent`` takes them, names first; its state is kept under ``home``."""
         self.url = ""
         home.mkdir(parents=True, exist_ok=True)
-        super().__init__([str(sdk.python), "-P", str(_AGENT), name, *flags], sdk.variables(edge, home, key))
+        super().__init__([str(sdk.python), "-P", str(AGENT), *flags], sdk.variables(edge, home, key))
         if wait:
             try:
                 self.connected()

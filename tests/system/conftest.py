@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.kit.carriers import DRIVERS, Driver, Place, carried
 from tests.kit.programs import Agent, Edge, quiet_port
 
 PLAIN, TLS = "plain", "tls"
@@ -91,3 +93,19 @@ def leg(request: pytest.FixtureRequest) -> str:
     """The visitor's leg: a test that takes it runs over both."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="module")
+def places(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Place]]:
+    """The carriers' app by each driver, on one edge; the module's ``CARRIED`` says how, if anything."""
+    wanted: dict[str, Any] = getattr(request.module, "CARRIED", {})
+    with carried(tmp_path_factory.mktemp("carried"), *DRIVERS, **wanted) as places:
+        yield places
+
+
+@pytest.fixture(params=DRIVERS, ids=lambda driver: driver.name)
+def place(request: pytest.FixtureRequest, places: dict[str, Place]) -> Place:
+    driver: Driver = request.param
+    return places[driver.name]
