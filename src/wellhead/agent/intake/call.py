@@ -17,18 +17,20 @@ class Opener(Protocol):
     def open_for(self, call: Call) -> None:
         """Have ``call.opens`` called, now or when there is room; ``call.given_up`` where there is no way."""
 
-    def open(self, fields: Fields, end: bool, call: Call) -> H2Stream: ...
+    def open(self, fields: Fields, end: bool, call: Call, more: Fields | None) -> H2Stream:
+        """Open a stream; ``more``: the rest of its head, a list that may come again."""
 
 
 class Call:
     """What is said before the stream is open is kept; made by whoever listens to its answer."""
 
-    __slots__ = ("_blocked", "_early", "_fields", "_over", "_waiting", "ended", "stream")
+    __slots__ = ("_blocked", "_early", "_fields", "_more", "_over", "_waiting", "ended", "stream")
 
-    def __init__(self, fields: Fields) -> None:
+    def __init__(self, fields: Fields, more: Fields | None = None) -> None:
         self.stream: H2Stream | None = None
         self.ended = False  # our half
         self._fields = fields
+        self._more = more
         self._early: list[Buffer] = []
         self._waiting = 0  # bytes of them
         self._blocked = False  # the writer was told to stop
@@ -61,7 +63,7 @@ class Call:
         early, self._early = self._early, []
         self._waiting = 0
         at_once = self.ended and not early
-        stream = self.stream = session.open(self._fields, at_once, self)
+        stream = self.stream = session.open(self._fields, at_once, self, self._more)
         last = len(early) - 1
         for number, data in enumerate(early):
             stream.data(data, self.ended and number == last)

@@ -38,8 +38,8 @@ class Post(Call):
 
     __slots__ = ("_acknowledged", "_replier", "_session", "_whole")
 
-    def __init__(self, session: Opener, fields: Fields, replier: Replier) -> None:
-        super().__init__(fields)
+    def __init__(self, session: Opener, fields: Fields, replier: Replier, more: Fields | None = None) -> None:
+        super().__init__(fields, more)
         self._session = session
         self._replier = replier
         self._acknowledged = False
@@ -99,7 +99,8 @@ class Post(Call):
 class ReplyHeads:
     """Makes header lists of reply heads; servers repeat their heads byte for byte.
 
-    What all replies have in common comes first and what differs last, so that the edge may remember it too.
+    A list comes in two parts, and what replies have in common is the same second part each time: neither the
+    encoder nor the edge has to look at it again.
     """
 
     __slots__ = ("_caller", "_known")
@@ -108,7 +109,9 @@ class ReplyHeads:
         self._caller = caller
         self._known: dict[tuple[bytes, int | None, bool], tuple[Fields, Fields]] = {}
 
-    def fields(self, head: bytes, request_id: bytes, length: int | None, bodyless: bool) -> Fields:
+    def fields(
+        self, head: bytes, request_id: bytes, length: int | None, bodyless: bool
+    ) -> tuple[Fields, Fields]:
         """As ``wire.intake.reply_fields``.
 
         Raises:
@@ -126,7 +129,7 @@ class ReplyHeads:
                     self._known.clear()
                 self._known[key] = known
         first, rest = known
-        return [*first, (_PATH, RESPONSE_PATH + request_id), *rest, (b"inkbox-request-id", request_id)]
+        return [*first, (_PATH, RESPONSE_PATH + request_id), (b"inkbox-request-id", request_id)], rest
 
     def accepted(self, head: bytes, request_id: bytes) -> Fields:
         """Of the 101 that an upstream answers an upgrade with; it has no body.

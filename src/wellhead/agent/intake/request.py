@@ -168,13 +168,13 @@ class RequestStream:
     ) -> bool:
         home = self.home
         try:
-            fields = home.heads.fields(head, self.request_id, length, bodyless)
+            fields, more = home.heads.fields(head, self.request_id, length, bodyless)
         except HttpError:
             self._fail(502, b"upstream-error", Reason.PROTOCOL)
             return True
         self.due = 0.0
         home.owed -= 1
-        post = self._post = Post(home, fields, self)
+        post = self._post = Post(home, fields, self, more)
         if end:
             self._said_all()
         return post.post(data, end)

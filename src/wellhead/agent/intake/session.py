@@ -34,7 +34,7 @@ from wellhead.net.session import boot_time
 from wellhead.net.sockets import why
 from wellhead.net.writing import write_joined
 from wellhead.wire.h2 import Fields, H2Connection, H2Role, H2Sink, H2Stream
-from wellhead.wire.intake import Caller, EnvelopeError, Hello, Parcel, read_envelope_fields
+from wellhead.wire.intake import Caller, EnvelopeError, Hello, Parcel, ParcelReader
 from wellhead.wire.masking import NO_MASK
 from wellhead.wire.messages import Welcome
 from wellhead.wire.streams import Reason, StreamKind
@@ -94,6 +94,7 @@ class IntakeSession(asyncio.Protocol):
         self.h2 = H2Connection(
             H2Role.CLIENT, terms=TERMS, on_goaway=self._goaway, wake=self._wake, clock=self._loop.time
         )
+        self._reader = ParcelReader(house.host, house.websocket_key)
         self._slots: Slots | None = None  # None until the edge has welcomed us
         self._calls: deque[Call] = deque()  # that wait for room
         self._pulse = Pulse(PULSE, 0.0, 0.0)
@@ -291,9 +292,8 @@ class IntakeSession(asyncio.Protocol):
         return self.h2.open(fields, True, sink)
 
     def delivered(self, fields: Fields, intake: H2Stream, slot: Slot, end: bool) -> bool:
-        house = self._house
         try:
-            parcel = read_envelope_fields(fields, house.host, house.websocket_key)
+            parcel = self._reader.read(fields)
         except EnvelopeError as error:
             self._drop(intake, slot, end)
             _log.warning("malformed envelope", reason=error.reason)
@@ -369,8 +369,8 @@ class IntakeSession(asyncio.Protocol):
         else:
             call.given_up()
 
-    def open(self, fields: Fields, end: bool, call: Call) -> H2Stream:
-        return self.h2.open(fields, end, call)
+    def open(self, fields: Fields, end: bool, call: Call, more: Fields | None) -> H2Stream:
+        return self.h2.open(fields, end, call, more)
 
     @property
     def takes_calls(self) -> bool:
