@@ -34,7 +34,11 @@ class RawAgent(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._receiving = False
         self._h2 = H2Connection(
-            H2Role.CLIENT, terms=TERMS, on_goaway=lambda last, code: None, wake=self._wake, clock=self._loop.time
+            H2Role.CLIENT,
+            terms=TERMS,
+            on_goaway=lambda last, code: None,
+            wake=self._wake,
+            clock=self._loop.time,
         )
         self._intake: Fields = []
         self._reply: Fields = [
@@ -82,7 +86,8 @@ class RawAgent(asyncio.Protocol):
 
     def answer(self, request_id: bytes) -> None:
         self.answered += 1
-        stream = self._h2.open(self._caller.response(request_id) + self._reply, False, self._done)
+        own = [*self._caller.response(request_id), self._reply[0], (b"inkbox-request-id", request_id)]
+        stream = self._h2.open(own + self._reply[1:], False, self._done)
         stream.data(BODY, True)
 
 
@@ -136,7 +141,10 @@ async def dial(
     context = ssl.create_default_context(cafile=str(ca))
     context.set_alpn_protocols(["h2"])
     caller = Caller(
-        f"{host}:{port}".encode(), tunnel_id.encode(), (SECRET, secret.encode()), user_agent=user_agent.encode()
+        f"{host}:{port}".encode(),
+        tunnel_id.encode(),
+        (SECRET, secret.encode()),
+        user_agent=user_agent.encode(),
     )
     _, agent = await asyncio.get_running_loop().create_connection(
         lambda: RawAgent(caller, pool), "127.0.0.1", port, ssl=context, server_hostname=host

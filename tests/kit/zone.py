@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from tests.kit.h2talk import frames
 from tests.kit.house import COUNTS, TERMS, House, Visit
 from tests.kit.transport import FakeTransport
 from wellhead.edge.credentials import Credentials
@@ -210,7 +211,9 @@ class ZoneAgent:
         window: int = 65535,
     ) -> None:
         self.zone = zone
-        self.connection: ZoneConnection = zone.gate.connection(zone.house.ingress, local=True, sni="localhost")
+        self.connection: ZoneConnection = zone.gate.connection(
+            zone.house.ingress, local=True, sni="localhost"
+        )
         self.transport = FakeTransport(peer, tls=True)
         self.transport.protocol = self.connection
         credential = (API_KEY, key.encode()) if key else (SECRET, secret.encode())
@@ -246,8 +249,6 @@ class ZoneAgent:
         raise AssertionError("they talk for ever")
 
     def _note_goaways(self, data: bytes) -> None:
-        from tests.kit.h2talk import frames
-
         for one in frames(data):
             if one.kind == GOAWAY:
                 self.goaways.append((int.from_bytes(one.payload[4:8], "big"), one.payload[8:]))
@@ -280,8 +281,13 @@ class ZoneAgent:
         return [answer for answer in self.intakes if answer.request_id]
 
     def reply(
-        self, request_id: bytes, body: bytes | None = b"", status: int = 200, fields: Iterator[tuple[bytes, bytes]] | Fields = (),
-        *, length: int | None = None,
+        self,
+        request_id: bytes,
+        body: bytes | None = b"",
+        status: int = 200,
+        fields: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        length: int | None = None,
     ) -> Answer:
         """Post a reply; a body of None is still to come."""
         told = len(body or b"") if length is None else length

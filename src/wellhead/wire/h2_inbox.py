@@ -163,7 +163,10 @@ class Inbox(Heads):
                     break
                 heads_left -= 1
             at = end
-            self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[start:end])
+            if kind == DATA and not self._block_id and self._got_settings:  # fast path
+                self._on_data(flags, stream_id & 0x7FFFFFFF, data[start:end])
+            else:
+                self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[start:end])
             if self._failed:
                 return size
         self._need = HEADER_SIZE

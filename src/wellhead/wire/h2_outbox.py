@@ -139,15 +139,17 @@ class Outbox:
             self._woken = True
             self._wake_driver()
 
-    def _put_headers(self, stream_id: int, fields: Fields, end: bool, more: Fields | None = None) -> None:
+    def _put_headers(
+        self, stream_id: int, fields: Fields, end: bool, more: Fields | None = None, lead: bytes = b""
+    ) -> None:
         encoder = self._encoder
-        block = (
-            encoder.encode(fields)
-            if more is None
-            else encoder.encode(fields, once=True) + encoder.encode(more)
-        )
+        if more is None:
+            block = encoder.encode(fields, lead)
+        else:
+            block = encoder.encode(fields, lead, once=True) + encoder.encode(more)
         self._ready.append(header_frames(stream_id, block, end))
-        self._wake()
+        if not self._woken:
+            self._wake()
 
     def _put_credit(self, stream_id: int, count: int) -> None:
         self._control.append(window_frame(stream_id, count))

@@ -78,7 +78,9 @@ class Owner(Protocol):
 
     def _wake(self) -> None: ...
 
-    def _put_headers(self, stream_id: int, fields: Fields, end: bool, more: Fields | None = None) -> None: ...
+    def _put_headers(
+        self, stream_id: int, fields: Fields, end: bool, more: Fields | None = None, lead: bytes = b""
+    ) -> None: ...
 
     def _put_credit(self, stream_id: int, count: int) -> None: ...
 
@@ -145,11 +147,14 @@ class H2Stream:
         """Body bytes that the peer's window of this stream takes now; below zero after it made it smaller."""
         return self._credit
 
-    def headers(self, fields: Fields, end: bool = False, more: Fields | None = None) -> None:
+    def headers(
+        self, fields: Fields, end: bool = False, more: Fields | None = None, lead: bytes = b""
+    ) -> None:
         """Send a head, an interim head, or trailers (with ``end``). After a reset it does nothing.
 
         The same list may be sent again and then costs next to nothing; it must not be changed. Where only
-        a part repeats, it is ``more`` and goes behind ``fields``.
+        a part repeats, it is ``more`` and goes behind ``fields``; or the other part is a ``lead`` of a first
+        head, in front of all fields (see ``hpack.spelled``).
 
         Raises:
             StateError: after the end.
@@ -164,7 +169,7 @@ class H2Stream:
             if end:
                 self._flags = flags | ENDING
             return
-        self._connection._put_headers(self.id, fields, end, more)
+        self._connection._put_headers(self.id, fields, end, more, lead)
         if end:
             self._flags = flags | ENDING
             self._sent_end()

@@ -150,7 +150,15 @@ class Decoder:
                     name = STATIC[index][0]
                 else:
                     name, at = _string(block, at)
-                value, at = _string(block, at)
+                size = block[at]
+                if size < 0x7F:  # fast path: short, and spelled as it is
+                    begin = at + 1
+                    at = begin + size
+                    if at > end:
+                        raise _bad("length")
+                    value = block[begin:at]
+                else:
+                    value, at = _string(block, at)
                 field = (name, value)
                 fields.append(field)
                 literals += len(name) + len(value)
@@ -249,18 +257,19 @@ class Encoder:
         self._known.clear()
         self._evict()
 
-    def encode(self, fields: Fields, *, once: bool = False) -> bytes:
+    def encode(self, fields: Fields, lead: bytes = b"", *, once: bool = False) -> bytes:
         """The block of a header list. A list that is encoded again must not have been changed.
 
-        Blocks of several lists in a row are the block of all their fields. ``once``: this list never comes
-        again, and none is to be forgotten for it.
+        Blocks of several lists in a row are the block of all their fields. ``lead``: fields before the
+        list's, as ``spelled`` gives them. ``once``: this list never comes again, and none is to be forgotten
+        for it.
         """
         known = self._known.get(id(fields))
         if known is not None and known[0] is fields:  # fast path: the entry keeps the list, and its id, alive
-            return known[1]
-        out = bytearray()
+            return lead + known[1]
         if self._least is not None:
-            self._put_sizes(out)
+            lead = self._sizes() + lead
+        out = bytearray()
         inserted = self._newest
         places = self._places
         for field in fields:
@@ -281,7 +290,7 @@ class Encoder:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[id(fields)] = (fields, block)
-        return block
+        return lead + block
 
     def _literal(self, out: bytearray, field: Field) -> None:
         name, value = field
@@ -319,11 +328,33 @@ class Encoder:
                 if places.get(key) == place:
                     del places[key]
 
-    def _put_sizes(self, out: bytearray) -> None:
+    def _sizes(self) -> bytes:
+        out = bytearray()
         if self._least is not None and self._least < self._capacity:
             _put_integer(out, 0x20, 0x1F, self._least)
         _put_integer(out, 0x20, 0x1F, self._capacity)
         self._least = None
+        return bytes(out)
+
+
+def spelling(name: bytes) -> bytes:
+    """How a field of this name begins that is spelled out and enters no table; its value goes to ``spelled``.
+
+    Such fields mean the same in every block, whatever the tables hold.
+    """
+    out = bytearray((0,))
+    _put_integer(out, 0, 0x7F, len(name))
+    return bytes(out) + name
+
+
+def spelled(spelling: bytes, value: bytes) -> bytes:
+    """The whole field."""
+    size = len(value)
+    if size < 0x7F:
+        return b"%b%c%b" % (spelling, size, value)
+    out = bytearray(spelling)
+    _put_integer(out, 0, 0x7F, size)
+    return bytes(out) + value
 
 
 _CARRIED = b"inkbox-h-"  # the HTTP/2 carrier puts it before the names of fields that it carries

@@ -23,6 +23,7 @@ from wellhead.wire.intake_calls import (
     Caller,
 )
 from wellhead.wire.intake_envelope import (
+    envelope_block,
     envelope_fields,
     envelope_parts,
     expects_continue,
@@ -53,6 +54,7 @@ __all__ = [
     "ParcelReader",
     "ReplyRead",
     "ReplyReader",
+    "envelope_block",
     "envelope_fields",
     "envelope_parts",
     "expects_continue",

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from wellhead.errors import HttpError
 from wellhead.wire.facts import Facts
 from wellhead.wire.h2_fields import MEMO_MAX, block_fields
-from wellhead.wire.hpack import Field, Fields, list_size
+from wellhead.wire.hpack import Field, Fields, list_size, spelled, spelling
 
 MAX_LIST = 60_000  # bytes as HPACK counts them, 32 for each field included
 MAX_FIELDS = 110
@@ -44,6 +44,10 @@ _OWN: Fields = [
     (b"inkbox-path", b""),
     (b"inkbox-h-x-request-id", b""),
 ]
+_SPELLED_ID = b"\x88" + spelling(b"inkbox-request-id")  # behind the status, which is in the static table
+_SPELLED_METHOD = spelling(b"inkbox-method")
+_SPELLED_PATH = spelling(b"inkbox-path")
+_SPELLED_ASKED = spelling(b"inkbox-h-x-request-id")
 _REQUEST_ID = b"\r\nX-Request-Id: "
 # Of this hop, or told by fields of the envelope's own.
 _DROPPED = frozenset(
@@ -86,6 +90,34 @@ def envelope_parts(
     Raises:
         HttpError: 431: too large for an agent.
     """
+    method, target, asked, common = _apart(head, request_id, websocket, faithful)
+    own: Fields = [_STATUS, (b"inkbox-request-id", request_id)]
+    if websocket:
+        own.append((b"inkbox-ws-id", request_id))
+    own += (b"inkbox-method", method), (b"inkbox-path", target), (b"inkbox-h-x-request-id", asked)
+    return own, common
+
+
+def envelope_block(head: bytes, request_id: bytes, *, faithful: bool = False) -> tuple[bytes, bytes, Fields]:
+    """The method of a request, and its envelope as ``envelope_parts`` gives it, the first part encoded.
+
+    Raises:
+        HttpError: 431: too large for an agent.
+    """
+    method, target, asked, common = _apart(head, request_id, False, faithful)
+    lead = b"".join(
+        (
+            _SPELLED_ID, spelled(b"", request_id), spelled(_SPELLED_METHOD, method),
+            spelled(_SPELLED_PATH, target), spelled(_SPELLED_ASKED, asked),
+        )
+    )  # fmt: skip
+    return method, lead, common
+
+
+def _apart(
+    head: bytes, request_id: bytes, websocket: bool, faithful: bool
+) -> tuple[bytes, bytes, bytes, Fields]:
+    """Method, target, the edge's own id of the request, and the fields that repeat."""
     line_end = head.find(b"\r\n")
     method, target, _ = head[:line_end].split(b" ")
     last = head.rfind(_REQUEST_ID)
@@ -96,11 +128,7 @@ def envelope_parts(
     asked = head[last + len(_REQUEST_ID) : -4]
     if size + 2 * len(request_id) + len(asked) + len(method) + len(target) > MAX_LIST:
         raise HttpError(431, "envelope-too-large", f"more than {MAX_LIST} bytes")
-    own: Fields = [_STATUS, (b"inkbox-request-id", request_id)]
-    if websocket:
-        own.append((b"inkbox-ws-id", request_id))
-    own += (b"inkbox-method", method), (b"inkbox-path", target), (b"inkbox-h-x-request-id", asked)
-    return own, fields
+    return method, target, asked, fields
 
 
 def _percent(found: re.Match[bytes]) -> bytes:

@@ -88,17 +88,17 @@ class Home(Protocol):
 class IntakeRequest:
     """The stream of an exchange (``wire.streams.Stream``), and the sink of the agent's post (``H2Sink``).
 
-    ``own`` and ``common`` are the envelope's fields. ``whole``: there is no body; ``expects``: the visitor
-    waits for a 100 before it sends its own.
+    ``lead`` and ``common`` are the envelope (see ``envelope_block``). ``whole``: there is no body;
+    ``expects``: the visitor waits for a 100 before it sends its own.
     """
 
     __slots__ = (
-        "_bodyless", "_common", "_early", "_early_end", "_expects", "_first", "_home", "_over", "_own",
+        "_bodyless", "_common", "_early", "_early_end", "_expects", "_first", "_home", "_over", "_lead",
         "_post", "_read", "_room", "_slot", "_uploaded", "answer_by", "method", "request_id", "sink",
     )  # fmt: skip
 
     def __init__(
-        self, home: Home, sink: Sink, request_id: bytes, own: Fields, common: Fields, method: bytes,
+        self, home: Home, sink: Sink, request_id: bytes, lead: bytes, common: Fields, method: bytes,
         *, whole: bool, expects: bool,
     ) -> None:  # fmt: skip
         self.sink = sink
@@ -106,7 +106,7 @@ class IntakeRequest:
         self.method = method
         self.answer_by = 0.0
         self._home = home
-        self._own = own
+        self._lead = lead
         self._common = common
         self._uploaded = whole
         self._expects = expects
@@ -126,7 +126,7 @@ class IntakeRequest:
     def handed(self, slot: Slot) -> None:
         """There is an intake for it."""
         home, whole = self._home, self._uploaded
-        slot.stream.headers(self._own, whole, self._common)
+        slot.stream.headers(self._common, whole, None, self._lead)
         home.taken(self)
         if whole:  # fast path: the intake is answered
             self.answer_by = home.clock() + home.answer_seconds

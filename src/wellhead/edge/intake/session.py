@@ -42,8 +42,8 @@ from wellhead.wire.intake import (
     TCP_PROTOCOL,
     WEBSOCKET_PATH,
     WEBSOCKET_PROTOCOL,
+    envelope_block,
     envelope_fields,
-    envelope_parts,
     expects_continue,
     tcp_fields,
 )
@@ -53,6 +53,7 @@ from wellhead.wire.streams import Buffer, Reason, Sink, Stream, StreamKind
 _log = Log("wellhead.edge")
 _HTTP = StreamKind.HTTP  # bound once, for the path of every request
 _RESPONSE_SIZE = len(RESPONSE_PATH)
+_NO_FIELDS: Fields = []
 SUPERSEDED_CODE = 0x1201  # of a GOAWAY: another agent has the tunnel, stay away
 SUPERSEDED_DATA = b'{"reason":"superseded"}'
 DRAIN_DATA = b'{"reason":"drain"}'
@@ -238,16 +239,15 @@ class IntakeSession:
         if kind is not _HTTP:
             return self._open_bridge(kind, envelope, sink, data, end, request_id)
         refusal: Reason | None = None
-        own: Fields = []
-        common: Fields = []
+        method, lead, common = b"", b"", _NO_FIELDS
         try:
-            own, common = envelope_parts(envelope, request_id, faithful=self.ours)
+            method, lead, common = envelope_block(envelope, request_id, faithful=self.ours)
         except HttpError:
             refusal = Reason.HEAD_TOO_LARGE
         if not end and _length(envelope) > self.max_body_bytes:
             refusal = Reason.TOO_LARGE
         request = IntakeRequest(
-            self, sink, request_id, own, common, envelope[: envelope.find(b" ")],
+            self, sink, request_id, lead, common, method,
             whole=end, expects=not end and expects_continue(envelope),
         )  # fmt: skip
         self._running.add(request)
