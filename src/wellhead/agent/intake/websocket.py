@@ -168,7 +168,7 @@ class WebSocketStream:
     # The bridge
 
     def bound(self) -> None:
-        self.due = 0.0
+        self.due = self.home.now + CLEAN_UP_SECONDS if self._bridge.ended else 0.0
 
     def arrived(self, data: Buffer, end: bool) -> None:
         self._owed += len(data)
