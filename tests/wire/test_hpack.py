@@ -13,6 +13,7 @@ from wellhead.errors import H2Error
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.hpack import TABLE_SIZE, Decoder, Encoder, Fields, list_size, unhuffman
 from wellhead.wire.hpack_tables import STATIC
+from wellhead.wire.intake_calls import Caller
 
 HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
@@ -232,6 +233,13 @@ def test_a_list_made_anew_at_the_place_of_an_old_one_is_not_mistaken_for_it() ->
     for number in range(200):
         fields = [(b":status", b"200"), (b":path", b"/%d" % number)]
         assert oracle.decode(encoder.encode(fields), raw=True) == fields
+
+
+def test_an_agents_intake_is_nothing_but_indexes() -> None:
+    encoder = Encoder()
+    intake = Caller(b"z", b"id", (b"x-api-key", b"key")).intake(0, b"token")
+    encoder.encode(intake)
+    assert len(encoder.encode(intake)) == len(intake)
 
 
 def test_of_fields_that_never_repeat_the_name_is_spelled_once() -> None:

@@ -297,7 +297,11 @@ class Encoder:
         place = self._places.get(name)
         index = STATIC_NAMES.get(name, 0) if place is None else 62 + self._newest - place
         size = len(name) + len(value) + OVERHEAD
-        if name in self._unindexed and (index or name in _SECRET):  # a name enters the table with a value
+        if (
+            name in self._unindexed
+            and (index or name in _SECRET)  # a name enters the table with a value
+            and field not in _REPEATED
+        ):
             _put_integer(out, 0x10 if name in _SECRET else 0, 0x0F, index)
         elif size * 2 > self._capacity:  # it would push out everything else
             _put_integer(out, 0, 0x0F, index)
@@ -371,6 +375,7 @@ _UNINDEXED = _and_carried(
     b" set-cookie x-request-id".split()
 ) | frozenset((b"inkbox-path", b"inkbox-request-id", b"inkbox-ws-id", b"inkbox-tcp-id"))
 _SHARED_UNINDEXED = _UNINDEXED | _SECRET
+_REPEATED = frozenset(((b"content-length", b"0"), (b":path", b"/_system/intake")))  # they do, all the same
 
 
 def list_size(fields: Iterable[Field]) -> int:
