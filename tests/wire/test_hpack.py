@@ -172,6 +172,46 @@ def test_a_repeated_block_is_the_same_list_until_the_table_changes() -> None:
     assert decoder.decode(block) == two
 
 
+REPEATING = st.lists(
+    st.sampled_from(
+        [
+            (b":path", b"/"), (b":path", b"/1"), (b":path", b"/2"), (b"content-length", b"0"),
+            (b"content-length", b"7"), (b"cookie", b"a"), (b"cookie", b"b"), (b"x-request-id", b"1"),
+            (b"x-request-id", b"2"), (b":status", b"200"), (b"x-more", b"x" * 40), (b"x-other", b"y"),
+            (b"etag", b"e" * 130), (b"x-fills", b"z" * 1900), (b"inkbox-path", b"/1"),
+            (b"inkbox-path", b"/2"),
+        ]
+    ),
+    max_size=9,
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(REPEATING, st.integers(0, 4096)), max_size=30), st.booleans())
+def test_lists_that_repeat_in_part_are_read_as_they_are(steps: list[Fields | int], shared: bool) -> None:
+    encoder, decoder, oracle = Encoder(shared=shared), reader(2**20), hpack.Decoder()
+    for step in steps:
+        if isinstance(step, int):
+            encoder.set_capacity(step)
+            oracle.max_allowed_table_size = 4096
+            continue
+        block = encoder.encode(step)
+        assert oracle.decode(block, raw=True) == step
+        assert decoder.decode(block) == step
+        assert decoder.size >= list_size(step)
+
+
+@given(st.lists(REPEATING, max_size=20), st.booleans(), st.booleans())
+def test_a_peers_lists_that_repeat_in_part_are_read_as_they_are(
+    messages: list[Fields], huffman: bool, indexes: bool
+) -> None:
+    decoder, oracle = reader(2**20), hpack.Encoder()
+    kind = hpack.HeaderTuple if indexes else hpack.NeverIndexedHeaderTuple
+    for message in messages:
+        said = [kind(*field) if at % 3 == 0 else field for at, field in enumerate(message)]
+        assert decoder.decode(oracle.encode(said, huffman=huffman)) == message
+        assert decoder.size >= list_size(message)
+
+
 def test_blocks_that_never_come_again_do_not_push_out_those_that_do() -> None:
     decoder, oracle = reader(), hpack.Encoder()
     slots: list[Fields] = [[(b"x-pool-slot", b"%d" % at)] for at in range(32)]

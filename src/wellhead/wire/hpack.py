@@ -235,7 +235,17 @@ class Encoder:
     the table, where one could find out about another's by guessing (RFC 7541 section 7.1).
     """
 
-    __slots__ = ("_capacity", "_entries", "_free", "_known", "_least", "_newest", "_places", "_unindexed")
+    __slots__ = (
+        "_capacity",
+        "_entries",
+        "_free",
+        "_heads",
+        "_known",
+        "_least",
+        "_newest",
+        "_places",
+        "_unindexed",
+    )
 
     def __init__(self, *, shared: bool = False) -> None:
         self._entries: Fields = []  # oldest first
@@ -244,6 +254,7 @@ class Encoder:
         self._capacity = self._free = TABLE_SIZE
         self._least: int | None = None  # smallest capacity since the last block; None: it did not change
         self._known: dict[int, tuple[Fields, bytes]] = {}
+        self._heads: dict[bytes, bytes] = {}  # what stands before the value of a literal not inserted
         self._unindexed = _SHARED_UNINDEXED if shared else _UNINDEXED
 
     def set_capacity(self, size: int) -> None:
@@ -255,6 +266,7 @@ class Encoder:
         self._free += size - self._capacity
         self._capacity = size
         self._known.clear()
+        self._heads.clear()
         self._evict()
 
     def encode(self, fields: Fields, lead: bytes = b"", *, once: bool = False) -> bytes:
@@ -272,7 +284,14 @@ class Encoder:
         out = bytearray()
         inserted = self._newest
         places = self._places
+        heads = self._heads
         for field in fields:
+            name, value = field
+            if name in heads and len(value) < 0x7F and field not in _REPEATED:  # fast path
+                out += heads[name]
+                out.append(len(value))
+                out += value
+                continue
             place = places.get(field)
             if place is not None:
                 index = 62 + self._newest - place
@@ -302,7 +321,10 @@ class Encoder:
             and (index or name in _SECRET)  # a name enters the table with a value
             and field not in _REPEATED
         ):
+            begun = len(out)
             _put_integer(out, 0x10 if name in _SECRET else 0, 0x0F, index)
+            if index:
+                self._heads[name] = bytes(out[begun:])
         elif size * 2 > self._capacity:  # it would push out everything else
             _put_integer(out, 0, 0x0F, index)
         else:
@@ -316,6 +338,7 @@ class Encoder:
 
     def _insert(self, field: Field, size: int) -> None:
         self._known.clear()
+        self._heads.clear()
         self._free -= size
         self._evict()
         self._newest += 1
