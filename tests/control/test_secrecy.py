@@ -64,6 +64,18 @@ async def test_secrets_in_wrong_places_are_neither_logged_nor_answered(
         await api.get("/tunnels/", params={"limit": 1, "cursor": text}),
         await api.get("/audit", params={"cursor": text}),
         await api.get("/audit", params={"action": text[:60], "target_id": text[:60]}),
+        await api.get(f"/identities/{text}"),
+        await api.delete(f"/identities/{text}"),
+        await api.patch(f"/identities/{text}", json={"display_name": text}),
+        await api.post("/identities", json={"agent_handle": text}),
+        await api.post("/identities", json={"agent_handle": "abc", "tunnel": {"tls_mode": text}}),
+        await api.post("/identities", json={"agent_handle": "abc", text: text}),
+        await api.post("/identities", json={"agent_handle": "abc"}, headers={"Idempotency-Key": text}),
+        await api.get("/identities", params={"cursor": text}),
+        await api.post("/api-keys", json={"label": "x", "scoped_identity_id": text}),
+        await stranger.post(
+            "/api/v1/testing/create-test-user-organization", headers={"X-Interservice-Secret": text}
+        ),
         await api.get(f"/keys/{text}"),
         await api.delete(f"/keys/{text}"),
         await api.post("/keys", json={"label": "x", "scopes": [text]}),

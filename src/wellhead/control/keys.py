@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     WithJsonSchema,
     model_validator,
 )
@@ -76,8 +77,17 @@ Scopes = Annotated[
 Time = Annotated[str, AfterValidator(_time), WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
+def _kind(scopes: str, identity: str, *required: JsonValue) -> JsonValue:
+    """A body whose two fields have these types, for the OpenAPI document."""
+    fields: JsonValue = {"scopes": {"type": scopes}, "scoped_identity_id": {"type": identity}}
+    return {"properties": fields, "required": [*required]}
+
+
+_ONE = [_kind("array", "null", "scopes"), _kind("null", "string", "scoped_identity_id")]
+
+
 class NewKey(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": [*_ONE]})
 
     label: Label = Field(description="For people: what or who has this key.")
     description: Description | None = None
@@ -98,6 +108,12 @@ class NewKey(BaseModel):
         if self.scoped_identity_id is not None:
             return [Scope(ScopeKind.TUNNEL, self.scoped_identity_id)]
         return [Scope.parse(scope) for scope in self.scopes or ()]
+
+
+class NewOfficialKey(NewKey):
+    """As the newer generation of clients asks for one: with neither it is refused by another status."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": [*_ONE, _kind("null", "null")]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +176,7 @@ def official_router(store: Store, most: int) -> APIRouter:
     routes = APIRouter(prefix="/api-keys", tags=["keys"])
 
     @routes.post("", status_code=201, operation_id="create_api_key", responses=_made)
-    async def create_api_key(key: Key, by: By, new: NewKey) -> CreatedKey:
+    async def create_api_key(key: Key, by: By, new: NewOfficialKey) -> CreatedKey:
         """Make a key for one identity. It is shown in this answer and never again.
 
         Clients that ask here without `scoped_identity_id` mean a key for everything, without saying so. That
