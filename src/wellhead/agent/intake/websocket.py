@@ -153,7 +153,7 @@ class WebSocketStream:
     # Of the reply that tells the edge of a 101
 
     def posted(self) -> None:
-        if not self._over:
+        if not self._gone:  # an upstream that is through already has its last words in there
             self._bridge.begin(self.home)
 
     def not_wanted(self) -> None:
