@@ -52,6 +52,9 @@ DRIVERS = (
         "ours-mux", carrier="mux", streams=True, bodies=None, head_length=True, strict_paths=False,
         latin1=True, text_limit=None,
     ),
+    Driver(
+        "ours-h2", streams=True, head_length=True, strict_paths=False, latin1=True, text_limit=None,
+    ),
 )  # fmt: skip
 
 
