@@ -296,7 +296,7 @@ async def test_fields_of_one_hop_are_dropped() -> None:
 
     async with asgi(app) as host:
         visit = await host.get()
-    assert visit.head == "HTTP/1.1 200 \r\nx-a: 1\r\n\r\n"
+    assert visit.head == "HTTP/1.1 200 OK\r\nx-a: 1\r\n\r\n"
 
 
 async def test_a_body_above_the_cap_is_refused_before_it_is_read() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -159,7 +160,16 @@ def _make(status: int, headers: tuple[Field, ...], to_head: bool) -> ReplyHead:
     except HttpError as error:
         raise StateError(f"the reply's head cannot be sent: {error}{_culprit(fields)}") from None
     bodyless = to_head or status in (204, 304)
+    head = head._replace(reason=_phrase(status))
     return ReplyHead(reply_head(head), status, None if bodyless else head.content_length, bodyless)
+
+
+def _phrase(status: int) -> bytes:
+    """What visitors of HTTP/1.1 find behind the status; nothing where there is no word for it."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
 
 
 def interim_head(status: int, headers: Iterable[Field]) -> bytes:
