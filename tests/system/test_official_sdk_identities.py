@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.programs import Edge
-from tests.kit.sdks import NEW, OLD, sdk
+from tests.kit.carriers import APP
+from tests.kit.programs import Edge, eventually
+from tests.kit.sdks import NEW, OLD, SdkAgent, sdk
+from tests.kit.visitors import ask
 from tests.kit.zones import NEEDED, zoned
+from wellhead.client import Client
 
 pytestmark = NEEDED
 
@@ -119,6 +122,29 @@ def test_either_sdk_sees_and_ends_what_the_other_made(edge: Edge, tmp_path: Path
     sdk(NEW).run(end, edge, tmp_path)
     left = sdk(OLD).run("print([each.tunnel_name for each in inkbox.tunnels.list()])", edge, tmp_path)
     assert "of-the-old" not in left and "of-the-new" not in left
+
+
+async def test_an_agent_with_its_identitys_own_key_serves_and_ends_with_its_identity(
+    edge: Edge, tmp_path: Path
+) -> None:
+    with Client(f"https://{edge.address}", edge.key, ca_file=edge.ca) as client:
+        identity = client.identities.create("with-a-key")
+        key = client.keys.create("its own", identity=identity.id).api_key.reveal()
+        other = client.keys.create("another's", identity=client.identities.create("no-other").id)
+        with SdkAgent(sdk(NEW), edge, tmp_path, "with-a-key", "--app", str(APP), key=key) as agent:
+            assert (await ask(edge, agent.hostname, "/echo")).status == 200
+            eventually(lambda: client.identities.get("with-a-key").tunnel.currently_connected, 5)
+            elsewhere = tmp_path / "elsewhere"
+            state = elsewhere / ".inkbox" / "tunnels" / "with-a-key"
+            state.mkdir(parents=True, mode=0o700)
+            kept = tmp_path / ".inkbox" / "tunnels" / "with-a-key" / "state.json"
+            (state / "state.json").write_text(kept.read_text())
+            given = ("with-a-key", "--app", str(APP))
+            with SdkAgent(sdk(NEW), edge, elsewhere, *given, key=other.api_key.reveal(), wait=False) as thief:
+                thief.line("^ended TunnelRemoved")
+            client.identities.delete("with-a-key")
+            agent.line("^ended _TunnelAuthError")
+        assert (await ask(edge, "with-a-key.localhost", "/echo")).status == 404
 
 
 def test_identities_of_the_older_sdk(edge: Edge, tmp_path: Path) -> None:
