@@ -295,8 +295,15 @@ async def test_a_key_for_an_identity_is_told_with_every_field_that_clients_read(
     [
         ("/api-keys", {}, 403, "scoped_identity_id"),
         ("/api-keys", {"scoped_identity_id": None}, 403, "scoped_identity_id"),
+        ("/api-keys", {"scopes": ["admin"]}, 403, "scoped_identity_id"),
+        ("/api-keys", {"scopes": ["tunnel:a", "tunnel:b"]}, 403, "scoped_identity_id"),
         ("/keys", {}, 422, "scopes is missing"),
-        ("/api-keys", {"scoped_identity_id": "0b0c6d0e-0000-4000-8000-000000000000"}, 404, "names no tunnel"),
+        (
+            "/api-keys",
+            {"scoped_identity_id": "0b0c6d0e-0000-4000-8000-000000000000"},
+            404,
+            "no such identity",
+        ),
         ("/api-keys", {"scoped_identity_id": "x", "scopes": ["admin"]}, 422, "exclude"),
         ("/api-keys", {"scopes": []}, 422, "1 to 100"),
         ("/api-keys", {"scopes": ["admin"], "label": ""}, 422, "label"),
@@ -313,7 +320,7 @@ async def test_a_key_is_for_what_is_said_and_for_nothing_by_default(
 @pytest.mark.parametrize("path", ["/keys", "/api-keys", "/api-keys/"])
 async def test_both_paths_take_both_shapes(api: httpx.AsyncClient, path: str) -> None:
     body = await made(api)
-    for wanted in ({"scopes": ["admin"]}, {"scoped_identity_id": body["id"]}):
+    for wanted in ({"scopes": [f"tunnel:{body['id']}"]}, {"scoped_identity_id": body["id"]}):
         answer = await api.post(path, json={"label": "x", **wanted})
         assert answer.status_code == 201, answer.text
 

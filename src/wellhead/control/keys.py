@@ -26,7 +26,7 @@ from wellhead.control.store.keys import key_of
 from wellhead.control.store.store import Store
 from wellhead.control.store.tables import ApiKeyRow
 from wellhead.control.tunnels import Description
-from wellhead.errors import Forbidden, InputError, Invalid
+from wellhead.errors import Forbidden, InputError, Invalid, NotFound
 from wellhead.model import access
 from wellhead.model.access import Scope, ScopeKind
 from wellhead.model.records import BY_SERVER, LABEL_MAX, Actor, ApiKey, KeyRecord, KeyStatus, TunnelId
@@ -111,7 +111,7 @@ class NewKey(BaseModel):
 
 
 class NewOfficialKey(NewKey):
-    """As the newer generation of clients asks for one: with neither it is refused by another status."""
+    """As the newer generation of clients asks for one: without an identity it is refused by the status."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": [*_ONE, _kind("null", "null")]})
 
@@ -179,12 +179,13 @@ def official_router(store: Store, most: int) -> APIRouter:
     async def create_api_key(key: Key, by: By, new: NewOfficialKey) -> CreatedKey:
         """Make a key for one identity. It is shown in this answer and never again.
 
-        Clients that ask here without `scoped_identity_id` mean a key for everything, without saying so. That
-        takes `scopes`.
+        Clients that ask here without `scoped_identity_id` mean a key for everything, without saying so: one
+        of that kind is made at `/keys`.
         """
         need_admin(key)
-        if not (scopes := new.wanted()):
-            raise Forbidden(403, "a key makes keys for identities here: scoped_identity_id is missing")
+        scopes = new.wanted()
+        if access.only_tunnel(scopes) is None:
+            raise Forbidden(403, "a key makes keys for one identity here: scoped_identity_id is missing")
         return await _create(store, new, scopes, most, by, key)
 
     return routes
@@ -193,15 +194,20 @@ def official_router(store: Store, most: int) -> APIRouter:
 async def _create(
     store: Store, new: NewKey, scopes: list[Scope], most: int, by: Actor, key: ApiKey
 ) -> CreatedKey:
-    record, secret = await store.keys.create(
-        key.organization_id,
-        scopes,
-        None if new.expires_at is None else datetime.fromisoformat(new.expires_at),
-        new.label,
-        new.description,
-        most=most,
-        by=by,
-    )
+    try:
+        record, secret = await store.keys.create(
+            key.organization_id,
+            scopes,
+            None if new.expires_at is None else datetime.fromisoformat(new.expires_at),
+            new.label,
+            new.description,
+            most=most,
+            by=by,
+        )
+    except NotFound as error:
+        if new.scoped_identity_id is None:
+            raise
+        raise NotFound(404, "no such identity") from error
     return CreatedKey(secret.reveal(), key_record(record, store.clock()))
 
 
