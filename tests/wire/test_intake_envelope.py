@@ -12,10 +12,11 @@ from wellhead.errors import HttpError
 from wellhead.wire.facts import Facts
 from wellhead.wire.fields import Limits
 from wellhead.wire.headers import edge_fields, read_request_fields, request_envelope
-from wellhead.wire.hpack import Fields, list_size
+from wellhead.wire.hpack import Decoder, Fields, list_size
 from wellhead.wire.intake_envelope import (
     MAX_FIELDS,
     MAX_LIST,
+    envelope_block,
     envelope_fields,
     envelope_parts,
     expects_continue,
@@ -169,6 +170,16 @@ def test_what_repeats_is_the_same_list() -> None:
     two, again = envelope_parts(head(b"Accept: a", target=b"/2"), b"id-2")
     assert common is again and one != two
     assert one + common == envelope_fields(head(b"Accept: a", target=b"/1"), b"id-1")
+
+
+@pytest.mark.parametrize("faithful", [False, True])
+@pytest.mark.parametrize("path", [b"/", b"/" + b"x" * 200, "/é".encode()])
+def test_an_envelope_that_is_encoded_beforehand_says_the_same(path: bytes, faithful: bool) -> None:
+    asked = head(b"Accept: a", target=path, method=b"DELETE")
+    method, lead, common = envelope_block(asked, ID, faithful=faithful)
+    fields = Decoder(65536).decode(lead) + common
+    assert fields == envelope_fields(asked, ID, faithful=faithful)
+    assert method == b"DELETE"
 
 
 names = st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}", fullmatch=True).map(str.encode)
