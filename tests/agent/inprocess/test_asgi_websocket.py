@@ -227,3 +227,23 @@ async def test_a_draining_agent_tells_both_sides() -> None:
         assert bytes(frame.data)[:2] == (1012).to_bytes(2, "big")
         client.flush()
         await client.visit.over()
+
+
+async def test_an_application_may_listen_before_it_accepts() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            listening = asyncio.ensure_future(receive())
+            await asyncio.sleep(0)
+            await send({"type": "websocket.accept"})
+            message = await listening
+            await send({"type": "websocket.send", "text": message["text"]})
+
+    async with asgi(app) as host:
+        client = SocketClient(host)
+        await client.open()
+        client.say("early bird")
+        assert (await client.frame()).data == b"early bird"
+        await client.frame()
+        client.flush()
+        await client.visit.over()

@@ -177,6 +177,7 @@ class _Conversation:
         if not self._connected:
             self._connected = True
             return {"type": "websocket.connect"}
+        await socket.flow.wait_answered()  # some frameworks listen before they accept
         if not socket.accepted:
             await socket.flow.wait_done()
             return self._disconnect(ABNORMAL, "")

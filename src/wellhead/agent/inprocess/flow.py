@@ -120,9 +120,9 @@ class Flow:
         while not self.done:
             await self._news()
 
-    async def wait_gone(self) -> None:
-        """Until the visitor has gone."""
-        while not self.gone:
+    async def wait_answered(self) -> None:
+        """Until the reply has begun, or the visitor has gone."""
+        while self._promised is None and not self.done:
             await self._news()
 
     @property
@@ -242,6 +242,7 @@ class Flow:
     def switched(self) -> list[tuple[Buffer, bool]]:
         """It was accepted: another sink listens from now on. What came before it, as ``on_data`` tells it."""
         self._promised = _SWITCHED
+        self._wake()
         if self._exchange is not None:
             self._exchange.replied(101, 0)
             self._exchange.bytes_in -= self._held
