@@ -237,6 +237,7 @@ def _intake_terms(settings: ServerSettings, liveness: Liveness) -> IntakeTerms:
             reply_seconds=settings.h2_carrier_deadline_seconds + GRACE_SECONDS,
             bind_seconds=settings.h2_carrier_bind_seconds,
             max_message_bytes=settings.h2_carrier_max_message_bytes,
+            max_held_bytes=settings.session_held_bytes,
         ),
         liveness=liveness,
         hello_seconds=settings.hello_seconds,
