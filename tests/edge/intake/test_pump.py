@@ -167,8 +167,54 @@ def test_everybody_waits_for_a_large_message_only_so_long(edge: IntakeEdge) -> N
     assert near.texts == ["hello"] and len(edge.agent.envelopes[-1][1]) == 10_000
     assert not far.texts
     slow.slow = False
-    edge.settle()
+    edge.after(3)
     assert len(far.texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("leaked", "size", "seconds"),
+    [
+        pytest.param(138, 60_000, 0, id="as seen with the SDKs"),
+        pytest.param(4_000, 60_000, 0, id="up to a margin"),
+        pytest.param(12_000, 50_000, 1, id="much"),
+        pytest.param(30_000, 33_000, 1, id="nearly a half"),
+    ],
+)
+def test_a_part_of_the_window_that_leaked_holds_nobody_up(
+    edge: IntakeEdge, leaked: int, size: int, seconds: float
+) -> None:
+    lost, _, far = edge.websocket()
+    far.leave()
+    says(lost, "x" * (leaked - OVERHEAD))
+    far.end()
+    edge.settle()
+    bridges = [edge.websocket() for _ in range(2)]
+    for turn in range(6):
+        bridge, _, far = bridges[turn % 2]
+        says(bridge, "m" * size)
+        says(bridges[1 - turn % 2][0], "n" * (5_000 + turn))
+        edge.settle()
+        edge.after(seconds, 0.25)
+        assert len(far.texts) == turn + 1, turn
+
+
+def test_a_large_message_that_waits_for_long_costs_the_connection(edge: IntakeEdge) -> None:
+    """More has leaked than it can do without, and others go on."""
+    lost, _, far = edge.websocket()
+    far.leave()
+    says(lost, "x" * 10_000)
+    far.end()
+    edge.settle()
+    bridge, _, far = edge.websocket()
+    other, _, near = edge.websocket()
+    says(bridge, "m" * 60_000)
+    for _ in range(int(STALL_SECONDS) - 1):
+        says(other, "n" * 3_000)
+        edge.after(1, 0.25)
+    assert len(near.texts) == STALL_SECONDS - 1 and not edge.recycled
+    edge.after(3, 0.25)
+    assert edge.recycled == ["window-stalled"]
+    assert edge.agent.junk < 5_000_000
 
 
 def test_a_message_that_nobody_wants_any_more_holds_up_nobody(edge: IntakeEdge) -> None:

@@ -25,12 +25,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wellhead.wire.h2 import H2Connection, H2Stream
-from wellhead.wire.intake_credit import HALF, LUMPY_WINDOW, MAX_FRAME, Move, next_step, pongs
+from wellhead.wire.h2_frames import MAX_FRAME as MAX_DATA
+from wellhead.wire.intake_credit import HALF, LUMPY_WINDOW, MAX_FRAME, Move, Step, next_step, pongs
 from wellhead.wire.streams import Buffer
 
 LANE_HIGH = 32 * 1024  # bytes waiting in a lane above which its writer is asked to stop
+MARGIN = 4096  # bytes of junk beyond those that are due: some of the window may have leaked
 HOLD_SECONDS = 2.0  # for which everybody waits for one large frame
-STALL_SECONDS = 30.0  # without movement of the connection's window while somebody waits for it
+TRIES, REST_SECONDS = 3, 2.0  # lumps that were too small, and the rest after them: a reader is slow
+PATIENCE_SECONDS = 0.25  # for a lump to come, at least; two round trips otherwise
+STALL_SECONDS = 30.0  # for which somebody waits for the connection's window in vain
 LEAK_SECONDS = 10.0  # for which an idle connection's window may be short
 LEAK_BYTES = 32_000  # what an idle connection's window has at least
 _LUMPY_LIST = 65_536  # MAX_HEADER_LIST_SIZE of hyper-h2, which nghttp2 and Rust's h2 do not announce
@@ -89,8 +93,8 @@ class ExactLane:
     """To an agent that credits in lumps. ``on_room``: after a ``put`` that returned False."""
 
     __slots__ = (
-        "_blocked", "_ending", "_on_room", "_pump", "frames", "max_frame", "queued", "starved", "stream",
-        "waited",
+        "_blocked", "_ending", "_on_room", "_pump", "frames", "max_frame", "queued", "since", "starved",
+        "stream", "waited",
     )  # fmt: skip
 
     def __init__(self, pump: Pump, stream: H2Stream, on_room: Callable[[], None]) -> None:
@@ -99,7 +103,8 @@ class ExactLane:
         self.frames: deque[Buffer] = deque()
         self.queued = 0
         self.starved = False  # it is the connection's window that its first frame waits for
-        self.waited = False  # everybody has waited for that long enough
+        self.since = 0.0  # when that began, 0: it does not wait for that
+        self.waited = False  # everybody has waited for it long enough
         self._pump = pump
         self._on_room = on_room
         self._blocked = False
@@ -132,8 +137,13 @@ class ExactLane:
 
     def sent_first(self) -> None:
         """Its first frame went out."""
-        self.starved = self.waited = False
+        self.fed()
         self.queued -= len(self.frames.popleft())
+
+    def fed(self) -> None:
+        """It waits for the connection no more."""
+        self.starved = self.waited = False
+        self.since = 0.0
 
     @property
     def ends_here(self) -> bool:
@@ -174,6 +184,9 @@ class Pump:
         self._aside: dict[ExactLane, None] = {}  # that wait for their own window, or have waited too long
         self._later: list[Callable[[], None]] = []
         self._held_since = 0.0
+        self._pumped = -1  # the connection's window behind our junk, while its lump is awaited, -1: none is
+        self._tries = 0
+        self._rest_until = 0.0
         self._going = False
         self._seen = connection.credit
         self._moved_at = clock()
@@ -219,18 +232,29 @@ class Pump:
         credit = self._connection.credit
         if credit != self._seen:
             self._seen, self._moved_at = credit, now
-        elif not self._recycled and self.exact:
-            self._judge(credit, now - self._moved_at)
+        elif self.exact:
+            self._still(credit, now)
 
-    def _judge(self, credit: int, still: float) -> None:
-        """Whether the window is lost, which has not moved for ``still`` seconds."""
-        starved = self._connection.starved or any(lane.starved for lane in (*self._turns, *self._aside))
-        if still >= STALL_SECONDS and starved:
-            reason = "window-stalled"
-        elif still >= LEAK_SECONDS and not self._lanes and credit < LEAK_BYTES:
-            reason = "window-leaked"
-        else:
+    def _still(self, credit: int, now: float) -> None:
+        """The connection's window has not moved since the last look."""
+        starved = [lane.since for lane in (*self._turns, *self._aside) if lane.starved]
+        still = now - self._moved_at
+        if self._recycled:
             return
+        if (starved and now - min(starved) >= STALL_SECONDS) or (
+            still >= STALL_SECONDS and self._connection.starved
+        ):
+            self._give_up("window-stalled")
+        elif still >= LEAK_SECONDS and not self._lanes and credit < LEAK_BYTES:
+            self._give_up("window-leaked")
+        elif starved and credit and now >= self._rest_until and still >= self._patience:
+            self._feed(min(credit, MAX_DATA), now)
+
+    @property
+    def _patience(self) -> float:
+        return max(PATIENCE_SECONDS, 2 * (self._connection.rtt or 0.0))
+
+    def _give_up(self, reason: str) -> None:
         self._recycled = True
         self._recycle(reason)
 
@@ -244,7 +268,7 @@ class Pump:
 
     def drop(self, lane: ExactLane) -> None:
         """It has nothing to send any more."""
-        lane.starved = lane.waited = False
+        lane.fed()
         self._aside.pop(lane, None)
         if lane in self._turns:
             self._turns.remove(lane)
@@ -286,6 +310,8 @@ class Pump:
         if own < HALF and not stream.over:
             return False  # more than a half is not consumed: its credit is on its way, or its reader is slow
         if stream.whole(frame, lane.ends_here):
+            if lane.since:
+                self._pumped, self._tries = -1, 0
             lane.sent_first()
             return True
         step = next_step(own, all_, len(frame))
@@ -293,9 +319,28 @@ class Pump:
             stream.whole(pongs(step.size))
         elif len(frame) <= own:
             lane.starved = True
-            if step.move is Move.PUMP_CONNECTION:
-                self._junk(step.size)
+            lane.since = lane.since or self._clock()
+            self._make_room(step, all_)
         return False
+
+    def _make_room(self, step: Step, credit: int) -> None:
+        """The connection's window is short by a frame: bring on its lump."""
+        if 0 <= self._pumped < credit:  # it came, and is too small: not all that was sent is consumed
+            self._pumped = -1
+            self._tries += 1
+            if self._tries >= TRIES:
+                self._tries = 0
+                self._rest_until = self._clock() + REST_SECONDS
+        if step.move is Move.PUMP_CONNECTION and self._clock() >= self._rest_until:
+            # What is credited is credited by whole DATA frames: more costs nothing in the last one.
+            last = (step.size // MAX_DATA + 1) * MAX_DATA
+            self._feed(min(step.size + MARGIN, last, credit), self._clock())
+
+    def _feed(self, size: int, now: float) -> None:
+        """Send bytes that are consumed as they come."""
+        if self._junk(size):
+            self._pumped = self._seen = self._connection.credit
+            self._moved_at = now
 
     def _hold(self, holds: bool) -> None:
         if holds and not self.holds:
