@@ -21,7 +21,7 @@ from wellhead.net import portal
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.pace import Job, Pace
 from wellhead.net.portal import Portal, PortalTerms, RawWay, Way
-from wellhead.net.sockets import dial_tls, listen
+from wellhead.net.sockets import NOTSENT_LOWAT_BYTES, dial_tls, listen
 from wellhead.wire.sni import ClientHello
 
 BOTH_LOOPS = True
@@ -316,6 +316,11 @@ async def test_a_connection_that_is_passed_on_keeps_every_byte(
                     await asyncio.sleep(0.001)
             assert await place.talks[0].hear(len(said)) == said
             assert len(place.portal) == 0 and place.contexts == 0
+            sock = place.talks[0].transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0  # it may read slowly
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == NOTSENT_LOWAT_BYTES
             place.talks[0].transport.write(b"not TLS at all")
             place.talks[0].transport.write_eof()
             assert await visitor.rest() == b"not TLS at all"

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.kit.certs import authority, trusting
 from tests.kit.talk import Talk, tls_server
 from wellhead.errors import DialError, InputError, SettingsError, TrustError
+from wellhead.net import sockets as net_sockets
 from wellhead.net.sockets import (
     Address,
     begin_listening,
@@ -182,6 +185,37 @@ async def test_an_address_that_does_not_answer_holds_up_the_next_by_a_quarter_se
         with sock:
             assert sock.getpeername()[1] == good.port
         assert 0.2 < took < 2
+
+
+class Answering:
+    """A socket whose ``connect`` answers what it is told to."""
+
+    def __init__(self, *errors: int) -> None:
+        self._errors = list(errors)
+
+    def connect(self, address: Address) -> None:
+        if error := self._errors.pop(0):
+            raise OSError(error, "as told")
+
+
+@pytest.mark.parametrize(
+    ("errors", "connected"),
+    [
+        ([0], True),
+        ([errno.EINPROGRESS, 0], True),
+        ([errno.EINPROGRESS, errno.EISCONN], True),
+        ([errno.EINPROGRESS, errno.EALREADY], False),
+    ],
+)
+def test_a_listener_on_this_machine_is_not_waited_for(errors: list[int], connected: bool) -> None:
+    sock = cast(socket.socket, Answering(*errors))
+    assert net_sockets._connects_at_once(sock, Address("127.0.0.1", 1)) is connected
+
+
+def test_a_listener_on_this_machine_that_is_gone_is_known_at_once() -> None:
+    sock = cast(socket.socket, Answering(errno.EINPROGRESS, errno.ECONNREFUSED))
+    with pytest.raises(ConnectionRefusedError):
+        net_sockets._connects_at_once(sock, Address("127.0.0.1", 1))
 
 
 async def test_a_dial_that_takes_too_long_names_the_bound() -> None:

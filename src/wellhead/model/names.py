@@ -6,6 +6,7 @@ Strings come from strangers, so every check is over a fixed set of ASCII charact
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import secrets
@@ -147,6 +148,7 @@ def _port(text: str, whole: str) -> int:
     return int(text)
 
 
+@functools.lru_cache(1024)  # asked for each connection, and few visitors connect once
 def is_loopback(host: str) -> bool:
     """Whether a name or IP address means this machine: ``localhost``, ``*.localhost``, 127/8, ::1.
 

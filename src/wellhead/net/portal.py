@@ -127,6 +127,10 @@ class Portal:
         self._entrance = Entrance()
         self.visitors_descriptor = terms.visitors_descriptor or file_limit() * 85 // 100
         self._most = min(terms.max_handshakes, max(FEWEST_HANDSHAKES, file_limit() * 10 // 100))
+        for sock in sockets:
+            # Connections inherit these options. One that is passed on as it is keeps them: its visitor may be
+            # slow to read, which is for the agent's upstream to decide.
+            tune(sock, user_timeout_seconds=0)
         self._acceptor = Acceptor(
             sockets,
             self._accepted,
@@ -215,6 +219,7 @@ class _Arrival:
     __slots__ = (
         "_clock",
         "_looked",
+        "_low_water",
         "_portal",
         "_seen",
         "_sock",
@@ -236,6 +241,7 @@ class _Arrival:
         self.task: asyncio.Task[None] | None = None
         self._clock: asyncio.TimerHandle | None = None
         self._watching = False
+        self._low_water = 1  # bytes that have to be there for the loop to call us
         self._seen = 0  # bytes of the hello that were there at the last look
         self._looked = 0  # bytes read in all looks
 
@@ -294,20 +300,22 @@ class _Arrival:
         protocol = way.protocol()
         self._leave_loop()
         self._portal._forget(self)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        tune(
-            self._sock, user_timeout_seconds=0
-        )  # a visitor may be slow to read: the agent's upstream decides
+        self._set_low_water(1)
         self._portal._entrance.enter(self._sock, lambda: protocol, protocol.connection_lost)
 
     def _wait(self, low_water: int) -> None:
         """Wake when so many bytes are there: level-triggered, a peeked byte would wake us for ever."""
         portal = self._portal
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
+        self._set_low_water(low_water)
         if not self._watching:
             self._watching = True
             portal._loop.add_reader(self._sock.fileno(), self.peek)
             self._clock = portal._loop.call_later(portal.terms.hello_seconds, self._late)
+
+    def _set_low_water(self, count: int) -> None:
+        if count != self._low_water:
+            self._low_water = count
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def _late(self) -> None:
         self.refuse("hello-timeout", DECODE_ERROR)
@@ -330,7 +338,7 @@ class _Arrival:
         if _is_gone(self._sock):
             self.drop("handshake")
             return
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self._set_low_water(1)
         if way.privileged:
             tune(self._sock, notsent_lowat_bytes=CARRIER_LOWAT_BYTES)
         else:

@@ -9,6 +9,7 @@ import asyncio
 import asyncio.trsock
 import contextlib
 import errno
+import functools
 import ipaddress
 import os
 import socket
@@ -250,8 +251,15 @@ def _asked(transport: asyncio.BaseTransport, question: int) -> int | None:
         return None
 
 
-async def dial(host: str, port: int, *, timeout_seconds: float) -> socket.socket:
-    """A connected, tuned, non-blocking TCP socket; the caller owns it.
+async def dial(
+    host: str,
+    port: int,
+    *,
+    timeout_seconds: float,
+    user_timeout_seconds: float = USER_TIMEOUT_SECONDS,
+    notsent_lowat_bytes: int = NOTSENT_LOWAT_BYTES,
+) -> socket.socket:
+    """A connected, non-blocking TCP socket, with ``tune``'s options; the caller owns it.
 
     Addresses are tried in turn, a new one every 250 ms (RFC 8305); loopback names are not looked up in DNS.
     ``timeout_seconds`` covers name and connection.
@@ -268,7 +276,7 @@ async def dial(host: str, port: int, *, timeout_seconds: float) -> socket.socket
         raise DialError(f"{where}: no connection within {timeout_seconds:g} s") from error
     except OSError as error:
         raise DialError(f"{where}: {why(error)}") from error
-    tune(sock)
+    tune(sock, user_timeout_seconds=user_timeout_seconds, notsent_lowat_bytes=notsent_lowat_bytes)
     return sock
 
 
@@ -328,8 +336,12 @@ async def _dial_tls(
     try:
         async with asyncio.timeout(timeout_seconds):
             first = Address(host, port) if proxy is None else Address(proxy.host, proxy.port)
-            sock = await dial(first.host, first.port, timeout_seconds=timeout_seconds)
-            tune(sock, notsent_lowat_bytes=CARRIER_LOWAT_BYTES)
+            sock = await dial(
+                first.host,
+                first.port,
+                timeout_seconds=timeout_seconds,
+                notsent_lowat_bytes=CARRIER_LOWAT_BYTES,
+            )
             try:
                 if proxy is not None:
                     await open_tunnel(sock, proxy, where)
@@ -458,13 +470,33 @@ async def _connect(address: Address) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        if not _connects_at_once(sock, address):
+            await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
+def _connects_at_once(sock: socket.socket, address: Address) -> bool:
+    """Begin to connect; tell whether it is done.
+
+    A listener on this machine has the connection before the first call returns. That call says "in progress"
+    all the same, and a second one how it went: no wait for the loop.
+    """
+    for _ in range(2):
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EISCONN:  # what other systems than Linux say to the second call
+                raise
+        return True
+    return False
+
+
+@functools.lru_cache(1024)  # asked for each connection to an upstream
 def _is_ip(text: str, version: int) -> bool:
     try:
         return ipaddress.ip_address(text).version == version

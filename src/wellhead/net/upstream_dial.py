@@ -57,8 +57,12 @@ async def connect(
             async with asyncio.timeout(seconds):
                 transport, _ = await loop.create_unix_connection(factory, address.path)
             return transport
-        sock = await sockets.dial(address.host, address.port, timeout_seconds=seconds)
-        sockets.tune(sock, user_timeout_seconds=0)  # an upstream may be slow to read: the visitor decides
+        sock = await sockets.dial(
+            address.host,
+            address.port,
+            timeout_seconds=seconds,
+            user_timeout_seconds=0,  # an upstream may be slow to read: the visitor decides
+        )
         if context is None:
             transport, _ = await loop.create_connection(factory, sock=sock)
             return transport
