@@ -265,6 +265,24 @@ async def test_a_close_of_the_upstream_is_told_with_code_and_reason(
         both.edge_says(end=True)
 
 
+@pytest.mark.parametrize("words", [frame(TEXT, b"last") + close_frame(4001, "bye"), frame(TEXT, b"last")])
+async def test_an_upstream_that_ends_before_its_bridge_is_there_is_heard(
+    ca: LocalAuthority, agent: MakeAgent, words: bytes
+) -> None:
+    async with scripted_edge(ca) as edge:
+        our = agent(edge)
+        line = await edge.line(parked=2)
+        await line.deliver("req-0", *UPGRADE)
+        upstream = await our.stream()
+        upstream.stream.head(HeadKind.REPLY, SWITCH % b"x", words)
+        upstream.stream.send(b"", True)
+        await line.reply_to("req-0")
+        both = Conversation(line, await line.bridge("/_system/ws/ws-1"), upstream)
+        assert (await both.edge_hears(1))[0] == Text(b"last")
+        await both.bridge.until(lambda: both.bridge.ended)
+        both.edge_says(end=True)
+
+
 async def test_a_close_of_the_visitor_is_told_with_code_and_reason(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:

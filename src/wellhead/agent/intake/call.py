@@ -79,11 +79,11 @@ class Call:
         return self._waiting if self.stream is None else self.stream.queued
 
     def begin(self, session: Opener, data: Buffer = b"", end: bool = False) -> bool:
-        """Open it, with first bytes. Returns as ``send`` does."""
+        """Open it, with what was said before and these bytes. Returns as ``send`` does."""
         if data:
-            self._early = [data]
-            self._waiting = len(data)
-        self.ended = end
+            self._early.append(data)
+            self._waiting += len(data)
+        self.ended = self.ended or end
         session.open_for(self)
         stream = self.stream
         return self._has_room() if stream is None else stream.queued <= HIGH_WATER

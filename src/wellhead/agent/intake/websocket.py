@@ -297,7 +297,7 @@ class WebSocketStream:
         self._over = True
         if self._bridge.is_over:
             self._forget()
-        else:
+        elif self._bridge.is_bound:
             self.due = self.home.now + CLEAN_UP_SECONDS
 
     def _cut(self, reason: Reason) -> None:
