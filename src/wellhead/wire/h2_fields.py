@@ -174,7 +174,7 @@ def _request_block(authority: bytes | None, rest: Fields, key: bytes) -> bytes:
         host = hosts[0]
         rest = [field for field in rest if field[0] != b"host"]
     if names.count(b"cookie") > 1:
-        rest = _joined_cookies(rest)
+        rest = joined_cookies(rest)
     if key:
         rest = [field for field in rest if field[0] != b"sec-websocket-key"]
         rest += ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-key", key))
@@ -201,7 +201,7 @@ def check_fields(fields: Fields, names: list[bytes], status: int = 400) -> None:
         raise HttpError(status, "te")
 
 
-def _joined_cookies(rest: Fields) -> Fields:
+def joined_cookies(rest: Fields) -> Fields:
     """One Cookie of all crumbs, where the first was (RFC 9113 section 8.2.3)."""
     whole = (b"cookie", b"; ".join([value for name, value in rest if name == b"cookie"]))
     first = next(at for at, (name, _) in enumerate(rest) if name == b"cookie")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from wellhead.errors import HttpError
 from wellhead.wire.facts import Facts
 from wellhead.wire.fields import REQUEST_NAMES, TCHAR, cut
-from wellhead.wire.h2_fields import check_fields
+from wellhead.wire.h2_fields import check_fields, joined_cookies
 from wellhead.wire.hpack import Fields
 from wellhead.wire.intake_envelope import TCP_STREAM, WEBHOOK, WS_UPGRADE, H
 from wellhead.wire.request import edge_fields
@@ -24,6 +24,13 @@ _REQUEST_ID = H + b"x-request-id"
 # What a request begins with before that which repeats: the names of ``intake_envelope``'s first part.
 _OWN = frozenset(
     (b":status", b"inkbox-request-id", b"inkbox-ws-id", b"inkbox-method", b"inkbox-path", _REQUEST_ID)
+)
+# Of one hop: an edge should have left them out.
+_HOP = frozenset(
+    H + name
+    for name in b"""
+    connection keep-alive proxy-connection transfer-encoding upgrade http2-settings te trailer
+    """.split()
 )
 _SPLIT = b"inkbox-route-kind"  # and with this the rest begins
 
@@ -146,10 +153,14 @@ def _repeating(fields: Fields, default_host: bytes) -> _Repeating:
     lines: Fields = []
     for name, value in fields:
         if name.startswith(H):
-            lines.append((name[len(H) :], value))
+            if name not in _HOP:
+                lines.append((name[len(H) :], value.strip(b" \t")))
         elif name.startswith(_META):
             meta.setdefault(name, value)
-    check_fields(lines, [name for name, _ in lines])
+    names = [name for name, _ in lines]
+    check_fields(lines, names)
+    if names.count(b"cookie") > 1:
+        lines = joined_cookies(lines)
     found, rest = cut(b"".join([b"%b: %b\r\n" % line for line in lines]), REQUEST_NAMES)
     told = meta.get(b"inkbox-host", b"")
     host = told if _word(told) else default_host
