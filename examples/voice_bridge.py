@@ -5,7 +5,7 @@
 The call comes to /call as JSON messages: ``start`` (with a stream id), ``media`` (20 ms of g711 u-law, in
 base64), ``stop``; to it go ``media`` and, when the caller begins to speak over the answer, ``clear``. Whoever
 places calls may run speech services of its own unless the answer to the handshake says otherwise: that is
-ACCEPT_HEADERS, by default ``X-Use-Managed-Speech: false``. Without USE_OPENAI_REALTIME those services stay on,
+ACCEPT_HEADERS, by default ``X-Use-Managed-Speech: false``. Without USE_OPENAI_REALTIME those services stay,
 and text is answered.
 """
 
