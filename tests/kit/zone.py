@@ -126,7 +126,16 @@ class Zone:
         return agent
 
     def visit(self) -> Visit:
+        """A visitor's connection for the tunnel."""
         return self.house.visit(secure=True, sni=HOST)
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass while agents hear what they are told, and answer pings."""
+        until = asyncio.get_running_loop().time() + seconds
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(min(left, 0.25))
+            for agent in self.agents:
+                agent.talk()
 
     async def close(self) -> None:
         for agent in self.agents:
@@ -219,12 +228,17 @@ class ZoneAgent:
         credential = (API_KEY, key.encode()) if key else (SECRET, secret.encode())
         self.caller = Caller(b"localhost", tunnel.encode(), credential, user_agent=user_agent.encode())
         self.goaways: list[tuple[int, bytes]] = []
+        self.silent = False  # as if the network were gone
         self.token = b""
         self.intakes: list[Answer] = []  # parked, and answered
+        ours = user_agent.startswith("wellhead-")
         self.h2 = H2Connection(
-            H2Role.CLIENT, terms=H2Terms(window=window, connection_window=window),
-            on_goaway=lambda last, code: None, wake=lambda: None, clock=asyncio.get_running_loop().time,
-        )  # fmt: skip
+            H2Role.CLIENT,
+            terms=H2Terms(window=window, connection_window=window, opens_after_warning=ours),
+            on_goaway=lambda last, code: None,
+            wake=lambda: None,
+            clock=asyncio.get_running_loop().time,
+        )
         self.h2.start()
         self.connection.connection_made(self.transport)
         self.talk()
@@ -236,6 +250,8 @@ class ZoneAgent:
         return session
 
     def talk(self) -> None:
+        if self.silent:
+            return
         for _ in range(10_000):
             there = b"".join(self.h2.take(1 << 30))
             if there and not self.transport.closed:
@@ -243,10 +259,13 @@ class ZoneAgent:
             self.connection.flush()
             back = self.transport.take()
             if not there and not back:
-                return
+                break
             self._note_goaways(back)
             self.h2.receive(back)
-        raise AssertionError("they talk for ever")
+        else:
+            raise AssertionError("they talk for ever")
+        if self.transport.closed:
+            self.hang_up()
 
     def _note_goaways(self, data: bytes) -> None:
         for one in frames(data):
@@ -271,9 +290,16 @@ class ZoneAgent:
 
     def park(self, count: int = 1, token: bytes | None = None) -> Answer:
         """Park intakes; the last of them."""
+        answer = Answer()
         for slot in range(count):
-            self.intakes.append(self.ask(self.caller.intake(slot, self.token if token is None else token)))
-        return self.intakes[-1]
+            answer = self.ask(self.caller.intake(slot, self.token if token is None else token))
+            self.intakes.append(answer)
+        return answer
+
+    @property
+    def parked(self) -> int:
+        """Intakes that were not answered."""
+        return sum(not (answer.fields or answer.reset is not None) for answer in self.intakes)
 
     @property
     def envelopes(self) -> list[Answer]:
@@ -309,3 +335,4 @@ class ZoneAgent:
         """The connection is gone."""
         if self.connection._transport is not None:
             self.connection.connection_lost(None)
+            self.h2.lost()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wellhead.edge.intake.session import IntakeSession, IntakeTerms
+from wellhead.errors import H2Error
 from wellhead.net.sockets import CARRIER_LOWAT_BYTES, tune, unacknowledged
 from wellhead.visitors.house import House
 from wellhead.visitors.http2 import Http2Visitor
@@ -143,10 +144,16 @@ class ZoneConnection(Http2Visitor):
         if self._asked:
             super().drain()
 
+    def _fail(self, error: H2Error) -> None:
+        if self.session is not None:
+            self.session.broke(error)
+        super()._fail(error)
+
     def _goaway(self, last_id: int, code: int) -> None:
-        super()._goaway(last_id, code)
         if self.session is not None:
             self.session.agent_leaves()
+        else:
+            super()._goaway(last_id, code)
 
 
 def _path(fields: Fields) -> bytes:

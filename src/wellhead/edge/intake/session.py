@@ -27,7 +27,7 @@ from wellhead.edge.intake.request import IntakeRequest, Slot
 from wellhead.edge.intake.seat import Seat
 from wellhead.edge.intake.tcp import TcpBridge
 from wellhead.edge.intake.websocket import WebSocketBridge
-from wellhead.errors import HttpError, SessionLost, WellheadError
+from wellhead.errors import H2Error, HttpError, SessionLost, WellheadError
 from wellhead.logs import Log
 from wellhead.model.records import TunnelView
 from wellhead.net.session import Liveness
@@ -97,7 +97,7 @@ def agent_h2_terms(
         high_water=HIGH_WATER,
         low_water=LOW_WATER,
         heads_at_once=HEADS_AT_ONCE,
-        max_block=MAX_REPLY_LIST,
+        max_block=2 * MAX_REPLY_LIST,
         max_list=MAX_REPLY_LIST,
         max_list_decoded=2 * MAX_REPLY_LIST,
         reset_burst=10 * visitors.reset_burst,
@@ -435,6 +435,8 @@ class IntakeSession:
         self._shed(Reason.REFUSED)
         if self.ours:  # it parks no more; others would, at once
             self._end_slots(answers.DONE)
+        self._leave_idle = self.clock()
+        self._leave_by = self._leave_by or self._leave_idle + self._terms.drain_seconds
 
     def tick(self, now: float) -> None:
         """Look at every clock; four times a second."""
@@ -447,6 +449,11 @@ class IntakeSession:
         self._refresh(now)
         self._check_pulse(now)
         self._leave(now)
+
+    def broke(self, error: H2Error) -> None:
+        """The agent broke a rule of HTTP/2, or did too much of something."""
+        self.end_word = error.code
+        self._end()
 
     def lost(self) -> None:
         """The connection is over."""
