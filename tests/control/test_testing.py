@@ -96,7 +96,13 @@ async def test_without_the_setting_there_are_no_such_endpoints(
     assert "testing" not in (await suite.get("/api/openapi.json")).text
 
 
-@pytest.mark.parametrize("text", ["secret", "a" * 63, "g" * 64])
-def test_what_is_no_digest_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        *((text, "64 hexadecimal digits") for text in ("secret", "a" * 63, "g" * 64)),
+        (hashlib.sha256(b"").hexdigest().upper(), "SHA-256 of nothing"),
+    ],
+)
+def test_what_is_no_digest_of_a_secret_is_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
         ServerSettings(testing_secret_sha256=text)

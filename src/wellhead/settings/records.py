@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt
@@ -13,6 +14,8 @@ def _sha256(text: str) -> str:
     digest = text.strip().lower()
     if len(digest) != 64 or digest.strip("0123456789abcdef"):
         raise InputError("not 64 hexadecimal digits, as `printf %s SECRET | sha256sum` prints them")
+    if digest == hashlib.sha256().hexdigest():
+        raise InputError("this is the SHA-256 of nothing: everybody would have the secret")
     return digest
 
 
