@@ -215,7 +215,8 @@ async def test_secrets_never_show_in_state_names_or_representations(
 ) -> None:
     caplog.set_level("DEBUG")
     async with await wellhead.connect_async(app, name=name, print_secret=False, **house.options(home)) as it:
-        shown = f"{it!r} {vars(it)} {vars(it._uplink)} {vars(it._uplink._carriers[0])} {caplog.text}"
+        carriers = [vars(carrier) for carrier in it._uplink._carriers]
+        shown = f"{it!r} {vars(it)} {vars(it._uplink)} {carriers} {caplog.text}"
     secret = json.loads(TunnelState(home, name).path.read_text())["servers"][house.url]["connect_secret"]
     assert secret not in shown and house.key.reveal() not in shown
 

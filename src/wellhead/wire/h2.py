@@ -150,6 +150,11 @@ class H2Connection(Inbox):
         )
 
     @property
+    def spent(self) -> bool:
+        """CLIENT: its stream ids are used up."""
+        return self._next_id > self.terms.last_id
+
+    @property
     def credit(self) -> int:
         """Body bytes that the peer's window of the connection takes now."""
         return self._credit

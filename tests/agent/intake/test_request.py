@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.agent.intake.conftest import MakeAgent
 from tests.kit.scripted_edge import scripted_edge, welcoming
+from wellhead.agent.intake import request as intake_request
 from wellhead.net.authority import LocalAuthority
 from wellhead.wire.streams import HeadKind, Reason, StreamKind
 
@@ -265,6 +268,30 @@ async def test_a_slow_edge_stops_the_upstream(ca: LocalAuthority, agent: MakeAge
                 sent += 65536
                 ready = stream.send(bytes(65536), sent == size)
         assert len(await reply.whole()) == size
+        reply.reply(200)
+
+
+async def test_a_whole_reply_has_the_time_that_its_visitor_takes(
+    ca: LocalAuthority, agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_request, "ACK_SECONDS", 0.05)
+    async with scripted_edge(ca) as edge:
+        our = agent(edge)
+        edge.on_reply = lambda line, asked: setattr(asked, "greedy", False)
+        line = await edge.line()
+        await line.deliver("req-1", *GET)
+        (await our.stream()).reply(bytes(3 * 2**20))
+        await line.until(lambda: "req-1" in line.replies)
+        reply = line.replies["req-1"]
+        await line.deliver("req-2", *GET)  # whose acknowledgement does not come
+        (await our.stream(1)).reply(b"x")
+        await line.until(lambda: "req-2" in line.replies)
+        await line.replies["req-2"].until(lambda: line.replies["req-2"].reset is not None)
+        assert reply.reset is None
+        reply.greedy = True
+        reply.stream.consumed(reply.stream.held)
+        line.flush()
+        assert len(await reply.whole()) == 3 * 2**20
         reply.reply(200)
 
 

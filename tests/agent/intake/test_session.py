@@ -12,7 +12,7 @@ from tests.agent.intake.test_request import GET, POST
 from tests.kit.scripted_edge import PATIENCE, Asked, Line, saying, scripted_edge, welcoming
 from wellhead.agent.intake import session as intake_session
 from wellhead.agent.intake.hello import TunnelUnknown, refusal
-from wellhead.agent.intake.terms import IntakeLimits
+from wellhead.agent.intake.terms import TERMS, IntakeLimits
 from wellhead.errors import (
     Draining,
     HelloError,
@@ -226,6 +226,51 @@ async def test_a_reply_that_runs_goes_on_on_the_drained_session(ca: LocalAuthori
         await edge.line(1, parked=2)
         stream.send(b"b", True)
         assert bytes((await first.reply_to("req-1")).body) == b"ab"
+
+
+async def test_a_reply_that_the_leaving_edge_did_not_look_at_is_repeated(
+    ca: LocalAuthority, agent: MakeAgent
+) -> None:
+    async with scripted_edge(ca) as edge:
+        our = agent(edge)
+        first = await edge.line(parked=2)
+        await first.deliver("req-1", *GET)
+        upstream = await our.stream()
+        await first.until(lambda: len(first.parked) == 2)
+        last = max(intake.stream.id for intake in first.parked)
+        upstream.reply(b"kept")
+        await first.until(lambda: "req-1" in first.replies)
+        first.goaway(0, DRAIN, last)
+        await edge.line(1, parked=2)
+        assert bytes((await edge.lines[1].reply_to("req-1")).body) == b"kept"
+        assert upstream.reset is None
+
+
+async def test_a_session_whose_stream_ids_run_out_is_replaced(
+    ca: LocalAuthority, agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_session, "TERMS", replace(TERMS, last_id=15))
+
+    def parked() -> Line | None:
+        return next((line for line in edge.lines if line.parked and not line.goaways), None)
+
+    def answered(request_id: str) -> Line | None:
+        return next((line for line in edge.lines if request_id in line.replies), None)
+
+    async with scripted_edge(ca, welcoming(2)) as edge:
+        our = agent(edge)
+        our.answers = lambda upstream: upstream.reply(b"x")
+        for number in range(12):
+            request_id = f"req-{number}"
+            await edge.until(lambda: parked() is not None)
+            line = parked()
+            assert line is not None
+            await line.deliver(request_id, *GET)
+            await edge.until(lambda request_id=request_id: answered(request_id) is not None)  # type: ignore[misc]
+            there = answered(request_id)
+            assert there is not None and bytes((await there.reply_to(request_id)).body) == b"x"
+        assert len(edge.lines) > 2
+        assert Status.RECONNECTING not in our.statuses
 
 
 async def test_sessions_that_are_drained_as_they_begin_are_not_replaced_in_haste(

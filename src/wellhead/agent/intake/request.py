@@ -149,6 +149,8 @@ class RequestStream:
     def late(self) -> None:
         if self._post is None:
             self._fail(504, b"response-deadline-exceeded", Reason.TIMEOUT)
+        elif self._post.queued:  # a slow visitor: how long it may take is the edge's affair
+            self._said_all()
         else:
             self._post.reset()
             self._cancel(Reason.TIMEOUT)

@@ -219,6 +219,9 @@ class IntakeSession(asyncio.Protocol):
         self._heed(self._pulse.look(now, boot_time(), transport.get_write_buffer_size()))
         if self._slots is not None:
             self._slots.tick(now)
+            if self.h2.spent and not self.peer_draining:  # for the edge it is as if we left
+                self.drain()
+                self._be_replaced()
         self._fill()
         if self.peer_draining and self._house.is_replaced(self) and not self.load:
             self.close()
@@ -393,16 +396,19 @@ class IntakeSession(asyncio.Protocol):
         elif code:
             self.abort(ended(code))
         elif not self.peer_draining:
-            self.peer_draining = True
             if self._slots is None:
                 self._ear.refused(self, Draining("the edge is leaving"))
-                return
-            calls = deque() if self.takes_calls else self._calls
-            if calls:
-                self._calls = deque()
+            else:
+                self._be_replaced()
+
+    def _be_replaced(self) -> None:
+        """A successor takes what can no longer begin here."""
+        self.peer_draining = True
+        if not self.takes_calls:
+            calls, self._calls = self._calls, deque()
             for call in calls:
                 self._house.hand_over(call)
-            self._ear.drained(self, 0)
+        self._ear.drained(self, 0)
 
     def _broken(self, error: H2Error) -> None:
         """The edge broke the rules: it is told, and that is all."""
