@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import dataclass, field
 
 import h2.config
@@ -327,6 +329,34 @@ def test_a_request_head_may_be_sent_in_two_parts() -> None:
         ear.stream = client.connection.open(head, True, ear, more)
         exchange(client, server)
         assert server.heads[ear.stream.id] == (head + more, True)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_stream_that_is_over_holds_nobody(early: bool) -> None:
+    """Sinks know their streams: where those forget their sinks, no collection is needed to free them."""
+    client, server = End(H2Role.CLIENT), End(H2Role.SERVER)
+    asker = client.open(POST, end=False)
+    exchange(client, server)
+    answerer = server.ears.pop(1)
+    question, answer = asker.stream, answerer.stream
+    assert question is not None and answer is not None
+    if not early:
+        question.data(b"question", True)
+        exchange(client, server)
+    answer.headers(OK)
+    answer.data(b"answer", True)
+    exchange(client, server)
+    if early:
+        question.data(b"question", True)
+        exchange(client, server)
+    assert bytes(answerer.body + asker.body) == b"questionanswer"
+    freed = [weakref.ref(asker), weakref.ref(answerer)]
+    gc.disable()
+    try:
+        del asker, answerer
+        assert [one() for one in freed] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_no_more_streams_are_opened_than_the_peer_allows() -> None:

@@ -18,7 +18,7 @@ from wellhead.wire.h2_frames import (
 )
 from wellhead.wire.h2_guard import H2Terms, calm
 from wellhead.wire.h2_ledger import H2Role, Ledger
-from wellhead.wire.h2_stream import GOT_END, GOT_HEAD, HEAD_ONLY, LEAVING, NO_SINK, H2Stream
+from wellhead.wire.h2_stream import GOT_END, GOT_HEAD, HEAD_ONLY, LEAVING, NO_SINK, SENT_END, H2Stream
 from wellhead.wire.hpack import Decoder, Fields
 
 LATE_WEIGHT = 0.1  # of a frame for a stream that just ended, or whose type nobody knows
@@ -171,6 +171,8 @@ class Heads(Ledger):
         if end:
             self._got_end(stream)
         stream.sink.on_headers(fields, end)
+        if end and stream._flags & SENT_END:
+            stream.sink = NO_SINK
 
     def _on_trailers(self, stream: H2Stream, fields: Fields, end: bool) -> None:
         if not end or stream._left > 0 or any(name[:1] == b":" for name, _ in fields):
@@ -179,6 +181,8 @@ class Heads(Ledger):
         self._got_end(stream)
         if not stream._flags & LEAVING:
             stream.sink.on_headers(fields, True)
+        if stream._flags & SENT_END:
+            stream.sink = NO_SINK
 
     def _on_late_headers(self, stream_id: int) -> None:
         """HEADERS for a stream that is not live and not new."""

@@ -41,6 +41,7 @@ from wellhead.wire.h2_stream import (
     GOT_END,
     GOT_HEAD,
     LEAVING,
+    NO_SINK,
     SENT_END,
 )
 from wellhead.wire.window import granted
@@ -249,6 +250,8 @@ class Inbox(Heads):
         stream.held += size
         self.held += size
         stream.sink.on_data(payload, end)
+        if end and stream._flags & SENT_END:
+            stream.sink = NO_SINK
         if self.held > self.terms.max_held:
             self._shed()
 

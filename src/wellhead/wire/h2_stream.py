@@ -300,6 +300,7 @@ class H2Stream:
         flags = self._flags = self._flags | SENT_END
         if flags & GOT_END:
             self._connection._streams.pop(self.id, None)
+            self.sink = NO_SINK  # most sinks know their stream: a circle that only a collection would free
         elif flags & LEAVING:
             self._give_up()
             self._connection._was_reset(self, ErrorCode.NO_ERROR)
