@@ -165,7 +165,7 @@ async def test_a_good_secret_is_welcomed_and_its_session_chosen(door: Door) -> N
     await agent.hello()
     assert agent.welcome.name == "my-agent" and agent.welcome.public_urls == ["https://my-agent.localhost"]
     assert door.registry.lines[VIEW.id].pick() is agent.session
-    assert door.records.opened == [agent.welcome.session] and door.metrics.sessions_opened == 1
+    assert door.records.opened == [agent.welcome.session] and door.metrics.sessions_opened == {"mux": 1}
     agent.hang_up()
     assert len(door.registry) == 0 and door.records.closed == door.records.opened
 

@@ -53,6 +53,7 @@ class FakeDoor:
         self.usable = True
         self.load = 0
         self.own_certificate = False
+        self.carrier = "mux"
 
     @property
     def stream(self) -> FakeStream:

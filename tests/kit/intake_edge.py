@@ -106,6 +106,8 @@ class _Intake(Body):
 class IntakeEdge:
     """See the module. ``agent`` has ``slots`` parked; ``settle`` carries everything across."""
 
+    carrier = "h2"
+
     def __init__(self, slots: int = 4, terms: BridgeTerms = TERMS, window: int = 65535) -> None:
         self.clock = Clock()
         self.bridge_terms = terms

@@ -480,7 +480,7 @@ async def test_a_connection_has_one_access_line_and_is_counted(sealed: Sealed) -
         size = len(sealed.hello)
         sealed.edge.line(
             rf"access tunnel=sealed peer=127.0.0.1 method=TLS target=- status=0 in={size} out=1000 "
-            r"first_ms=[0-9.]+ ms=[0-9.]+ id=\w+$",
+            r"first_ms=[0-9.]+ ms=[0-9.]+ id=\w+ carrier=mux$",
             PATIENCE,
             after=before,
         )

@@ -28,7 +28,7 @@ _plain = re.compile(rb"[\x21-\x5b\x5d-\x7e]{1,%d}" % MAX_TARGET).fullmatch
 
 _LINE = (
     b"%b.%03dZ access %b=%b peer=%b method=%b target=%b status=%d in=%d out=%d first_ms=%.1f ms=%.1f"
-    b" id=%b%b%b\n"
+    b" id=%b%b%b%b\n"
 )
 
 
@@ -81,14 +81,17 @@ class AccessLog:
     def _count(self, lines: list[Fields]) -> None:
         """Column by column: a loop over the lines would cost more than all else here."""
         metrics = self._metrics
-        places, _, _, _, _, statuses, wholes, sizes_in, sizes_out, began, first, _, _, reasons = zip(
-            *lines, strict=True
+        places, _, _, _, _, statuses, wholes, sizes_in, sizes_out, began, first, _, _, reasons, carriers = (
+            zip(*lines, strict=True)
         )
         for (place, status, whole), count in Counter(zip(places, statuses, wholes, strict=True)).items():
             metrics.exchanges[place, (status // 100 or RAW) if whole else CUT] += count
         metrics.bytes_in += sum(sizes_in)
         metrics.bytes_out += sum(sizes_out)
         metrics.first_bytes([at - start for start, at in zip(began, first, strict=True) if at])
+        for carrier, count in Counter(carriers).items():
+            if carrier:
+                metrics.carried[carrier] += count
         for reason, count in Counter(reasons).items():
             if reason:
                 metrics.refused[reason] += count
@@ -96,7 +99,7 @@ class AccessLog:
     def _format(
         self, place: str, name: str, peer: str, method: bytes, target: bytes, status: int, whole: bool,
         bytes_in: int, bytes_out: int, began: float, first_byte: float, ended: float,
-        request_id: bytes, reason: str, wall: float,
+        request_id: bytes, reason: str, carrier: str, wall: float,
     ) -> bytes:  # fmt: skip
         at = began + wall
         second = int(at)
@@ -110,7 +113,8 @@ class AccessLog:
         return _LINE % (
             self._stamp, (at - second) * 1000, place.encode(), name.encode() or b"-", peer.encode(), method,
             target, status, bytes_in, bytes_out, (first_byte - began) * 1000 if first_byte else -1,
-            (ended - began) * 1000, request_id, b"" if whole else b" cut=yes",
+            (ended - began) * 1000, request_id, b" carrier=" + carrier.encode() if carrier else b"",
+            b"" if whole else b" cut=yes",
             b" reason=" + reason.encode() if reason else b"",
         )  # fmt: skip
 

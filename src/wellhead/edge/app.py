@@ -136,6 +136,13 @@ class Edge:
         self._plain: list[PlainPort] = []
         self.metrics.watch("wellhead_control_up", "Whether the control plane is there.", directory.is_current)
         self.metrics.watch("wellhead_sessions", "Live sessions.", lambda: len(self.registry))
+        self.metrics.watch_each(
+            "wellhead_h2_carrier",
+            "On the HTTP/2 carrier: sessions, intakes parked (slots), requests that wait for one, requests"
+            " handed over and not answered (pending), bridges, streams.",
+            "what",
+            self.intake.counts,
+        )
         self.metrics.watch("wellhead_visitors", "Open visitors' connections.", lambda: len(self.ingress))
         self.metrics.watch(
             "wellhead_held_bytes", "Bytes held for visitors and agents.", lambda: self.ingress.pressure.held

@@ -212,7 +212,7 @@ class Gate:
         self._doubt(view, hello.session_hint)
         self._hints[session] = hello.session_hint
         self._registry.add(view.id, session)
-        self._metrics.sessions_opened += 1
+        self._metrics.sessions_opened[session.carrier] += 1
         self._welcomed(view)
         self._directory.session_opened(view.id, session.id, session.peer, hello.agent)
         _log.info(

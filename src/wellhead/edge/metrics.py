@@ -33,7 +33,8 @@ class Metrics(Collector):
         self.bytes_in = 0  # body bytes from visitors
         self.bytes_out = 0  # body bytes to visitors
         self.refused: Counter[str] = Counter()  # by reason word
-        self.sessions_opened = 0
+        self.sessions_opened: Counter[str] = Counter()  # by carrier
+        self.carried: Counter[str] = Counter()  # exchanges finished, by the carrier of their agent
         self.sessions_closed: Counter[str] = Counter()  # by code of the error, "closed" without one
         self.hellos_refused: Counter[str] = Counter()
         self.lines_dropped = 0  # access lines lost to a slow or full log
@@ -67,13 +68,14 @@ class Metrics(Collector):
         for (place, family), count in self.exchanges.items():
             exchanges.add_metric((place, _WORDS.get(family, f"{family}xx")), count)
         yield exchanges
-        yield self._by_reason("wellhead_refused", "Requests and connections refused.", self.refused)
-        yield self._by_reason("wellhead_hellos_refused", "Agents refused at hello.", self.hellos_refused)
-        yield self._by_reason("wellhead_sessions_closed", "Admitted sessions ended.", self.sessions_closed)
+        yield self._by("reason", "wellhead_refused", "Requests and connections refused.", self.refused)
+        yield self._by("reason", "wellhead_hellos_refused", "Agents refused at hello.", self.hellos_refused)
+        yield self._by("reason", "wellhead_sessions_closed", "Admitted sessions ended.", self.sessions_closed)
+        yield self._by("carrier", "wellhead_sessions_opened", "Sessions admitted.", self.sessions_opened)
+        yield self._by("carrier", "wellhead_carried", "Exchanges finished by agents.", self.carried)
         for name, text, value in (
             ("wellhead_visitor_bytes_in", "Body bytes received from visitors.", self.bytes_in),
             ("wellhead_visitor_bytes_out", "Body bytes sent to visitors.", self.bytes_out),
-            ("wellhead_sessions_opened", "Sessions admitted.", self.sessions_opened),
             ("wellhead_access_lines_dropped", "Access lines lost to a slow log.", self.lines_dropped),
         ):
             counter = CounterMetricFamily(name, text)
@@ -93,10 +95,10 @@ class Metrics(Collector):
             "wellhead_loop_lag_seconds", "How late the event loop was, looked at four times a second."
         )
 
-    def _by_reason(self, name: str, text: str, counts: Counter[str]) -> CounterMetricFamily:
-        family = CounterMetricFamily(name, text, labels=("reason",))
-        for reason, count in counts.items():
-            family.add_metric((reason,), count)
+    def _by(self, label: str, name: str, text: str, counts: Counter[str]) -> CounterMetricFamily:
+        family = CounterMetricFamily(name, text, labels=(label,))
+        for each, count in counts.items():
+            family.add_metric((each,), count)
         return family
 
 

@@ -51,8 +51,8 @@ class RawVisitor(Splice):
     """
 
     __slots__ = (
-        "_began", "_cut_at", "_envelope", "_first_byte", "_heard", "_heard_state", "_hello", "_ingress",
-        "_line", "_reason", "_request_id", "_server_name", "_session", "_terms", "_view", "peer",
+        "_began", "_carrier", "_cut_at", "_envelope", "_first_byte", "_heard", "_heard_state", "_hello",
+        "_ingress", "_line", "_reason", "_request_id", "_server_name", "_session", "_terms", "_view", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class RawVisitor(Splice):
         self._view = view
         self._server_name = server_name
         self._line: Line | None = None
+        self._carrier = ""
         self._session: Live | None = None  # that the stream is on
         self._envelope = b""
         self._hello = b""  # the first bytes, until there is an answer: another session may have to be asked
@@ -126,6 +127,7 @@ class RawVisitor(Splice):
 
     def _begin(self, session: Live, data: bytes) -> None:
         self._session = session
+        self._carrier = session.carrier
         stream = session.open(StreamKind.TCP, self._envelope, self, data, self._socket_end)
         if self._line is not None and self._session is session:  # else it was refused within the call
             self._stream = stream
@@ -293,6 +295,6 @@ class RawVisitor(Splice):
             (
                 "tunnel", self._view.name, self.peer, METHOD, b"-", 0, reason is None, self.from_socket,
                 self.from_stream, self._began, self._first_byte, self._ingress.clock(), self._request_id,
-                self._reason,
+                self._reason, self._carrier,
             )
         )  # fmt: skip

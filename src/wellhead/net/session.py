@@ -62,6 +62,8 @@ class Session(asyncio.Protocol):
     once, when the connection is over (None where we closed it ourselves).
     """
 
+    carrier = "mux"
+
     def __init__(
         self,
         role: Role,

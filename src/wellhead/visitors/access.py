@@ -22,7 +22,8 @@ class Line(NamedTuple):
     ended: float
     request_id: bytes
     reason: str  # why it failed, a constant word, else empty
+    carrier: str = ""  # of the agent's session: "mux", "h2"; empty where no agent was asked
 
 
-Fields = tuple[str, str, str, bytes, bytes, int, bool, int, int, float, float, float, bytes, str]
+Fields = tuple[str, str, str, bytes, bytes, int, bool, int, int, float, float, float, bytes, str, str]
 """A line before it has names: the exchange appends a plain tuple, which costs half."""

@@ -57,6 +57,10 @@ _AWAY = {Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_FAILED}  # for the control
 class Door(Protocol):
     """Whatever streams can be opened on: a session, or the control plane's own."""
 
+    @property
+    def carrier(self) -> str:
+        """What a session is carried by: "mux", "h2"; empty for what is no session."""
+
     def open(
         self,
         kind: StreamKind,
@@ -131,6 +135,7 @@ class Exchange:
     reason = ""
     _line: Memo | None = None
     _door: Door | None = None
+    _carrier = ""
     _envelope = b""  # of a request without a body, which may be sent again if it was refused unheard
     _left = -1  # body bytes still to come by Content-Length, -1 if not told
     owed = 0  # bytes handed to a choked visitor, not yet credited
@@ -163,6 +168,7 @@ class Exchange:
             self._line = line
         self.uploaded = True
         self._door, self._envelope = door, envelope
+        self._carrier = door.carrier
         self.stream = door.open(_HTTP, envelope, self, b"", True)
 
     def open(self, door: Door, line: Memo | None, kind: StreamKind, envelope: bytes) -> None:
@@ -170,6 +176,7 @@ class Exchange:
         if line is not None:
             line.exchanges += 1
             self._line = line
+        self._carrier = door.carrier
         self.stream = door.open(kind, envelope, self, interactive=kind is StreamKind.WEBSOCKET)
 
     def open_websocket(self, door: Door, line: Memo | None, envelope: bytes, key: bytes) -> None:
@@ -352,6 +359,7 @@ class Exchange:
         door = self._house.another(self.name, self._door)
         if door is None:
             return False
+        self._carrier = door.carrier
         self.stream = door.open(_HTTP, envelope, self, b"", True)
         return True
 
@@ -392,7 +400,7 @@ class Exchange:
             (
                 self.place, self.name, self.visitor.peer, self.method, self.target, self.status, whole,
                 self.bytes_in, self.bytes_out, self.began, self.first_byte, now, self.request_id,
-                self.reason,
+                self.reason, self._carrier,
             )
         )  # fmt: skip
         self.visitor.finished(now)

@@ -13,6 +13,8 @@ Accept = Callable[[Stream, StreamKind, bytes, Buffer, bool], None]
 class LocalDoor:
     """Opens streams on a program in this process; ``accept`` takes their far ends."""
 
+    carrier = ""
+
     def __init__(self, accept: Accept) -> None:
         self._accept = accept
 

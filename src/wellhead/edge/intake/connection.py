@@ -93,6 +93,11 @@ class ZoneConnection(Http2Visitor):
         return self._refusal
 
     @property
+    def streams(self) -> int:
+        """Live HTTP/2 streams."""
+        return self._h2.streams
+
+    @property
     def is_over(self) -> bool:
         return self._transport is None or self._closing
 

@@ -143,6 +143,18 @@ class IntakeGate:
         session.end(Reason.REMOVED if removed else Reason.SESSION_LOST)
         self._loop.call_later(END_SECONDS, session.abort)
 
+    def counts(self) -> dict[str, int]:
+        """What there is now, for the metrics."""
+        sessions = list(self._sessions)
+        return {
+            "sessions": len(sessions),
+            "slots": sum(session.parked for session in sessions),
+            "waiting": sum(session.waiting for session in sessions),
+            "pending": sum(len(seat.pending) for seat in self._seats.values()),
+            "bridges": sum(session.bridges for session in sessions),
+            "streams": sum(connection.streams for connection in self._connections.values()),
+        }
+
     # From connections
 
     def asked(
@@ -305,7 +317,7 @@ class IntakeGate:
             other.supersede()
             if not other.ours:
                 seat.took_over(self._loop.time())
-        self._metrics.sessions_opened += 1
+        self._metrics.sessions_opened[session.carrier] += 1
         self._welcomed(view)
         self._directory.session_opened(view.id, session.id, session.peer, asked.agent)
         _log.info(

@@ -160,6 +160,7 @@ class IntakeSession:
     house, which knows everything. ``soon`` calls something in the next turn of the loop.
     """
 
+    carrier = "h2"
     own_certificate = False
 
     def __init__(
@@ -223,6 +224,21 @@ class IntakeSession:
     def held(self) -> int:
         waiting = sum([bridge.held for bridge in self._bridges.values()])
         return self._h2.held + waiting + self._connection.unsent()[0]
+
+    @property
+    def parked(self) -> int:
+        """Intakes that the agent waits on."""
+        return len(self._slots)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for an intake."""
+        return len(self._waiting)
+
+    @property
+    def bridges(self) -> int:
+        """WebSockets and TCP connections."""
+        return len(self._bridges)
 
     def open(
         self,
