@@ -12,7 +12,10 @@ import pytest
 
 import wellhead
 from tests.agent.conftest import House, visit
+from tests.kit.upstreams import PATIENCE
 from wellhead import Status
+from wellhead.cli.exit import ExitCode, exit_code
+from wellhead.errors import InputError, Superseded
 from wellhead.model.names import suggest
 
 
@@ -51,3 +54,24 @@ async def test_a_tunnel_is_answered_for_on_each_carrier(
             reply = await asyncio.to_thread(visit, it.public_url, house, f"/{number}")
             assert (reply.status_code, reply.text.split()[0]) == (200, f"/{number}")
         assert name in reply.text
+
+
+async def test_a_second_agent_on_the_http2_carrier_takes_the_tunnel(
+    house: House, app: int, tmp_path: Path
+) -> None:
+    name = suggest()
+    first = await wellhead.connect_async(app, name=name, carrier="h2", **house.options(tmp_path))
+    async with await wellhead.connect_async(
+        app, name=name, carrier="h2", **house.options(tmp_path)
+    ) as its_successor:
+        with pytest.raises(Superseded) as caught:
+            await asyncio.wait_for(first.serve_forever(), PATIENCE)
+        assert (first.status, exit_code(caught.value)) == (Status.SUPERSEDED, ExitCode.REFUSED)
+        reply = await asyncio.to_thread(visit, second.public_url, house)
+        assert reply.status_code == 200
+    await first.aclose()
+
+
+async def test_a_carrier_that_there_is_none_of_is_refused() -> None:
+    with pytest.raises(InputError, match="carrier must be auto, mux or h2, not 'h3'"):
+        await wellhead.connect_async(8000, carrier="h3")
