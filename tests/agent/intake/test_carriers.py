@@ -63,7 +63,7 @@ async def test_a_second_agent_on_the_http2_carrier_takes_the_tunnel(
     first = await wellhead.connect_async(app, name=name, carrier="h2", **house.options(tmp_path))
     async with await wellhead.connect_async(
         app, name=name, carrier="h2", **house.options(tmp_path)
-    ) as its_successor:
+    ) as second:
         with pytest.raises(Superseded) as caught:
             await asyncio.wait_for(first.serve_forever(), PATIENCE)
         assert (first.status, exit_code(caught.value)) == (Status.SUPERSEDED, ExitCode.REFUSED)
