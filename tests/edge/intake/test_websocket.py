@@ -360,12 +360,12 @@ def test_a_visitors_close_is_answered_when_the_agent_has_ended(edge: IntakeEdge,
     bridge.send(said(TEXT, b"last") + closing(4001, "tschüß"))
     edge.settle()
     assert far.messages[-1] == {"type": "close", "code": 4001, "reason": "tschüß"} and far.texts == ["last"]
-    assert (ear.ended, far.ended) == (False, True), "our half is"
+    assert (ear.ended, far.ended) == (False, False), "the SDK's end comes first"
     far.text("on its way")
     far.end()
     edge.settle()
     assert bytes(ear.data) == frame(TEXT, b"on its way") + close_frame(4001)
-    assert ear.ended and not edge.pending and not far.was_reset
+    assert ear.ended and not edge.pending and far.over and not far.was_reset
 
 
 def test_the_visitors_close_wins_over_the_agents_later_one(edge: IntakeEdge, talk: Talk) -> None:
@@ -409,10 +409,13 @@ def test_the_agents_first_close_wins_and_its_second_means_nothing(edge: IntakeEd
     far.close(4001, "app")
     edge.settle()
     assert bytes(ear.data) == frame(TEXT, b"bye") + close_frame(4001, "app") and ear.ended
-    assert far.ended, "the SDK waits for our end"
     far.close(1000)
     far.frame(CLOSE, b"\3\xe8", end=True)
     edge.settle()
+    assert far.closes == [4001], "it waits for one"
+    before = far.ended
+    edge.after(1.5)
+    assert (before, far.ended) == (False, True), "the end comes when it is done with the stream"
     assert not edge.pending and edge.connection.streams == len(edge.parked) and not far.was_reset
 
 
@@ -442,13 +445,16 @@ def test_an_upstreams_close_comes_with_the_end(edge: IntakeEdge, talk: Talk) -> 
     far.close(4001, "", end=True)
     edge.settle()
     assert bytes(ear.data) == close_frame(4001) and ear.ended and not edge.pending
+    assert far.ended and not far.messages, "it listens no more: what we sent would never be credited"
 
 
 def test_a_close_of_the_outer_layer_alone_is_one(edge: IntakeEdge, talk: Talk) -> None:
     _, ear, far = talk
     far.frame(CLOSE, b"\x0f\xa1out", end=True)
     edge.settle()
-    assert bytes(ear.data) == close_frame(4001, "out") and ear.ended and not edge.pending
+    assert bytes(ear.data) == close_frame(4001, "out") and ear.ended
+    edge.after(1.5)
+    assert not edge.pending and edge.connection.streams == len(edge.parked)
 
 
 @pytest.mark.parametrize(
@@ -522,7 +528,7 @@ def test_a_visitor_that_is_gone_is_a_close_for_the_agent(
     bridge, ear, far = talk
     bridge.reset(reason)
     edge.settle()
-    assert far.closes == [code] and far.ended and not far.was_reset
+    assert far.closes == [code] and not far.was_reset
     far.text("nobody hears it")
     far.end()
     edge.settle()

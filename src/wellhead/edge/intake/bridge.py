@@ -82,7 +82,8 @@ class Bridge:
         self._lane: Lane | None = None  # to the agent, once it is bound
         self._unread = 0  # bytes that the visitor was given and did not acknowledge
         self._owed = 0  # bytes that came from the agent and were not credited
-        self._ended = False  # our half
+        self._ended = False  # nothing more is said to the agent
+        self._end_sent = False  # and it was told so by END_STREAM
         self._visitor_over = False  # nothing more is said to the visitor
         self._over = False
 
@@ -220,13 +221,6 @@ class Bridge:
         if self._lane is not None and not self._ended and self._lane.queued < PONGS_QUEUED:
             self._lane.put(outer_frame(data, mask=None, opcode=PONG))
 
-    def _end(self, frame: Buffer = b"") -> None:
-        """End our half of the CONNECT with a last frame, perhaps none."""
-        if self._lane is not None and not self._ended:
-            self._ended = True
-            self._lane.end(frame)
-            self._due = self._home.clock() + self._home.bridge_terms.close_seconds
-
     def _finish(self, code: ErrorCode | None = None) -> None:
         """Nothing more is exchanged with the agent; ``code``: because of this, and it is to be told."""
         if self._over:
@@ -238,7 +232,7 @@ class Bridge:
             assert stream is not None
             if code is not None or lane.queued:
                 stream.reset(ErrorCode.CANCEL if code is None else code)
-            elif not self._ended:
+            elif not self._end_sent:
                 lane.end()
             lane.close()
         self._home.forget(self)

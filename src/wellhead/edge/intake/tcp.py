@@ -62,9 +62,9 @@ class TcpBridge(Bridge):
         flowing = True
         for at in range(0, len(data), MAX_PIECE):
             flowing = self._lane.put(outer_frame(data[at : at + MAX_PIECE], mask=None))
-        if end:
-            self._end(_END)
-            self._due = 0.0  # the agent's half may go on: how long is the visitor's connection's to say
+        if end and not self._ended:
+            self._ended = self._end_sent = True
+            self._lane.end(_END)
             if self._agent_done:
                 self._finish()
         return flowing

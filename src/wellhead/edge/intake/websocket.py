@@ -53,6 +53,7 @@ from wellhead.wire.ws_frames import (
 from wellhead.wire.ws_messages import MessageReader
 
 INTERNAL: Final = 1011  # RFC 6455's word for an endpoint that cannot go on
+LINGER_SECONDS = 1.0  # between our Close and our end, for an agent that has ended
 ECHO_SECONDS = 2.0  # in which the agent may end before a visitor's Close is answered
 TOO_BIG: Final = "message-too-big"
 WEIGH_BYTES = 256 * 1024  # by which an unfinished message grows between two looks at what is held
@@ -84,6 +85,9 @@ class WebSocketBridge(Bridge):
         self._echo: Close | None = None  # the visitor's Close, while it is not answered
         self._weighed = 0  # unfinished bytes when it was last asked whether there is room for them
         self._agent_over = False  # it closed; what it says after that means nothing
+        self._farewell: int | None = None  # the code of its Close, where it was the first
+        self._outer_closed = False  # and there was a Close of the outer layer
+        self._agent_done = False  # its half is ended
 
     @property
     def held(self) -> int:
@@ -146,7 +150,7 @@ class WebSocketBridge(Bridge):
             self._answer_close()
             self._due = now + self._home.bridge_terms.close_seconds
         else:
-            self._finish(ErrorCode.CANCEL)
+            self._finish(None if self._agent_done else ErrorCode.CANCEL)
 
     # From the visitor
 
@@ -181,19 +185,19 @@ class WebSocketBridge(Bridge):
     # From the agent
 
     def _from_agent(self, data: Buffer) -> None:
-        if self._agent_over:
-            return
         out: list[bytes] = []
         ending: Close | Broken | None = None
         for event in self._outer.receive(data):
+            heard = not self._agent_over and ending is None
             if isinstance(event, Binary):
-                ending = self._messages(event.data, out)
+                if heard:
+                    ending = self._messages(event.data, out)
             elif isinstance(event, Ping):
                 self._pong(event.data)
             elif isinstance(event, Close | Broken):
-                ending = event
-            if ending is not None:
-                break
+                self._outer_closed = isinstance(event, Close)
+                if heard:
+                    ending = event
         if out:
             self._say(b"".join(out))
         if isinstance(ending, Close):
@@ -223,7 +227,9 @@ class WebSocketBridge(Bridge):
         else:
             self._answer_close()
         self._drop()
-        self._end()
+        if not self._ended:
+            self._farewell = close.code
+            self._say_no_more()
 
     def _agent_broke(self, broken: Broken) -> None:
         self._agent_over = True
@@ -235,10 +241,17 @@ class WebSocketBridge(Bridge):
             self._finish(ErrorCode.PROTOCOL_ERROR)
 
     def _agent_ended(self) -> None:
+        self._agent_done = True
         if self._echo is not None:
             self._answer_close()
         self._close_visitor(INTERNAL, pages.BROKEN.reason)
-        self._finish()
+        if self._farewell is not None and self._outer_closed and self._lane is not None:
+            # An application's in the SDK, which waits for a Close of ours, and stumbles over a stream that
+            # has ended both ways by the time it ends it.
+            self._lane.put(outer_frame(close_envelope(self._farewell), mask=None))
+            self._due = self._home.clock() + LINGER_SECONDS
+        else:
+            self._finish()
 
     # Ends
 
@@ -301,8 +314,14 @@ class WebSocketBridge(Bridge):
         self._say(_close_frame(echo._replace(reason="")), True)
 
     def _end_with(self, code: int, reason: str = "") -> None:
-        """Close the agent's side behind what waits for it."""
-        self._end(outer_frame(close_envelope(code, reason), mask=None))
+        """Close the agent's side behind what waits for it; END_STREAM follows when it has ended its half."""
+        if self._lane is not None and not self._ended:
+            self._say_no_more()
+            self._lane.put(outer_frame(close_envelope(code, reason), mask=None))
+
+    def _say_no_more(self) -> None:
+        self._ended = True
+        self._due = self._home.clock() + self._home.bridge_terms.close_seconds
 
     def _drop(self) -> None:
         """What waits for the agent has no reader."""
