@@ -212,6 +212,24 @@ def test_a_peers_lists_that_repeat_in_part_are_read_as_they_are(
         assert decoder.size >= list_size(message)
 
 
+def test_where_spelled_blocks_come_again_they_are_remembered_and_elsewhere_not() -> None:
+    oracle = hpack.Encoder()
+
+    def block(at: int) -> bytes:
+        return oracle.encode([hpack.NeverIndexedHeaderTuple(b"x-id", b"%d" % at)])
+
+    decoder = reader()
+    for at in range(5000):
+        decoder.decode(block(at))
+    assert len(decoder._spelled) < 100
+    for at in range(3000):  # a new habit is found out in a while
+        decoder.decode(block(at % 7))
+    assert decoder.decode(block(1)) is decoder.decode(block(1))
+    for at in range(3000):
+        decoder.decode(block(1 if at % 30 else at))
+    assert decoder.decode(block(1)) is decoder.decode(block(1))
+
+
 def test_blocks_that_never_come_again_do_not_push_out_those_that_do() -> None:
     decoder, oracle = reader(), hpack.Encoder()
     slots: list[Fields] = [[(b"x-pool-slot", b"%d" % at)] for at in range(32)]

@@ -167,6 +167,11 @@ class Guard:
         """A stream, by whichever side."""
         self._opened += 1
 
+    def asked(self) -> None:
+        """A stream, by the peer, with a frame that is not empty."""
+        self._opened += 1
+        self._empty_row = 0
+
     def reset(self, now: float, age: float) -> None:
         """The peer reset one of its streams, ``age`` seconds old."""
         terms = self._terms

@@ -118,8 +118,7 @@ class Heads(Ledger):
         now = self._clock()
         self._last_id = stream_id
         guard = self._guard
-        guard.opened()
-        guard.filled()
+        guard.asked()
         if self._closing:
             self._ignore(stream_id, terms.window)
             guard.glitch(now)

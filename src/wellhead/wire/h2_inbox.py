@@ -12,6 +12,7 @@ from wellhead.wire.h2_frames import (
     ACK,
     CONTINUATION,
     DATA,
+    END_HEADERS,
     END_STREAM,
     GOAWAY,
     HEADER_SIZE,
@@ -22,6 +23,7 @@ from wellhead.wire.h2_frames import (
     PADDED,
     PING,
     PREFACE,
+    PRIORITIZED,
     PRIORITY,
     PUSH_PROMISE,
     RST_STREAM,
@@ -47,6 +49,7 @@ from wellhead.wire.h2_stream import (
 from wellhead.wire.window import granted
 
 _OF_THE_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
+_SHAPE = END_HEADERS | PADDED | PRIORITIZED  # flags by which a HEADERS frame is more, or less, than a block
 
 
 OnGoAway = Callable[[int, int], None]
@@ -164,8 +167,12 @@ class Inbox(Heads):
                     break
                 heads_left -= 1
             at = end
-            if kind == DATA and not self._block_id and self._got_settings:  # fast path
+            if self._block_id or not self._got_settings:
+                self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[start:end])
+            elif kind == DATA:  # fast path
                 self._on_data(flags, stream_id & 0x7FFFFFFF, data[start:end])
+            elif kind == HEADERS and length and stream_id and flags & _SHAPE == END_HEADERS:  # fast path
+                self._on_block(stream_id & 0x7FFFFFFF, data[start:end], flags & END_STREAM != 0)
             else:
                 self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[start:end])
             if self._failed:

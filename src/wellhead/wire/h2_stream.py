@@ -276,7 +276,8 @@ class H2Stream:
         self.held -= count
         connection = self._connection
         connection.held -= count
-        self._owe(count)
+        if not self._flags & GOT_END:
+            self._owe(count)
 
     def stopped(self) -> None:
         """The work behind a stream that was reset has really ended; idempotent.

@@ -30,6 +30,7 @@ TABLE_SIZE = 4096  # bytes, of either side's table: the size that every connecti
 OVERHEAD = 32  # bytes that an entry counts beside its name and value (RFC 7541 section 4.1)
 
 _REMEMBERED = 40  # blocks, or lists, of each direction: an agent's 32 intakes and some more
+_UNHEEDED = 1000  # blocks that are not remembered after so many others that never came again
 _REMEMBERED_SIZE = 1024  # bytes of a block that is worth remembering
 _MAX_SHIFT = 28  # four bytes of a number: far above every length that fits into a block
 _PATH_LITERAL = 4  # a literal that is not indexed, with a name of the static table
@@ -69,6 +70,7 @@ class Decoder:
 
     __slots__ = (
         "_alone",
+        "_came_again",
         "_entries",
         "_exact_above",
         "_free",
@@ -78,6 +80,7 @@ class Decoder:
         "_max_list",
         "_spelled",
         "_table_size",
+        "_unheeded",
         "size",
     )
 
@@ -93,6 +96,8 @@ class Decoder:
         # apart, that they do not push out the others.
         self._known: dict[bytes, tuple[Fields, int]] = {}
         self._spelled: dict[bytes, tuple[Fields, int]] = {}
+        self._came_again = False  # one of those, since they were forgotten last
+        self._unheeded = 0  # how many of them are not to be remembered, because none did
         self._alone: dict[bytes, tuple[Fields, int, Fields]] = {}  # and what they insert
 
     def allow(self, max_list: int, max_fields: int, exact_above: int) -> None:
@@ -107,7 +112,11 @@ class Decoder:
         Raises:
             H2Error: COMPRESSION_ERROR for what RFC 7541 forbids, ENHANCE_YOUR_CALM over a limit.
         """
-        known = self._known.get(block) or self._spelled.get(block)
+        known = self._known.get(block)
+        if known is None and self._spelled:
+            known = self._spelled.get(block)
+            if known is not None:
+                self._came_again = True
         if known is not None:  # fast path
             fields, self.size = known
             return fields
@@ -170,15 +179,25 @@ class Decoder:
         self._measure(fields, literals)
         if end <= _REMEMBERED_SIZE and not resized:
             if not inserted:
-                memory = self._spelled if literals else self._known
-                if len(memory) >= _REMEMBERED:
-                    memory.clear()
-                memory[block] = (fields, self.size)
+                if literals and self._unheeded:
+                    self._unheeded -= 1
+                else:
+                    self._remember(block, fields, literals)
             elif stands_alone:
                 if len(self._alone) >= _REMEMBERED:
                     self._alone.clear()
                 self._alone[block] = (fields, self.size, inserted)
         return fields
+
+    def _remember(self, block: bytes, fields: Fields, literals: int) -> None:
+        memory = self._spelled if literals else self._known
+        if len(memory) >= _REMEMBERED:
+            memory.clear()
+            if literals:
+                if not self._came_again:
+                    self._unheeded = _UNHEEDED
+                self._came_again = False
+        memory[block] = (fields, self.size)
 
     def _measure(self, fields: Fields, literals: int) -> None:
         size = literals + len(fields) * (OVERHEAD + self._largest)
