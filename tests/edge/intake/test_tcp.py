@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import pytest
 
+from tests.kit.house import House
 from tests.kit.intake_edge import LOST, Ear, IntakeEdge
+from tests.kit.lumpy_agent import LumpyBridge
+from tests.kit.transport import FakeTransport
 from wellhead.edge.intake.tcp import EARLY_HIGH
+from wellhead.edge.passthrough import RawTerms, RawVisitor
+from wellhead.model.records import TlsMode
+from wellhead.net.session import Session
 from wellhead.wire.facts import Facts
 from wellhead.wire.streams import Reason, StreamKind
 from wellhead.wire.ws_frames import BINARY, CLOSE, PING, PONG, TEXT
@@ -201,3 +208,60 @@ def test_a_slow_reader_behind_the_agent_stops_its_visitor(edge: IntakeEdge) -> N
     far.slow = False
     edge.settle()
     assert ear.writable == 1 and not bridge.queued
+
+
+# With a real visitor
+
+
+def passing(house: House, edge: IntakeEdge) -> tuple[FakeTransport, RawVisitor, LumpyBridge]:
+    """A visitor of a passthrough tunnel that the agent has bound."""
+    view = house.record("p", TlsMode.PASSTHROUGH)
+    house.registry.add(view.id, cast(Session, Door(edge)))
+    visitor = RawVisitor(house.ingress, RawTerms(), view, "p.localhost", "192.0.2.7")
+    transport = FakeTransport("192.0.2.7")
+    transport.protocol = visitor
+    visitor.connection_made(transport)
+    visitor.data_received(b"ClientHello")
+    edge.settle()
+    far = edge.agent.connect(edge.agent.envelopes[-1][0]["inkbox-request-id"], raw=True)
+    edge.settle()
+    return transport, visitor, far
+
+
+class Door:
+    """A session that opens on the edge of a test."""
+
+    usable, load, own_certificate, carrier = True, 0, True, "h2"
+
+    def __init__(self, edge: IntakeEdge) -> None:
+        self.open = edge.open
+
+
+async def test_a_visitor_of_the_edge_passes_through_it(house: House, edge: IntakeEdge) -> None:
+    transport, visitor, far = passing(house, edge)
+    visitor.data_received(b" and more")
+    far.frame(BINARY, b"ServerHello")
+    edge.settle()
+    assert far.data == b"ClientHello and more" and transport.take() == b"ServerHello"
+    far.frame(BINARY, b"bye")
+    far.frame(CLOSE, b"\3\xe8clean-eof", end=True)
+    edge.settle()
+    assert transport.take() == b"bye" and transport.ended and not transport.aborted
+    visitor.eof_received()
+    visitor.connection_lost(None)
+    assert house.lines[-1].whole and not edge.pending
+
+
+async def test_an_agent_that_failed_cuts_the_visitor_off(house: House, edge: IntakeEdge) -> None:
+    transport, _, far = passing(house, edge)
+    far.frame(BINARY, b"half")
+    far.frame(CLOSE, b"\3\xf3tls-error", end=True)
+    edge.settle()
+    assert transport.aborted and house.lines[-1].reason == "upstream-failed"
+
+
+async def test_a_visitor_that_hangs_up_resets_the_bridge(house: House, edge: IntakeEdge) -> None:
+    _, visitor, far = passing(house, edge)
+    visitor.connection_lost(ConnectionResetError())
+    edge.settle()
+    assert far.was_reset and not edge.pending and house.lines[-1].reason == "visitor-left"

@@ -8,6 +8,7 @@ import pytest
 
 from tests.kit.doors import FakeDoor
 from tests.kit.house import House, Visit, status
+from tests.kit.http2 import Http2Visit
 from tests.kit.intake_edge import HEAD, KEY, LOST, Ear, IntakeEdge
 from tests.kit.lumpy_agent import LumpyBridge
 from wellhead.edge.intake.bridge import BridgeTerms
@@ -624,6 +625,31 @@ async def test_a_drained_edge_asks_the_visitor_to_come_again(house: House, edge:
     answer = visit.transport.take() + visit.after(60)
     edge.settle()
     assert answer == close_frame(1012, "draining") and far.closes == [1001]
+
+
+async def test_a_visitor_of_http2_talks_through_it(house: House, edge: IntakeEdge) -> None:
+    house.door = cast(FakeDoor, edge)
+    visit = Http2Visit(house)
+    stream = await visit.connect("/chat", ("sec-websocket-protocol", "soup"))
+    edge.settle()
+    envelope = edge.agent.envelopes[-1][0]
+    assert envelope["inkbox-h-sec-websocket-protocol"] == "soup" and envelope["inkbox-method"] == "GET"
+    edge.agent.respond(envelope["inkbox-request-id"], 200, [("sec-websocket-protocol", "soup")])
+    far = edge.agent.connect(envelope["inkbox-request-id"])
+    edge.settle()
+    await visit.turn()
+    assert visit.replies[stream].fields == [(b":status", b"200"), (b"sec-websocket-protocol", b"soup")]
+    await visit.send(stream, said(TEXT, b"hello") + closing(1000))
+    edge.settle()
+    far.text("hi")
+    far.end()
+    edge.settle()
+    await visit.turn()
+    assert far.texts == ["hello"] and far.closes == [1000]
+    assert (
+        visit.replies[stream].body == frame(TEXT, b"hi") + close_frame(1000) and visit.replies[stream].ended
+    )
+    assert house.lines[-1].status == 101 and not edge.pending
 
 
 def met(house: House, edge: IntakeEdge) -> tuple[Visit, LumpyBridge]:
