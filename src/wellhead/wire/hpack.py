@@ -383,6 +383,9 @@ class Encoder:
         return bytes(out)
 
 
+SHORT = 0x7F  # bytes of a string whose length is one byte in a block, and less
+
+
 def spelling(name: bytes) -> bytes:
     """How a field of this name begins that is spelled out and enters no table; its value goes to ``spelled``.
 
@@ -396,7 +399,7 @@ def spelling(name: bytes) -> bytes:
 def spelled(spelling: bytes, value: bytes) -> bytes:
     """The whole field."""
     size = len(value)
-    if size < 0x7F:
+    if size < SHORT:
         return b"%b%c%b" % (spelling, size, value)
     out = bytearray(spelling)
     _put_integer(out, 0, 0x7F, size)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from wellhead.errors import HttpError
 from wellhead.wire.facts import Facts
 from wellhead.wire.h2_fields import MEMO_MAX, block_fields
-from wellhead.wire.hpack import Field, Fields, list_size, spelled, spelling
+from wellhead.wire.hpack import SHORT, Field, Fields, list_size, spelled, spelling
 
 MAX_LIST = 60_000  # bytes as HPACK counts them, 32 for each field included
 MAX_FIELDS = 110
@@ -105,12 +105,18 @@ def envelope_block(head: bytes, request_id: bytes, *, faithful: bool = False) ->
         HttpError: 431: too large for an agent.
     """
     method, target, asked, common = _apart(head, request_id, False, faithful)
-    lead = b"".join(
-        (
-            _SPELLED_ID, spelled(b"", request_id), spelled(_SPELLED_METHOD, method),
-            spelled(_SPELLED_PATH, target), spelled(_SPELLED_ASKED, asked),
-        )
-    )  # fmt: skip
+    if len(request_id) < SHORT and len(target) < SHORT and len(asked) < SHORT:  # fast path
+        lead = b"%b%c%b%b%c%b%b%c%b%b%c%b" % (
+            _SPELLED_ID, len(request_id), request_id, _SPELLED_METHOD, len(method), method,
+            _SPELLED_PATH, len(target), target, _SPELLED_ASKED, len(asked), asked,
+        )  # fmt: skip
+    else:
+        lead = b"".join(
+            (
+                spelled(_SPELLED_ID, request_id), spelled(_SPELLED_METHOD, method),
+                spelled(_SPELLED_PATH, target), spelled(_SPELLED_ASKED, asked),
+            )
+        )  # fmt: skip
     return method, lead, common
 
 

@@ -37,6 +37,7 @@ from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.hpack import Fields
 from wellhead.wire.intake import (
     INTAKE_PATH,
+    MAX_POOL,
     RESPONSE_PATH,
     TCP_PATH,
     TCP_PROTOCOL,
@@ -202,7 +203,9 @@ class IntakeSession:
         self._h2 = h2
         self._terms = terms
         self._token = token
-        self._good: Fields | None = None  # the last fields that the token was found in
+        self._good: dict[
+            int, Fields
+        ] = {}  # where the token was found, by id: slots repeat theirs
         self._replies = ReplyReader(joined_cookies=by_secret and not ours)
         self._slots: deque[Slot] = deque()  # the longest parked first
         self._waiting: deque[tuple[float, Waiter]] = deque()
@@ -389,11 +392,13 @@ class IntakeSession:
             answers.end(stream, answers.UNKNOWN)
 
     def _parked(self, stream: H2Stream, fields: Fields) -> None:
-        if fields is not self._good:
+        if self._good.get(id(fields)) is not fields:
             if not self._has_token(fields):
                 answers.end(stream, answers.NO_SESSION)
                 return
-            self._good = fields
+            if len(self._good) > MAX_POOL:
+                self._good.clear()
+            self._good[id(fields)] = fields
         if self.superseded and (self.ours or not self.by_secret):
             answers.end(stream, answers.SUPERSEDED)
             return
