@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from wellhead.wire.h2 import Fields, H2Stream
+from wellhead.wire.h2 import Fields, H2Sink, H2Stream
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.streams import Buffer
 
 HIGH_WATER = 64 * 1024  # bytes kept for a stream that is not open yet, above which the writer is stopped
+
+
+Open = Callable[[Fields, bool, H2Sink, Fields | None], H2Stream]
+"""Opens a stream; the last argument is the rest of its head, a list that may come again."""
 
 
 class Opener(Protocol):
@@ -17,8 +22,7 @@ class Opener(Protocol):
     def open_for(self, call: Call) -> None:
         """Have ``call.opens`` called, now or when there is room; ``call.given_up`` where there is no way."""
 
-    def open(self, fields: Fields, end: bool, call: Call, more: Fields | None) -> H2Stream:
-        """Open a stream; ``more``: the rest of its head, a list that may come again."""
+    open: Open
 
 
 class Call:

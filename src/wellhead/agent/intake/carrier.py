@@ -20,7 +20,6 @@ from wellhead.agent.intake.terms import IntakeLimits
 from wellhead.net.carrier import Ear, OnStream, Opening
 from wellhead.net.tls import ALPN_H2
 from wellhead.wire.intake import Caller
-from wellhead.wire.streams import StreamKind
 
 TICK_SECONDS = 0.25
 HAND_OVER_SECONDS = 30.0  # for which a reply waits for a session that takes it
@@ -41,7 +40,7 @@ class IntakeCarrier:
         self.limits = limits
         self.exchanges: set[Exchange] = set()
         self.unknown = 0
-        self._on_stream = on_stream
+        self.on_stream = on_stream
         self._loop = asyncio.get_running_loop()
         self._sessions: list[IntakeSession] = []  # that are connected; the youngest of the welcomed last
         self._welcomed: list[IntakeSession] = []
@@ -59,9 +58,6 @@ class IntakeCarrier:
 
     def websocket_key(self) -> bytes:
         return base64.b64encode(os.urandom(16))
-
-    def open(self, exchange: Exchange, kind: StreamKind, envelope: bytes, end: bool) -> None:
-        self._on_stream(exchange, kind, envelope, b"", end)
 
     def began(self, session: IntakeSession) -> None:
         self._welcomed.append(session)

@@ -17,7 +17,7 @@ import os
 from collections import deque
 from typing import Protocol, cast
 
-from wellhead.agent.intake.call import Call
+from wellhead.agent.intake.call import Call, Open
 from wellhead.agent.intake.exchange import Exchange, answer
 from wellhead.agent.intake.hello import HelloCall, TunnelUnknown, ended, is_superseded
 from wellhead.agent.intake.reply import ReplyHeads
@@ -28,7 +28,7 @@ from wellhead.agent.intake.terms import PULSE, TERMS, IntakeLimits
 from wellhead.agent.intake.websocket import WebSocketStream
 from wellhead.errors import Draining, H2Error, SessionLost, Superseded, WellheadError
 from wellhead.logs import Log
-from wellhead.net.carrier import Ear
+from wellhead.net.carrier import Ear, OnStream
 from wellhead.net.pulse import Pulse, Verdict
 from wellhead.net.session import boot_time
 from wellhead.net.sockets import why
@@ -53,13 +53,11 @@ class House(Protocol):
     heads: ReplyHeads
     limits: IntakeLimits
     exchanges: set[Exchange]  # of all sessions
+    on_stream: OnStream
     unknown: int  # times in a row that the edge did not know the tunnel
 
     def websocket_key(self) -> bytes:
         """For the handshake with an upstream."""
-
-    def open(self, exchange: Exchange, kind: StreamKind, envelope: bytes, end: bool) -> None:
-        """Hand it to the agent."""
 
     def began(self, session: IntakeSession) -> None:
         """It was welcomed."""
@@ -94,6 +92,7 @@ class IntakeSession(asyncio.Protocol):
         self.h2 = H2Connection(
             H2Role.CLIENT, terms=TERMS, on_goaway=self._goaway, wake=self._wake, clock=self._loop.time
         )
+        self.open: Open = self.h2.open  # bound once: every reply begins here
         self._reader = ParcelReader(house.host, house.websocket_key)
         self._slots: Slots | None = None  # None until the edge has welcomed us
         self._calls: deque[Call] = deque()  # that wait for room
@@ -346,7 +345,7 @@ class IntakeSession(asyncio.Protocol):
 
     def accept(self, exchange: Exchange, kind: StreamKind, envelope: bytes, end: bool) -> None:
         try:
-            self._house.open(exchange, kind, envelope, end)
+            self._house.on_stream(exchange, kind, envelope, b"", end)
         except Exception as error:  # of one request: the others, and the slots, have nothing to do with it
             _log.error("a request failed", error=error)
             exchange.reset(Reason.INTERNAL)
@@ -362,18 +361,15 @@ class IntakeSession(asyncio.Protocol):
         return NO_MASK if self.is_ours else os.urandom(4)
 
     def open_for(self, call: Call) -> None:
-        if self.takes_calls:
-            if self._calls or not self.h2.may_open:
-                self._calls.append(call)
-            else:
-                call.opens(self)
+        if not (self._calls or self.peer_draining or self._over) and self.h2.may_open:  # fast path
+            call.opens(self)
+        elif self.takes_calls:
+            self._calls.append(call)
+            self._fill()
         elif self.peer_draining:
             self._house.hand_over(call)
         else:
             call.given_up()
-
-    def open(self, fields: Fields, end: bool, call: Call, more: Fields | None) -> H2Stream:
-        return self.h2.open(fields, end, call, more)
 
     @property
     def takes_calls(self) -> bool:
