@@ -134,6 +134,28 @@ def test_of_a_cookie_only_the_crumb_is_left_out() -> None:
     assert values(sent("Cookie: name=é".encode()), b"cookie") == [b""]
 
 
+@pytest.mark.parametrize(
+    ("lines", "cookie"),
+    [
+        ([b"Cookie: a=1", b"Cookie:"], b"a=1"),
+        ([b"Cookie:", b"Cookie: a=1"], b"a=1"),
+        ([b"Cookie: \xe9;  b=2"], b"b=2"),
+        ([b"Cookie: \xe9; \tb=2"], b"b=2"),
+        ([b"Cookie: a=1 ; \xe9"], b"a=1"),
+        ([b"Cookie: a=1; ; b=2"], b"a=1; b=2"),
+        ([b"Cookie: \xe9;   ; \xe9"], b""),
+    ],
+)
+def test_what_a_cookie_is_put_together_of_leaves_no_outer_blanks(lines: list[bytes], cookie: bytes) -> None:
+    assert values(sent(*lines), b"cookie") == [cookie]
+
+
+def test_an_empty_value_leaves_no_outer_blanks_where_fields_are_joined() -> None:
+    rest = [b"X-Many: %d" % at for at in range(120)]
+    many = sent(b"X-A: one", b"X-A:", b"X-B:", b"X-B: two", b"X-C:", b"X-C:", *rest)
+    assert [values(many, name) for name in (b"x-a", b"x-b", b"x-c")] == [[b"one"], [b"two"], [b""]]
+
+
 def test_a_path_is_percent_encoded_and_its_query_too() -> None:
     fields = dict(envelope_fields(head(target="/café?é=%C3".encode()), ID))
     assert fields[b"inkbox-path"] == b"/caf%C3%A9?%C3%A9=%C3"
@@ -182,10 +204,16 @@ def test_an_envelope_that_is_encoded_beforehand_says_the_same(path: bytes, faith
     assert method == b"DELETE"
 
 
-names = st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}", fullmatch=True).map(str.encode)
-texts = st.lists(
-    st.one_of(st.integers(0x20, 0x7E), st.integers(0x80, 0xFF), st.just(0x09)), max_size=60
-).map(bytes)  # fmt: skip
+names = st.one_of(
+    st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}", fullmatch=True).map(str.encode),
+    st.sampled_from([b"Cookie", b"X-Same"]),
+)
+texts = st.one_of(
+    st.lists(
+        st.one_of(st.integers(0x20, 0x7E), st.integers(0x80, 0xFF), st.just(0x09)), max_size=60
+    ).map(bytes),
+    st.lists(st.sampled_from([b"", b" ", b"; ", b"a=1", b"\xe9"]), max_size=6).map(b"".join),
+)  # fmt: skip
 
 
 @given(

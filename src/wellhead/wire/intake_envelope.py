@@ -10,6 +10,7 @@ a value that is not ASCII        the field is left out (of a Cookie, that crumb)
                                  the Python SDK its connection, UTF-8 a 502
 a target that is not ASCII       percent-encoded
 several Cookie fields            joined by "; ", which Node would do by a comma
+blanks that this leaves outside  taken off: they cost the Python SDK its connection
 no Cookie                        an empty one, else the SDK sends this visitor's request with another's
 Accept-Encoding                  ``identity``: the SDKs decode a reply and leave its Content-Encoding
 ===============================  ==========================================================================
@@ -30,6 +31,7 @@ from wellhead.wire.hpack import SHORT, Field, Fields, list_size, spelled, spelli
 
 MAX_LIST = 60_000  # bytes as HPACK counts them, 32 for each field included
 MAX_FIELDS = 110
+BLANKS = b" \t"
 
 H = b"inkbox-h-"  # before the name of a field of the visitor's, or of the reply
 WEBHOOK, WS_UPGRADE, TCP_STREAM = b"webhook", b"ws-upgrade", b"tcp-stream"
@@ -174,18 +176,20 @@ def _travelling(lines: Fields, websocket: bool, faithful: bool) -> Fields:
         fields.append(_ENCODING)
         cookies = [crumb for value in cookies for crumb in value.split(b"; ") if _is_ascii(crumb)]
     fields = [field for field in fields if field[0] != b"cookie"]
-    if cookies:
-        fields.append((b"cookie", b"; ".join(cookies)))
+    cookie = b"; ".join([crumb for crumb in cookies if crumb]).strip(BLANKS)
+    if cookie:
+        fields.append((b"cookie", cookie))
     elif not websocket:
         fields.append(_NO_COOKIE)
     return fields
 
 
 def _joined(fields: Fields) -> Fields:
-    """Values of the same name in one field, where the first was."""
+    """Values of the same name in one field, where the first was; empty ones add nothing."""
     joined: dict[bytes, bytes] = {}
     for name, value in fields:
-        joined[name] = joined[name] + b", " + value if name in joined else value
+        before = joined.get(name, b"")
+        joined[name] = before + b", " + value if before and value else before or value
     return list(joined.items())
 
 
