@@ -107,7 +107,7 @@ class ReplyReader:
         """The reply to a request of this method.
 
         Raises:
-            HttpError: 502: no status, or not one of a reply.
+            HttpError: 502: no status, not one of a reply, or a field that is several.
         """
         at = self._at
         known = self._read
@@ -174,6 +174,8 @@ def _carried(fields: Fields, joined_cookies: bool) -> _Carried:
         if not name.startswith(H):
             continue
         name = name[len(H) :]
+        if b":" in name:  # a name would end there
+            raise HttpError(502, "reply-field", f"{name[:64]!r}")
         if name == b"content-length":
             length = value if _length(value) else b""
         elif name == b"inkbox-reason":
@@ -185,7 +187,10 @@ def _carried(fields: Fields, joined_cookies: bool) -> _Carried:
         else:
             lines.append(b"%b: %b\r\n" % (name, value))
             gzip = gzip or (name == b"content-encoding" and value.lower() in (b"gzip", b"x-gzip"))
-    return _Carried(b"".join(lines), length, reason, gzip)
+    block = b"".join(lines)
+    if block.count(b"\r") != len(lines) or block.count(b"\n") != len(lines):
+        raise HttpError(502, "reply-field", "a line end in a field")  # HTTP/2 carries it, a head does not
+    return _Carried(block, length, reason, gzip)
 
 
 def reply_fields(

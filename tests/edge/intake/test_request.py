@@ -312,6 +312,23 @@ async def test_a_body_longer_than_it_said_is_not_passed_on(zone: Zone) -> None:
     assert status(visit.transport.take()) in (200, 502)
 
 
+@pytest.mark.parametrize(
+    "field", [(b"x a", b"1"), (b"x-a", b"a\0b"), (b"x-a", b"a\r\nset-cookie: b=1"), (b"x-a:b", b"1")]
+)
+async def test_a_reply_that_no_visitor_can_be_given_is_a_502_and_nothing_of_it_is_kept(
+    zone: Zone, field: tuple[bytes, bytes]
+) -> None:
+    visit, agent, envelope = await exchange(zone, head())
+    assert agent.reply(envelope.request_id, b"x" * 10_000, fields=[field]).status == 200
+    assert status(visit.transport.take()) == 502
+
+
+async def test_of_a_whole_reply_before_the_request_was_whole_nothing_is_kept(zone: Zone) -> None:
+    visit, agent, envelope = await exchange(zone, head("POST", "Content-Length: 100") + b"some")
+    assert agent.reply(envelope.request_id, b"x" * 10_000).status == 200
+    assert status(visit.transport.take()) == 200
+
+
 async def test_an_agent_of_ours_may_stream_a_reply_of_unknown_length(zone: Zone) -> None:
     visit, agent, envelope = await exchange(zone, head(), user_agent=OURS)
     fields = [*agent.caller.response(envelope.request_id), (b"inkbox-status", b"200")]

@@ -227,8 +227,8 @@ class IntakeRequest:
         self._cut_slot()
         if not self._over:
             self._finish()
-            if self._post is not None:
-                self._post.consumed(self._post.held)
+        if self._post is not None:  # of a whole reply too, whose last bytes nobody took
+            self._post.consumed(self._post.held)
 
     def consumed(self, count: int) -> None:
         if self._post is not None:
