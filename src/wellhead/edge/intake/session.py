@@ -203,9 +203,7 @@ class IntakeSession:
         self._h2 = h2
         self._terms = terms
         self._token = token
-        self._good: dict[
-            int, Fields
-        ] = {}  # where the token was found, by id: slots repeat theirs
+        self._good: dict[int, Fields] = {}  # where the token was found, by id: slots repeat theirs
         self._replies = ReplyReader(joined_cookies=by_secret and not ours)
         self._slots: deque[Slot] = deque()  # the longest parked first
         self._waiting: deque[tuple[float, Waiter]] = deque()
