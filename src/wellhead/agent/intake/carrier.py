@@ -83,7 +83,13 @@ class IntakeCarrier:
 
     def _tick(self) -> None:
         self._clock = None
-        now = self._loop.time()
+        try:
+            self._look(self._loop.time())
+        finally:  # whatever an upstream makes of what it is told
+            if self._sessions or self.exchanges or self._waiting:
+                self._clock = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _look(self, now: float) -> None:
         for session in list(self._sessions):
             session.tick(now)
         for exchange in [one for one in self.exchanges if 0 < one.due <= now]:
@@ -92,5 +98,3 @@ class IntakeCarrier:
         self._waiting = [(call, until) for call, until in self._waiting if until > now]
         for call in late:
             call.given_up()
-        if self._sessions or self.exchanges or self._waiting:
-            self._clock = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -26,7 +26,7 @@ from wellhead.agent.intake.slots import Slot, Slots
 from wellhead.agent.intake.tcp import TcpStream
 from wellhead.agent.intake.terms import PULSE, TERMS, IntakeLimits
 from wellhead.agent.intake.websocket import WebSocketStream
-from wellhead.errors import Draining, H2Error, SessionLost, Superseded, WellheadError
+from wellhead.errors import Draining, H2Error, HelloError, SessionLost, Superseded, WellheadError
 from wellhead.logs import Log
 from wellhead.net.carrier import Ear, OnStream
 from wellhead.net.pulse import Pulse, Verdict
@@ -112,7 +112,13 @@ class IntakeSession(asyncio.Protocol):
         return sum(1 for exchange in self._house.exchanges if exchange.home is self)
 
     def hello(self) -> None:
-        """Say hello; the connection is there."""
+        """Say hello; the connection is there.
+
+        Raises:
+            HelloError: the edge takes none.
+        """
+        if not self.h2.may_open:
+            raise HelloError("the edge takes no requests on this connection")
         call = HelloCall(self._answered, self._house.unknown)
         call.stream = self.h2.open(self.caller.hello(self.limits.pool), True, call)
 
