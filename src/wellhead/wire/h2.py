@@ -160,9 +160,9 @@ class H2Connection(Inbox):
         return self._credit
 
     @property
-    def starved(self) -> bool:
-        """Queued body bytes wait for the connection's window."""
-        return bool(self._turns) and self._credit <= 0
+    def queues(self) -> bool:
+        """Body bytes wait on some stream, for the connection's window or for their turn."""
+        return bool(self._turns)
 
     @property
     def peer(self) -> PeerSettings:

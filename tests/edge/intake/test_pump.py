@@ -151,7 +151,7 @@ def test_a_body_waits_for_a_message_and_the_message_for_no_second_body(edge: Int
     assert not edge.pump.holds
 
 
-def test_everybody_waits_for_a_large_message_only_so_long(edge: IntakeEdge) -> None:
+def test_nobody_waits_for_long_for_what_a_slow_reader_leaves_no_room_for(edge: IntakeEdge) -> None:
     bridge, _, far = edge.websocket()
     other, _, slow = edge.websocket()
     third, _, near = edge.websocket()
@@ -161,14 +161,26 @@ def test_everybody_waits_for_a_large_message_only_so_long(edge: IntakeEdge) -> N
     says(bridge, "m" * 60_000)
     says(third, "hello")
     edge.request(b"b" * 10_000)
-    edge.settle()
-    assert not near.texts
-    edge.after(HOLD_SECONDS + 1)
+    edge.after(2 * HOLD_SECONDS, 0.25)
     assert near.texts == ["hello"] and len(edge.agent.envelopes[-1][1]) == 10_000
     assert not far.texts
     slow.slow = False
     edge.after(3)
     assert len(far.texts) == 1
+
+
+def test_a_large_message_that_no_room_can_be_made_for_is_waited_for_only_so_long() -> None:
+    edge = IntakeEdge(slots=0)
+    other, _, _ = _websocket(edge)
+    bridge, _, far = _websocket(edge)
+    third, _, near = _websocket(edge)
+    talk(edge, other, 30_000)
+    says(bridge, "m" * 60_000)
+    says(third, "hello")
+    edge.settle()
+    assert edge.pump.holds and not near.texts
+    edge.after(HOLD_SECONDS + 1)
+    assert near.texts == ["hello"] and not far.texts
 
 
 @pytest.mark.parametrize(
@@ -215,6 +227,27 @@ def test_a_large_message_that_waits_for_long_costs_the_connection(edge: IntakeEd
     edge.after(3, 0.25)
     assert edge.recycled == ["window-stalled"]
     assert edge.agent.junk < 5_000_000
+
+
+def test_bodies_that_were_let_in_before_it_do_not_starve_a_large_message(edge: IntakeEdge) -> None:
+    """As long as the window moves, nobody is let past it."""
+    bridge, _, far = edge.websocket()
+    other, _, near = edge.websocket()
+    talk(edge, other, 30_000)
+    for _ in range(4):
+        edge.request(b"b" * 200_000)
+    says(bridge, "m" * 60_000)
+    for _ in range(60):
+        edge.clock.now += 1
+        edge.pump.tick(edge.clock.now)
+        says(other, "n")
+        edge.to_agent()
+        edge.to_edge()
+        if far.texts:
+            break
+    assert far.texts and not edge.recycled
+    edge.after(5)
+    assert [len(body) for _, body in edge.agent.envelopes][-4:] == [200_000] * 4
 
 
 def test_a_message_that_nobody_wants_any_more_holds_up_nobody(edge: IntakeEdge) -> None:

@@ -31,7 +31,7 @@ from wellhead.wire.streams import Buffer
 
 LANE_HIGH = 32 * 1024  # bytes waiting in a lane above which its writer is asked to stop
 MARGIN = 4096  # bytes of junk beyond those that are due: some of the window may have leaked
-HOLD_SECONDS = 2.0  # for which everybody waits for one large frame
+HOLD_SECONDS = 2.0  # for which everybody waits for one large frame while the window does not move
 TRIES, REST_SECONDS = 3, 2.0  # lumps that were too small, and the rest after them: a reader is slow
 PATIENCE_SECONDS = 0.25  # for a lump to come, at least; two round trips otherwise
 STALL_SECONDS = 30.0  # for which somebody waits for the connection's window in vain
@@ -224,7 +224,7 @@ class Pump:
 
     def tick(self, now: float) -> None:
         """Look at what only time can tell; at least once a second."""
-        if self.holds and now - self._held_since >= HOLD_SECONDS:
+        if self.holds and now - max(self._held_since, self._moved_at) >= HOLD_SECONDS:
             self._turns[0].waited = True  # it is asked again whenever credit comes
             self._run()
         elif self.waiting:
@@ -242,12 +242,12 @@ class Pump:
         if self._recycled:
             return
         if (starved and now - min(starved) >= STALL_SECONDS) or (
-            still >= STALL_SECONDS and self._connection.starved
+            still >= STALL_SECONDS and credit <= 0 and self._connection.queues
         ):
             self._give_up("window-stalled")
         elif still >= LEAK_SECONDS and not self._lanes and credit < LEAK_BYTES:
             self._give_up("window-leaked")
-        elif starved and credit and now >= self._rest_until and still >= self._patience:
+        elif starved and credit > 0 and now >= self._rest_until and still >= self._patience:
             self._feed(min(credit, MAX_DATA), now)
 
     @property
@@ -285,19 +285,21 @@ class Pump:
         turns = self._turns
         went: list[ExactLane] = []
         self._going = True
-        while turns:
-            lane = turns[0]
-            if self._sends(lane):
-                turns.popleft()
-                went.append(lane)
-                if lane.frames:
-                    turns.append(lane)
-            elif lane.starved and not lane.waited:
-                break
-            else:
-                turns.popleft()
-                self._aside[lane] = None
-        self._going = False
+        try:
+            while turns:
+                lane = turns[0]
+                if self._sends(lane):
+                    turns.popleft()
+                    went.append(lane)
+                    if lane.frames:
+                        turns.append(lane)
+                elif lane.starved and not lane.waited:
+                    break
+                else:
+                    turns.popleft()
+                    self._aside[lane] = None
+        finally:
+            self._going = False
         self._hold(bool(turns))
         for lane in went:
             lane.tell_room()
@@ -320,10 +322,11 @@ class Pump:
         elif len(frame) <= own:
             lane.starved = True
             lane.since = lane.since or self._clock()
-            self._make_room(step, all_)
+            if not self._connection.queues:  # bodies are consumed as they come: they bring it on themselves
+                self._make_room(lane, step, all_)
         return False
 
-    def _make_room(self, step: Step, credit: int) -> None:
+    def _make_room(self, lane: ExactLane, step: Step, credit: int) -> None:
         """The connection's window is short by a frame: bring on its lump."""
         if 0 <= self._pumped < credit:  # it came, and is too small: not all that was sent is consumed
             self._pumped = -1
@@ -331,6 +334,7 @@ class Pump:
             if self._tries >= TRIES:
                 self._tries = 0
                 self._rest_until = self._clock() + REST_SECONDS
+                lane.waited = True
         if step.move is Move.PUMP_CONNECTION and self._clock() >= self._rest_until:
             # What is credited is credited by whole DATA frames: more costs nothing in the last one.
             last = (step.size // MAX_DATA + 1) * MAX_DATA
