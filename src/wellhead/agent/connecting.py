@@ -54,9 +54,10 @@ def connect(forward_to: ForwardTo, **options: Unpack[ConnectOptions]) -> TunnelL
             is: the tunnel is then one in mode ``passthrough``. Or what answers in this process: an ASGI or
             WSGI application, or a handler ``(request, ctx)``.
         interface: of an application: ``asgi``, ``wsgi``, ``handler``, or ``auto``: by how it may be called.
-        ws_handler: what answers WebSockets beside a handler: ``(ws, ctx)``.
+        ws_handler: what answers WebSockets beside the rest, a coroutine function: ``(ws, ctx)``.
         max_body_bytes: of a request to an application; a longer one is answered 413.
         name: the tunnel's name; without it one is made up, and remembered for this upstream.
+        label: what it is remembered by, in place of the upstream's address or the application's name.
         tls_mode: where visitors' TLS ends: ``edge`` (at the server), or ``passthrough``: here, with a key
             that never leaves this machine, and a certificate that is renewed while the tunnel is answered
             for. By default what the tunnel's record says, and ``edge`` for a new one.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from wellhead.agent.options import Options, as_path
@@ -68,28 +69,38 @@ def forwarding(options: Options) -> Forwarding:
         InputError: neither an address nor anything that answers, or options that do not go with it.
     """
     if isinstance(options.forward_to, str | int):
-        return _to_address(options, options.forward_to)
+        made = _to_address(options, options.forward_to)
+    else:
+        made = _to_application(options)
+    return made if options.label is None else replace(made, label=options.label)
+
+
+def _to_application(options: Options) -> Forwarding:
     # Loaded here: who forwards to an address needs none of it, and starts sooner.
     from wellhead.agent.inprocess.detect import answerer_of, label_of
-    from wellhead.agent.inprocess.upstream import InProcess
 
     told: list[str] = []
     answerer = answerer_of(
         options.forward_to, options.interface, options.ws_handler, tunnel=lambda: "".join(told)
     )
-    make = functools.partial(
+    return Forwarding(label_of(options.forward_to), False, _in_process(options, answerer), answerer, told)
+
+
+def _in_process(options: Options, answerer: Answerer) -> Callable[[], Upstream]:
+    from wellhead.agent.inprocess.upstream import InProcess
+
+    return functools.partial(
         InProcess,
         answerer,
         limits=options.limits,
         max_body_bytes=options.max_body_bytes,
         on_exchange=options.on_request,
     )
-    return Forwarding(label_of(options.forward_to), False, make, answerer, told)
 
 
 def _to_address(options: Options, address: str | int) -> Forwarding:
-    if options.interface != "auto" or options.ws_handler is not None:
-        raise InputError(f"interface and ws_handler are for applications; {address} is an address")
+    if options.interface != "auto":
+        raise InputError(f"interface is for applications; {address} is an address")
     upstream = parse_upstream(address, options.upstream_http)
     contexts = upstream_contexts(
         upstream, ca_file=as_path(options.upstream_ca_file), verify=options.verify_upstream
@@ -103,4 +114,35 @@ def _to_address(options: Options, address: str | int) -> Forwarding:
         limits=options.limits,
         on_exchange=options.on_request,
     )
-    return Forwarding(str(upstream), upstream.raw, make)
+    if options.ws_handler is None:
+        return Forwarding(str(upstream), upstream.raw, make)
+    if upstream.raw:
+        raise InputError(f"upstream {upstream} ends visitors' TLS itself: no ws_handler can hear them")
+    from wellhead.agent.inprocess.conversation import Conversations
+
+    told: list[str] = []
+    answerer = Conversations(options.ws_handler, tunnel=lambda: "".join(told))
+    speak = _in_process(options, answerer)
+    return Forwarding(str(upstream), False, lambda: _Beside(make(), speak()), answerer, told)
+
+
+class _Beside:
+    """WebSockets to one upstream, and the rest to another."""
+
+    def __init__(self, rest: Upstream, websockets: Upstream) -> None:
+        self._rest = rest
+        self._websockets = websockets
+
+    def accept(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
+        upstream = self._websockets if kind is StreamKind.WEBSOCKET else self._rest
+        upstream.accept(stream, kind, envelope, data, end)
+
+    def tell(self, exchange: Exchange, failure: str) -> None:
+        self._rest.tell(exchange, failure)
+
+    def drain(self) -> None:
+        self._rest.drain()
+        self._websockets.drain()
+
+    async def aclose(self) -> None:
+        await asyncio.gather(self._rest.aclose(), self._websockets.aclose())

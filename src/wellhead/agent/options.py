@@ -28,6 +28,7 @@ class ListenOptions(TypedDict, total=False):
 
     interface: str
     ws_handler: Callable[..., Any] | None
+    label: str | None
     max_body_bytes: int | None
     name: str | None
     tls_mode: str | None
@@ -68,6 +69,7 @@ class Options:
     forward_to: ForwardTo
     interface: str = "auto"
     ws_handler: Callable[..., Any] | None = None
+    label: str | None = None
     max_body_bytes: int | None = None
     name: str | None = None
     tls_mode: str | None = None

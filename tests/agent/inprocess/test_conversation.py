@@ -11,7 +11,7 @@ from websockets.frames import Opcode
 from tests.kit.inprocess import hosting
 from tests.kit.socket_client import SocketClient
 from wellhead.agent.inprocess.context import Context
-from wellhead.agent.inprocess.conversation import WebSocket, WithWebSockets
+from wellhead.agent.inprocess.conversation import Conversations, WebSocket, WithWebSockets
 from wellhead.agent.inprocess.handler import Handler
 from wellhead.agent.inprocess.request import Request
 from wellhead.errors import InputError
@@ -23,7 +23,7 @@ async def pages(request: Request) -> str:
 
 
 def speaking(handler: Any) -> Any:
-    return hosting(WithWebSockets(Handler(pages), handler, tunnel=lambda: "my-agent"))
+    return hosting(WithWebSockets(Handler(pages), Conversations(handler, tunnel=lambda: "my-agent")))
 
 
 async def test_a_handler_speaks_and_the_rest_is_answered_beside_it() -> None:
@@ -135,4 +135,4 @@ def test_a_handler_that_is_no_coroutine_is_refused() -> None:
     def handler(ws: WebSocket) -> None: ...
 
     with pytest.raises(InputError, match="async def"):
-        WithWebSockets(Handler(pages), handler)  # type: ignore[arg-type]
+        Conversations(handler)  # type: ignore[arg-type]

@@ -115,34 +115,29 @@ class WebSocket:
         return "" if self._socket.closed is None else self._socket.closed[1]
 
 
-class WithWebSockets:
-    """An answerer whose WebSockets go to a handler of their own.
+class Conversations:
+    """A WebSocket handler as an answerer: of nothing else.
 
     Raises:
         InputError: the handler is no coroutine function.
     """
 
-    def __init__(
-        self, rest: Answerer, ws_handler: Callable[..., Awaitable[Any]], *, tunnel: Callable[[], str] = str
-    ) -> None:
+    def __init__(self, ws_handler: Callable[..., Awaitable[Any]], *, tunnel: Callable[[], str] = str) -> None:
         if not is_awaited(ws_handler):
             raise InputError("ws_handler must be a coroutine function: async def ws_handler(ws, ctx)")
-        self._rest = rest
         self._handler = ws_handler
         self._takes_context = takes(ws_handler, 2)
         self._tunnel = tunnel
 
     async def start(self) -> None:
-        """Start the other."""
-        await self._rest.start()
+        """There is nothing to be started."""
 
     async def stop(self) -> None:
-        """Stop the other."""
-        await self._rest.stop()
+        """Nor to be stopped."""
 
     async def http(self, request: RequestHead, flow: Flow) -> None:
-        """The other's."""
-        await self._rest.http(request, flow)
+        """Refuse: only WebSockets are heard."""
+        flow.refuse(501, b"only websockets are served here")
 
     async def websocket(self, request: RequestHead, socket: Socket) -> None:
         """Let the handler speak."""
@@ -150,3 +145,12 @@ class WithWebSockets:
         socket.flow.on_over = ctx.cancelled.fire
         ws = WebSocket(request, socket)
         await (self._handler(ws, ctx) if self._takes_context else self._handler(ws))
+
+
+class WithWebSockets:
+    """An answerer whose WebSockets go to a handler of their own."""
+
+    def __init__(self, rest: Answerer, conversations: Conversations) -> None:
+        self._rest = rest
+        self.start, self.stop, self.http = rest.start, rest.stop, rest.http
+        self.websocket = conversations.websocket

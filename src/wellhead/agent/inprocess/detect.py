@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from wellhead.agent.inprocess.asgi import Asgi
-from wellhead.agent.inprocess.conversation import WithWebSockets
+from wellhead.agent.inprocess.conversation import Conversations, WithWebSockets
 from wellhead.agent.inprocess.handler import Handler, is_awaited
 from wellhead.agent.inprocess.upstream import Answerer
 from wellhead.agent.inprocess.wsgi import Wsgi
@@ -45,7 +45,9 @@ def answerer_of(
         answerer = Wsgi(app)
     else:
         answerer = Handler(app, tunnel=tunnel)
-    return answerer if ws_handler is None else WithWebSockets(answerer, ws_handler, tunnel=tunnel)
+    if ws_handler is None:
+        return answerer
+    return WithWebSockets(answerer, Conversations(ws_handler, tunnel=tunnel))
 
 
 def detect(app: Callable[..., Any]) -> str:
