@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.kit.certs import authority
-from tests.kit.programs import Edge
+from tests.kit.programs import Agent, Edge
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.main import run
 from wellhead.client import Client
@@ -47,6 +48,14 @@ def typed(capsys: pytest.CaptureFixture[str]) -> Type:
         return told.out if code == ExitCode.OK else told.err
 
     return typed
+
+
+def visit(edge: Edge, agent: Agent, path: str = "/", method: str = "GET", **headers: str) -> httpx.Response:
+    """Over the plain port, by its number: not every resolver knows names under localhost."""
+    host = {"Host": f"{agent.hostname}:{edge.http}"}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    url = f"http://127.0.0.1:{edge.http}{path}"
+    return httpx.request(method, url, headers=host | named, timeout=20)
 
 
 class Hello(BaseHTTPRequestHandler):

@@ -3,21 +3,19 @@ from __future__ import annotations
 import datetime as dt
 import signal
 import threading
-import urllib.request
 from collections.abc import Iterator
 from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Hello
+from tests.cli.conftest import Hello, visit
 from tests.kit.programs import Agent, Edge, quiet_port, run
 from wellhead.agent import Status
+from wellhead.cli.attending import StateLines, state_line
 from wellhead.cli.exit import ExitCode
-from wellhead.cli.http import StateLines, state_line
 from wellhead.cli.main import run as run_here
 from wellhead.errors import DialError
-from wellhead.net.upstream_address import parse_upstream
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +35,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 
 def _get(edge: Edge, agent: Agent, path: str) -> str:
-    """A visit over the plain port, by its number: not every resolver knows names under localhost."""
-    request = urllib.request.Request(f"http://127.0.0.1:{edge.http}{path}")
-    request.add_header("Host", f"{agent.hostname}:{edge.http}")
-    with urllib.request.urlopen(request, timeout=20) as reply:
-        text: str = reply.read().decode()
-    return text
+    return visit(edge, agent, path).text
 
 
 @pytest.mark.parametrize(
@@ -230,7 +223,7 @@ def test_the_same_news_is_told_once() -> None:
 def test_renewals_of_a_certificate_are_told_and_so_is_why_one_failed() -> None:
     said: list[str] = []
     state = StateLines(said.append)
-    state.opened(["https://a.localhost"], parse_upstream(8000), None)
+    state.opened(["https://a.localhost"], "http://localhost:8000")
     ends = dt.datetime(2030, 1, 2, 3, 4, tzinfo=dt.UTC)
     for error in (DialError("no route"), DialError("no route"), None):
         state.certificate(ends, error)

@@ -273,13 +273,12 @@ def _up() -> None:
 
 def _http() -> None:
     from wellhead.agent import Status
+    from wellhead.cli.attending import StateLines
     from wellhead.cli.exchange_lines import format_line
-    from wellhead.cli.http import StateLines
-    from wellhead.net.upstream_address import parse_upstream
 
     urls = ["https://my-app.localhost:8443", "http://my-app.localhost:8080"]
     state = StateLines(tell)
-    state.opened(urls, parse_upstream("8000"), None)
+    state.opened(urls, "http://localhost:8000")
     state.changed(Status.CONNECTED, None)
     tell(format_line(_Exchange(), colour=False))
 

@@ -21,8 +21,9 @@ from typing import Protocol
 
 from wellhead import logs
 from wellhead.agent import TunnelListener, connect_async
+from wellhead.cli.attending import StateLines
 from wellhead.cli.exchange_lines import ExchangeLines
-from wellhead.cli.http import StateLines, probe
+from wellhead.cli.http import probe
 from wellhead.cli.output import tell, wants_colour
 from wellhead.cli.progress import progress
 from wellhead.cli.start_plan import Wanted, read_plan
@@ -157,7 +158,7 @@ class Worker:
             try:
                 connected()
                 upstream = self.wanted.upstream
-                state.opened(listener.public_urls, upstream, await self._probe(upstream))
+                state.opened(listener.public_urls, str(upstream), await self._probe(upstream))
                 await listener.serve_forever()
             finally:
                 await listener.aclose()
