@@ -158,10 +158,11 @@ class _Unhurried(logging.Handler):
         super().close()
 
 
-def configure(level: str = "info", stream: TextIO | None = None) -> None:
+def configure(level: str = "info", stream: TextIO | None = None, *, others: bool = True) -> None:
     """Send our lines, at ``level`` and above, to ``stream``; of libraries, warnings only.
 
-    Without a stream they go to stderr, through a thread.
+    Without a stream they go to stderr, through a thread. Without ``others`` the logging of everybody else is
+    left as it is: for a program that is not ours.
 
     Libraries stay at warning even at our debug: their debug lines show statements, headers and parameters.
     Calling it again replaces what the last call set.
@@ -169,13 +170,18 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream) if stream is not None else _Unhurried(sys.stderr)
     handler.setFormatter(LineFormatter())
     handler.set_name("wellhead")
-    root = logging.getLogger()
-    for old in [h for h in root.handlers if h.get_name() == "wellhead"]:
-        root.removeHandler(old)
-        old.close()
+    root, ours = logging.getLogger(), logging.getLogger("wellhead")
+    for logger in (root, ours):
+        for old in [h for h in logger.handlers if h.get_name() == "wellhead"]:
+            logger.removeHandler(old)
+            old.close()
+    ours.setLevel(level.upper())
+    ours.propagate = others
+    if not others:
+        ours.addHandler(handler)
+        return
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    logging.getLogger("wellhead").setLevel(level.upper())
     # Its access log would repeat ours, and its start-up lines say nothing that `ready` does not.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

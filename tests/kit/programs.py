@@ -258,7 +258,10 @@ class Edge(Program):
 
 
 class Agent(Program):
-    """``wellhead http``; ``name``, ``url`` and ``plain_url`` are what it printed."""
+    """``wellhead http``, or another ``command`` that answers for a tunnel.
+
+    ``name``, ``url`` and ``plain_url`` are what it printed.
+    """
 
     def __init__(
         self,
@@ -268,9 +271,13 @@ class Agent(Program):
         wait: bool = True,
         prefix: Sequence[str] = (),
         extra: Mapping[str, str] | None = None,
+        command: str = "http",
+        cwd: Path | None = None,
     ) -> None:
         self.url = self.plain_url = self.name = ""
-        super().__init__([*prefix, *wellhead("http", upstream, *flags)], environment(home, **(extra or {})))
+        super().__init__(
+            [*prefix, *wellhead(command, upstream, *flags)], environment(home, **(extra or {})), cwd
+        )
         if wait:
             try:
                 self.connected()
@@ -328,12 +335,13 @@ def listens(port: int) -> bool:
 
 
 def run(
-    *arguments: str, home: Path, seconds: float = START_SECONDS, **extra: str
+    *arguments: str, home: Path, seconds: float = START_SECONDS, cwd: Path | None = None, **extra: str
 ) -> subprocess.CompletedProcess[str]:
     """One short ``wellhead`` command, to its end."""
     return subprocess.run(
         wellhead(*arguments),
         env=environment(home, **extra),
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from wellhead.cli import certs, identities, keys, machine, profile, tunnels
 from wellhead.cli.exit import ExitCode, exit_code, report
-from wellhead.cli.options import ApiKey, CaFile, Url
+from wellhead.cli.options import ApiKey, CaFile, Carrier, TlsEnds, TunnelName, Url, UrlsOnly
 from wellhead.cli.output import hush, speak_plainly, tell
 from wellhead.version import VERSION
 
@@ -91,18 +91,8 @@ def http(
             " tls://… ends visitors' TLS itself.",
         ),
     ],
-    name: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="The tunnel's name.  [default: one is made up and remembered]"),
-    ] = None,
-    tls_mode: Annotated[
-        str | None,
-        typer.Option(
-            metavar="edge|passthrough",
-            help="Where visitors' TLS ends: at the server, or here, with a key that stays here."
-            "  [default: as the tunnel is; edge for a new one]",
-        ),
-    ] = None,
+    name: TunnelName = None,
+    tls_mode: TlsEnds = None,
     host_header: Annotated[
         str,
         typer.Option(
@@ -127,39 +117,94 @@ def http(
             "--verify-upstream/--no-verify-upstream", help="Whether an https upstream must be trusted."
         ),
     ] = True,
-    carrier: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|mux|h2",
-            help="How the connection with the server is used; auto offers both, and the server chooses.",
-        ),
-    ] = "auto",
+    carrier: Carrier = "auto",
     url: Url = None,
     api_key: ApiKey = None,
     ca_file: CaFile = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print the public URLs and nothing else.")
-    ] = False,
+    quiet: UrlsOnly = False,
 ) -> None:
     """Put a local HTTP app on a public hostname."""
+    from wellhead.cli.attending import LinkOptions
     from wellhead.cli.http import HttpOptions, run_http
 
     run_http(
-        HttpOptions(
-            upstream=upstream,
-            name=name,
-            tls_mode=tls_mode,
-            host_header=host_header,
-            upstream_http=upstream_http,
-            upstream_ca_file=upstream_ca_file,
-            verify_upstream=verify_upstream,
-            carrier=carrier,
-            url=url,
-            api_key=api_key,
-            ca_file=ca_file,
-            quiet=quiet,
-        )
+        HttpOptions(upstream, host_header, upstream_http, upstream_ca_file, verify_upstream),
+        LinkOptions(name, tls_mode, carrier, url, api_key, ca_file, quiet),
     )
+
+
+@app.command("run")
+def run_(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="The application, as main:app, imported from the working directory.",
+        ),
+    ],
+    name: TunnelName = None,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", help="Start it anew whenever a *.py file under this directory changes."),
+    ] = False,
+    interface: Annotated[
+        str,
+        typer.Option(metavar="auto|asgi|wsgi|handler", help="How it is called; auto tells by its arguments."),
+    ] = "auto",
+    factory: Annotated[
+        bool, typer.Option("--factory", help="What is named makes the application when it is called.")
+    ] = False,
+    ws_handler: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="What answers WebSockets in its place, async (ws, ctx)."),
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Longest body of a request; beyond: 413.  [default: none]"),
+    ] = None,
+    tls_mode: TlsEnds = None,
+    carrier: Carrier = "auto",
+    url: Url = None,
+    api_key: ApiKey = None,
+    ca_file: CaFile = None,
+    quiet: UrlsOnly = False,
+) -> int | None:
+    """Put an application on a public hostname, without a server of its own.
+
+    ASGI, WSGI, or a handler (request, ctx).
+    """
+    from wellhead.cli.attending import LinkOptions
+    from wellhead.cli.run import RunOptions, run_app
+
+    options = RunOptions(target, interface, factory, ws_handler, max_body_bytes)
+    link = LinkOptions(name, tls_mode, carrier, url, api_key, ca_file, quiet)
+    if reload:
+        from wellhead.cli.reloading import run_reloading
+
+        return run_reloading(options, link)
+    run_app(options, link)
+    return None
+
+
+@app.command()
+def serve(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="What is served.")],
+    name: TunnelName = None,
+    hidden: Annotated[
+        bool, typer.Option("--hidden", help="Serve names that begin with a dot as well.")
+    ] = False,
+    tls_mode: TlsEnds = None,
+    carrier: Carrier = "auto",
+    url: Url = None,
+    api_key: ApiKey = None,
+    ca_file: CaFile = None,
+    quiet: UrlsOnly = False,
+) -> None:
+    """Put the files of a directory on a public hostname."""
+    from wellhead.cli.attending import LinkOptions
+    from wellhead.cli.serve import run_serve
+
+    run_serve(directory, LinkOptions(name, tls_mode, carrier, url, api_key, ca_file, quiet), hidden=hidden)
 
 
 @app.command()

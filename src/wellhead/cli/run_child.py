@@ -1,0 +1,58 @@
+"""What ``wellhead run --reload`` starts anew at each change: the application and its agent, in a process.
+
+``python -m wellhead.cli.run_child PIPE``: a line of JSON comes through the pipe, and its end says: leave.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from wellhead.cli.attending import LinkOptions
+from wellhead.cli.exit import ExitCode, exit_code, report
+from wellhead.cli.output import speak_plainly
+from wellhead.cli.run import RunOptions, run_app
+
+DRAIN_SECONDS = 1.0  # somebody waits for the new code
+
+
+def order(options: RunOptions, link: LinkOptions) -> bytes:
+    """The line that a child is told."""
+    told = {
+        "run": {name: getattr(options, name) for name in RunOptions.__slots__},
+        "link": {name: getattr(link, name) for name in LinkOptions.__slots__},
+    }
+    return json.dumps(told, default=str).encode() + b"\n"
+
+
+def main() -> None:
+    pipe = int(sys.argv[1])
+    os.set_inheritable(pipe, False)
+    sys.argv = ["wellhead"]
+    # Two versions of a file within a second, as long as one another, have the same compiled file.
+    sys.dont_write_bytecode = True
+    speak_plainly()
+    told = json.loads(_line(pipe))
+    link = told["link"]
+    link["ca_file"] = None if link["ca_file"] is None else Path(link["ca_file"])
+    try:
+        run_app(RunOptions(**told["run"]), LinkOptions(**link), drain_seconds=DRAIN_SECONDS, parent=pipe)
+    except (Exception, KeyboardInterrupt) as error:
+        report(error)
+        sys.exit(exit_code(error))
+    sys.exit(ExitCode.OK)
+
+
+def _line(pipe: int) -> bytes:
+    line = bytearray()
+    while byte := os.read(pipe, 1):
+        if byte == b"\n":
+            return bytes(line)
+        line += byte
+    sys.exit(ExitCode.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
