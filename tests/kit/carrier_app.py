@@ -24,10 +24,12 @@ PLAIN = b"text that is worth to be compressed; " * 200
 left: list[int] = []  # the codes that WebSockets were left with
 
 
+_BLOCK = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(2048))
+
+
 def pattern(count: int) -> bytes:
     """So many bytes, of which none could be missed or doubled without being seen."""
-    block = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(2048))
-    return (block * (count // len(block) + 1))[:count]
+    return (_BLOCK * (count // len(_BLOCK) + 1))[:count]
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
