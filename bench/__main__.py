@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import carrier, control, passthrough, report
+from bench import carrier, control, inprocess, passthrough, report
 from bench.ground import ROOT, Ground, Route, program, raise_file_limit, start_upstream
 from bench.idle import CROWDS, kib_per_agent
 from bench.load import answers, rush
@@ -19,9 +19,9 @@ from bench.plan import GROUPS, Options, Sample, run
 from bench.processes import Unavailable
 from bench.targets import TARGETS as EVERYWHERE
 
-ALONE = {passthrough.GROUP: passthrough.TARGETS, carrier.GROUP: carrier.TARGETS}
+ALONE = {each.GROUP: each.TARGETS for each in (passthrough, carrier, inprocess)}
 """Groups whose targets have rows in no other table."""
-TARGETS = EVERYWHERE | passthrough.TARGETS | carrier.TARGETS
+TARGETS = EVERYWHERE | passthrough.TARGETS | carrier.TARGETS | inprocess.TARGETS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -47,7 +47,7 @@ class Cell:
         """Whether the target has a row in this table."""
         if self.group == "http2" and not route.door.http2:
             return False
-        if self.group in ("carrier", "passthrough"):
+        if self.group in ("carrier", "inprocess", "passthrough"):
             return self.group in route.groups
         return not route.groups or self.group in route.groups
 
@@ -72,6 +72,7 @@ GROUPS = (
     "bulk",
     "passthrough",
     "carrier",
+    "inprocess",
     "sse",
     "memory",
     "idle",
@@ -118,6 +119,7 @@ def cells(options: Options, only: tuple[str, ...]) -> list[Cell]:
         Cell("passthrough", "4 flows", lambda ground, route: _bulk(ground, route, 4, options.bulk_bytes)),
         Cell("passthrough", "connections", requests(16, ("Connection: close",))),
         *(Cell("carrier", f"c={connections}", requests(connections, ())) for connections in (1, 64, 256)),
+        *(Cell("inprocess", f"c={connections}", requests(connections, ())) for connections in (1, 64)),
         Cell("sse", "events", lambda ground, route: _events(ground, route, options)),
     ]
     return [cell for cell in found if cell.group in only]

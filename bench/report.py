@@ -19,6 +19,7 @@ CHAIN, NODE, PRODUCT = "nginx-2hop", "localtunnel", "wellhead"
 CHAIN_HTTP2, PRODUCT_TLS = "nginx-2hop-h2", "wellhead-tls"
 STREAM, SSH, PRODUCT_RAW = "nginx-stream", "ssh-R-raw", "wellhead-raw"
 CARRIER, CARRIER_OTHER = "carrier-mux", "carrier-h2"
+URL, ASGI, HANDLER = "uvicorn-url", "asgi-run", "handler-run"
 PASSTHROUGH_CELLS = ("1 flow", "4 flows", "connections")
 
 
@@ -110,7 +111,8 @@ def as_markdown(run: Run) -> str:
         ("New connections, 64 at a time (one request each)", _connections(run)),
         ("Bulk, MB/s", _bulk(run)),
         ("TLS that ends at the upstream", _passthrough(run)),
-        *_carrier_sections(run),
+        *_beside_sections(run, "Agents' carriers", "carrier", CARRIER),
+        *_beside_sections(run, "Answers in the agent's process", "inprocess", URL),
         ("Server-sent events, µs", _events(run)),
         ("Memory, MiB", _memory(run)),
         ("Idle agents, growth of the server's PSS", _idle(run)),
@@ -211,16 +213,16 @@ def _http2_sections(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _carrier_sections(run: Run) -> list[tuple[str, str]]:
+def _beside_sections(run: Run, title: str, group: str, other: str) -> list[tuple[str, str]]:
     return [
         (
-            f"Agents' carriers, {cell}",
+            f"{title}, {cell}",
             _table(
-                f"{_REQUEST_HEAD} | x {CARRIER}",
-                _rows(run, f"carrier {cell}", _request_columns(run, cell, "carrier", (CARRIER,))),
+                f"{_REQUEST_HEAD} | x {other}",
+                _rows(run, f"{group} {cell}", _request_columns(run, cell, group, (other,))),
             ),
         )
-        for cell in run.cells("carrier")
+        for cell in run.cells(group)
     ]
 
 
@@ -404,7 +406,7 @@ def _slowdowns(run: Run, cell: str, visitors: str, when: str) -> list[float]:
 
 def _goals(run: Run) -> str:
     """The bounds the product is held to."""
-    ours = (PRODUCT, PRODUCT_TLS, PRODUCT_RAW, CARRIER_OTHER)
+    ours = (PRODUCT, PRODUCT_TLS, PRODUCT_RAW, CARRIER_OTHER, ASGI)
     if not any(sample.target in ours for sample in run.samples):
         return ""
     rows: list[list[str]] = []
@@ -447,6 +449,8 @@ def _goals(run: Run) -> str:
     for word in ("failed", "refused"):
         values = run.values(CARRIER_OTHER, "carrier c=256", word).values()
         goal(f"{CARRIER_OTHER}, {word} at 256", values, 0, at_least=False)
+    for target, bound in ((ASGI, 0.8), (HANDLER, 1.2)):
+        goal(f"{target}, requests/s at 64, x {URL}", run.ratios(target, URL, "inprocess c=64", "rate"), bound)
     mine, chain = run.added(PRODUCT), run.added(CHAIN)
     shares = [mine[number] / chain[number] for number in mine if chain.get(number, 0) > 0]
     goal(f"added p50 at one connection, x {CHAIN}", shares, 4, at_least=False)
