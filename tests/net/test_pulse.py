@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wellhead.net.pulse import Pulse, Verdict
+from wellhead.net.pulse import BUSY_SECONDS, Pulse, Verdict
 from wellhead.net.session import Liveness
 
 TIMES = Liveness(ping_seconds=20, pong_seconds=10, probe_after_seconds=2, probe_seconds=3)
@@ -79,3 +79,28 @@ def test_who_doubts_may_ask_at_once() -> None:
     assert watch.pulse.probe(watch.now) is Verdict.ASK
     assert watch.pulse.probe(watch.now) is Verdict.ALIVE
     assert watch.until(Verdict.DEAD) == 3
+
+
+def test_a_peer_that_owes_an_answer_is_asked_sooner_however_lately_it_was_heard() -> None:
+    watch = Watch()
+    watch.pulse.owes = True
+    assert watch.until(Verdict.ASK) == 2
+    assert watch.until(Verdict.DEAD) == 3
+
+
+def test_a_peer_whose_machine_took_the_question_may_be_busy_for_longer() -> None:
+    watch = Watch()
+    watch.pulse.owes = True
+    watch.until(Verdict.ASK)
+    began = watch.now
+    while watch.pulse.look(watch.now, watch.booted, 0, acknowledged=True) is Verdict.ALIVE:
+        watch.now += 0.25
+    assert watch.now - began == BUSY_SECONDS
+
+
+def test_a_peer_is_not_given_up_for_what_was_not_read() -> None:
+    watch = Watch()
+    watch.until(Verdict.ASK)
+    watch.now += 60
+    watch.pulse.excuse(watch.now)
+    assert watch.until(Verdict.DEAD) == 10

@@ -2,7 +2,8 @@
 
 Any byte that comes proves it. A peer that was silent for ``ping_seconds`` is asked; one that was silent while
 we had something to say is asked sooner; and one that does not answer in time is given up, unless bytes that
-waited for it when it was asked are still leaving: its answer comes behind them.
+waited for it when it was asked are still leaving: its answer comes behind them. A program may be busy for
+longer than a network may be gone: where its machine took the question, it has ``BUSY_SECONDS``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import enum
 
 from wellhead.net.session import Liveness
+
+BUSY_SECONDS = 30.0  # as long as the official SDKs wait for us, at most
 
 
 class Verdict(enum.Enum):
@@ -19,15 +22,30 @@ class Verdict(enum.Enum):
 
 
 class Pulse:
-    """Of one peer. ``now`` is in seconds, monotonic; ``booted`` too, and goes on while the machine sleeps."""
+    """Of one peer. ``now`` is in seconds, monotonic; ``booted`` too, and goes on while the machine sleeps.
 
-    __slots__ = ("_answer_by", "_booted", "_liveness", "_moves", "_patience", "_unsent", "heard")
+    ``owes``: set it when the peer was given something to answer; it is asked soon if it is silent then.
+    """
+
+    __slots__ = (
+        "_answer_by",
+        "_asked",
+        "_booted",
+        "_liveness",
+        "_moves",
+        "_patience",
+        "_unsent",
+        "heard",
+        "owes",
+    )
 
     def __init__(self, liveness: Liveness, now: float, booted: float) -> None:
         self.heard = now  # when the last bytes came
+        self.owes = False
         self._liveness = liveness
         self._booted = booted
         self._answer_by = 0.0  # 0: nothing was asked
+        self._asked = 0.0  # when
         self._patience = 0.0
         self._unsent = 0  # at the last look
         self._moves = False  # and it became less since the peer was asked
@@ -35,6 +53,7 @@ class Pulse:
     def hear(self, now: float) -> None:
         """Bytes came."""
         self.heard = now
+        self.owes = False
         self._answer_by = 0.0
 
     def wrote(self, now: float) -> Verdict:
@@ -47,8 +66,14 @@ class Pulse:
         """Ask at once, unless it was asked already."""
         return self._ask(now, self._liveness.probe_seconds)
 
-    def look(self, now: float, booted: float, unsent: int) -> Verdict:
-        """A look at the clock; ``unsent``: bytes that wait to leave."""
+    def excuse(self, now: float) -> None:
+        """We ourselves stood still: what came meanwhile was not read yet."""
+        if self._answer_by:
+            self._answer_by = max(self._answer_by, now + self._patience)
+
+    def look(self, now: float, booted: float, unsent: int, *, acknowledged: bool = False) -> Verdict:
+        """A look at the clock. ``unsent``: bytes that wait to leave; ``acknowledged``: the peer took
+        all others, or its machine did."""
         slept = booted - self._booted > 2 * self._liveness.ping_seconds
         self._booted = booted
         if slept:  # bytes may wait in the socket: an old deadline says nothing
@@ -59,10 +84,15 @@ class Pulse:
             self._unsent = unsent
             if now < self._answer_by:
                 return Verdict.ALIVE
-            if not self._moves:
+            if self._moves:
+                self._moves = False
+                self._answer_by = now + self._patience
+            elif acknowledged and now - self._asked < BUSY_SECONDS:
+                self._answer_by = self._asked + BUSY_SECONDS
+            else:
                 return Verdict.DEAD
-            self._moves = False
-            self._answer_by = now + self._patience
+        elif self.owes and now - self.heard >= self._liveness.probe_after_seconds:
+            return self.probe(now)
         elif now - self.heard >= self._liveness.ping_seconds:
             return self._ask(now, self._liveness.pong_seconds)
         return Verdict.ALIVE
@@ -71,6 +101,7 @@ class Pulse:
         if self._answer_by:
             return Verdict.ALIVE
         self._answer_by = now + patience
+        self._asked = now
         self._patience = patience
         self._unsent = 0
         self._moves = False

@@ -55,7 +55,7 @@ class ZoneConnection(Http2Visitor):
         if session is None:
             super().data_received(data)
             return
-        session.pulse.heard(self._clock())
+        session.pulse.hear(self._clock())
         super().data_received(data)
         session.received()
 

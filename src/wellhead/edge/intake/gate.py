@@ -29,7 +29,6 @@ from wellhead.edge.credentials import Credentials
 from wellhead.edge.directory import Admission, Directory
 from wellhead.edge.intake import answers
 from wellhead.edge.intake.connection import ZoneConnection
-from wellhead.edge.intake.pulse import LOOK_SECONDS
 from wellhead.edge.intake.seat import Seat
 from wellhead.edge.intake.session import IntakeSession, IntakeTerms
 from wellhead.edge.metrics import Metrics
@@ -55,6 +54,7 @@ from wellhead.wire.streams import Reason
 _log = Log("wellhead.edge")
 MAX_HELLO = 4096 + 512  # bytes of a hello's header list, as HPACK counts them
 OUR_AGENT = "wellhead-"  # how the user-agent of an agent of this house begins
+LOOK_SECONDS = 0.25  # between two looks at the clocks of all
 STOOD_STILL_SECONDS = 1.0  # between two looks, and the loop was busy or the machine asleep
 END_SECONDS = 0.5  # for an agent to read the last bytes of a session that is ended
 _STATUSES = {SecretRejected: 401, TunnelForbidden: 403, Superseded: 409, QuotaExceeded: 429}
@@ -343,7 +343,7 @@ class IntakeGate:
         stood_still, self._looked = now - self._looked > STOOD_STILL_SECONDS, now
         for session, connection in list(self._connections.items()):
             if stood_still:
-                session.pulse.stood_still(now)
+                session.pulse.excuse(now)
             try:
                 connection.tick(now)
             except Exception as error:  # the clocks of all others go on

@@ -21,7 +21,6 @@ from typing import Literal, Protocol
 
 from wellhead.edge.intake import answers
 from wellhead.edge.intake.bridge import Bridge, BridgeTerms
-from wellhead.edge.intake.pulse import Pulse, Verdict
 from wellhead.edge.intake.pump import Pump
 from wellhead.edge.intake.request import IntakeRequest, Slot
 from wellhead.edge.intake.seat import Seat
@@ -30,6 +29,7 @@ from wellhead.edge.intake.websocket import WebSocketBridge
 from wellhead.errors import H2Error, HttpError, SessionLost, WellheadError
 from wellhead.logs import Log
 from wellhead.model.records import TunnelView
+from wellhead.net.pulse import Pulse, Verdict
 from wellhead.net.session import Liveness
 from wellhead.wire.facts import Facts
 from wellhead.wire.h2 import H2Connection, H2Stream, H2Terms
@@ -192,7 +192,7 @@ class IntakeSession:
         self.ours = ours
         self.end_word = "closed"  # why it ended, a constant word
         self._heads: list[IntakeRequest] = []  # whose replies' heads are not told yet
-        self.pulse = Pulse(terms.liveness, clock())
+        self.pulse = Pulse(terms.liveness, clock(), 0.0)
         self.soon = soon
         self.max_body_bytes = terms.max_body_bytes
         self.answer_seconds = terms.deadline_seconds + GRACE_SECONDS
@@ -370,9 +370,7 @@ class IntakeSession:
     def probe(self) -> None:
         """Ask the agent now whether it is there."""
         if not self._closed:
-            now = self.clock()
-            self.pulse.ask(now, soon=True)
-            self._h2.ping(now)
+            self._ask(self.pulse.probe(self.clock()))
 
     # From the connection
 
@@ -403,7 +401,7 @@ class IntakeSession:
         stream.sink = slot = Slot(self, stream)
         if self._waiting:
             self._waiting.popleft()[1].handed(slot)
-            self.pulse.gave()
+            self.pulse.owes = True
         else:
             self._slots.append(slot)
 
@@ -484,7 +482,7 @@ class IntakeSession:
         slots = self._slots
         if slots and not self._waiting:  # fast path
             waiter.handed(slots.popleft())
-            self.pulse.gave()
+            self.pulse.owes = True
         elif len(self._waiting) >= self._terms.max_waiting:
             self.soon(lambda: waiter.failed(Reason.NO_SLOT))
         else:
@@ -556,11 +554,14 @@ class IntakeSession:
     # Clocks and ends
 
     def _check_pulse(self, now: float) -> None:
-        verdict = self.pulse.look(now, *self._connection.unsent())
+        unsent, acknowledged = self._connection.unsent()
+        self._ask(self.pulse.look(now, 0.0, unsent, acknowledged=acknowledged))
+
+    def _ask(self, verdict: Verdict) -> None:
         if verdict is Verdict.ASK:
-            self._h2.ping(now)
-        elif verdict is Verdict.LOST:
-            silent = self.pulse.silent(now)
+            self._h2.ping(self.clock())
+        elif verdict is Verdict.DEAD:
+            silent = self.clock() - self.pulse.heard
             self.abort(SessionLost(f"no answer to a ping; nothing heard for {silent:.1f} s"))
 
     def _leave(self, now: float) -> None:
