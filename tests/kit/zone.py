@@ -147,7 +147,7 @@ class Zone:
         """What is left of requests: nothing, once all are over."""
         left = [f"pending {len(seat.pending)}" for seat in self.gate._seats.values() if seat.pending]
         for session in self.gate._sessions:
-            for name in ("_running", "_bridges", "_waiting", "_heads"):
+            for name in ("running", "_bridges", "_waiting", "_heads"):
                 if kept := getattr(session, name):
                     left.append(f"{session.id} {name} {len(kept)}")
             h2 = session._h2

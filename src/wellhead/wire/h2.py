@@ -202,12 +202,15 @@ class H2Connection(Inbox):
             self._put_credit(0, more)
         self._wake()
 
-    def promote(self, terms: H2Terms) -> None:
+    def promote(self, terms: H2Terms, on_stream: OnStream) -> None:
         """SERVER: let a peer that is known by now do more: new limits, and what of them it has to be told.
+
+        From now on its requests are told to ``on_stream``.
 
         Raises:
             StateError: a window is smaller than it was.
         """
+        self._on_stream = on_stream
         before = self.terms
         grow, more = terms.window - before.window, terms.connection_window - before.connection_window
         if grow < 0 or more < 0:

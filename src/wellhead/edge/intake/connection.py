@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from wellhead.edge.intake.session import IntakeSession, IntakeTerms
+from wellhead.edge.intake.session import IntakeSession, IntakeTerms, path_of
 from wellhead.errors import H2Error
 from wellhead.net.sockets import CARRIER_LOWAT_BYTES, tune, unacknowledged
 from wellhead.visitors.house import House
@@ -19,7 +19,6 @@ from wellhead.visitors.pages import Page
 from wellhead.wire.h2 import H2Connection, H2Stream
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.hpack import Fields
-from wellhead.wire.intake import HELLO_PATH
 
 SYSTEM = b"/_system/"
 
@@ -55,7 +54,7 @@ class ZoneConnection(Http2Visitor):
         if session is None:
             super().data_received(data)
             return
-        session.pulse.hear(self._clock())
+        session.hear(self._clock())
         super().data_received(data)
         session.received()
 
@@ -68,19 +67,17 @@ class ZoneConnection(Http2Visitor):
     # Streams
 
     def opened(self, stream: H2Stream, fields: Fields, end: bool) -> None:
-        path = _path(fields)
-        if not path.startswith(SYSTEM):
-            self._visited(stream, fields, end)
-        elif self.session is not None and path != HELLO_PATH:
-            self.session.opened(stream, fields, path, end)
-        else:
-            self._asked = True
-            self._gate.asked(self, stream, fields, path, end)
+        self.elsewhere(stream, fields, path_of(fields), end)
 
-    def _visited(self, stream: H2Stream, fields: Fields, end: bool) -> None:
-        """A request for the control plane: an agent's connection has no more of those than a visitor's."""
+    def elsewhere(self, stream: H2Stream, fields: Fields, path: bytes, end: bool) -> None:
+        """What is not a session's: a hello, or a request for the control plane.
+
+        An agent's connection has no more of those at once than a visitor's.
+        """
         self._asked = True
-        if len(self._requests) >= self.house.terms.h2.max_streams:
+        if path.startswith(SYSTEM):
+            self._gate.asked(self, stream, fields, path, end)
+        elif len(self._requests) >= self.house.terms.h2.max_streams:
             stream.reset(ErrorCode.REFUSED_STREAM)
         else:
             super().opened(stream, fields, end)
@@ -104,12 +101,12 @@ class ZoneConnection(Http2Visitor):
     def promote(self, make: Callable[[H2Connection], IntakeSession]) -> IntakeSession:
         """Make the session: from now on the agent's limits hold, and the house's clocks do not."""
         self.house.release(self)
-        self._h2.promote(self._gate.terms.h2)
         sock = self._transport.get_extra_info("socket") if self._transport is not None else None
         if sock is not None:
             tune(sock, notsent_lowat_bytes=CARRIER_LOWAT_BYTES)
-        self.session = make(self._h2)
-        return self.session
+        self.session = session = make(self._h2)
+        self._h2.promote(self._gate.terms.h2, session.opened)
+        return session
 
     def leave(self) -> None:
         """Close when everything is said."""
@@ -159,9 +156,3 @@ class ZoneConnection(Http2Visitor):
             self.session.agent_leaves()
         else:
             super()._goaway(last_id, code)
-
-
-def _path(fields: Fields) -> bytes:
-    if len(fields) > 3 and fields[3][0] == b":path":  # fast path: where most put it
-        return fields[3][1]
-    return next((value for name, value in fields if name == b":path"), b"")

@@ -2,7 +2,7 @@
 
 ::
 
-    visitor ── Exchange ── IntakeRequest ═══ Slot: the answer of an intake ═══> agent
+    visitor ── Exchange ── IntakeRequest ═══ the answer of an intake ═══> agent
                                   <═══ the body of POST /_system/response ═══
 
 Bytes go through as they come, both ways; whoever is slow holds up his own stream. The post is acknowledged
@@ -17,6 +17,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wellhead.edge.intake.answers import DONE
+from wellhead.edge.intake.bridge import Bridge
+from wellhead.edge.intake.seat import Pending
 from wellhead.wire.h2 import H2Stream
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.hpack import Fields
@@ -28,45 +30,14 @@ _REPLY, _INTERIM = HeadKind.REPLY, HeadKind.INTERIM  # bound once, for the path 
 _BODYLESS = frozenset((204, 304))
 
 
-class Slot:
-    """A parked intake, and what hears of its stream."""
-
-    __slots__ = ("_home", "request", "stream")
-
-    def __init__(self, home: Home, stream: H2Stream) -> None:
-        self._home = home
-        self.stream = stream
-        self.request: IntakeRequest | None = None  # whose body goes out on it
-
-    def on_headers(self, fields: Fields, end: bool) -> None:
-        """Trailers: nothing is asked by them."""
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        self.stream.consumed(len(data))
-
-    def on_reset(self, code: int) -> None:
-        if self.request is not None:
-            self.request.slot_lost(code)
-        else:
-            self._home.unparked(self)
-
-    def on_writable(self) -> None:
-        if self.request is not None:
-            self.request.slot_writable()
-
-
 class Home(Protocol):
     """The agent's session, as far as its requests know it."""
 
     max_body_bytes: int
     answer_seconds: float  # for an agent's answer, from the end of the request
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Loop seconds."""
-
-    def unparked(self, slot: Slot, /) -> None:
-        """The agent gave up an intake that nothing was handed over on."""
+    now: float  # loop time, of a moment ago
+    pending: dict[bytes, Pending]  # what agents took and have not answered, by id
+    running: set[IntakeRequest | Bridge]  # what this session was asked for and is not over
 
     def soon(self, call: Callable[[], None], /) -> object:
         """Have it called when nobody is in the middle of opening a stream."""
@@ -78,61 +49,60 @@ class Home(Protocol):
     def later(self, call: Callable[[], None], /) -> None:
         """Have it called when bodies may be sent."""
 
-    def taken(self, request: IntakeRequest, /) -> None:
-        """The agent was handed its envelope: from now on it may answer."""
-
-    def dropped(self, request: IntakeRequest, /) -> None:
-        """It is over: an answer is not awaited any more."""
+    def unwait(self, request: IntakeRequest, /) -> None:
+        """It waits for an intake no longer, if it did."""
 
 
 class IntakeRequest:
     """The stream of an exchange (``wire.streams.Stream``), and the sink of the agent's post (``H2Sink``).
 
-    ``lead`` and ``common`` are the envelope (see ``envelope_block``). ``whole``: there is no body;
-    ``expects``: the visitor waits for a 100 before it sends its own.
+    ``lead`` and ``common`` are the envelope (see ``envelope_block``). ``whole``: there is no body.
     """
 
-    __slots__ = (
-        "_bodyless", "_common", "_early", "_early_end", "_expects", "_first", "_home", "_over", "_lead",
-        "_post", "_read", "_room", "_slot", "_uploaded", "answer_by", "method", "request_id", "sink",
-    )  # fmt: skip
+    # Defaults of the class, not of each object: most requests never touch most of them.
+    answer_by = 0.0
+    _expects = False
+    _handed = False
+    _slot: H2Stream | None = None  # the intake that its body goes out on
+    _early: list[Buffer] | None = None  # what has to wait, None: nothing has to
+    _early_end = False
+    _size = 0  # of the body so far
+    # of the reply
+    _post: H2Stream | None = None
+    _read: ReplyRead | None = None  # its head, while that was not told
+    _first = b""  # body bytes, too few to tell the head by
+    _bodyless = False
+    _over = False  # nothing more is told to the visitor's side
 
     def __init__(
         self, home: Home, sink: Sink, request_id: bytes, lead: bytes, common: Fields, method: bytes,
-        *, whole: bool, expects: bool,
+        *, whole: bool,
     ) -> None:  # fmt: skip
         self.sink = sink
         self.request_id = request_id
         self.method = method
-        self.answer_by = 0.0
         self._home = home
         self._lead = lead
         self._common = common
         self._uploaded = whole
-        self._expects = expects
-        self._room = home.max_body_bytes  # of the body
-        self._slot: Slot | None = None
-        self._early: list[Buffer] | None = None  # what has to wait, None: nothing has to
-        self._early_end = False
-        # of the reply
-        self._post: H2Stream | None = None
-        self._read: ReplyRead | None = None  # its head, while that was not told
-        self._first = b""  # body bytes, too few to tell the head by
-        self._bodyless = False
-        self._over = False  # nothing more is told to the visitor's side
+
+    def expect(self) -> None:
+        """The visitor waits for a 100 before it sends its body."""
+        self._expects = True
 
     # To the agent
 
-    def handed(self, slot: Slot) -> None:
+    def handed(self, intake: H2Stream) -> None:
         """There is an intake for it."""
         home, whole = self._home, self._uploaded
-        slot.stream.headers(self._common, whole, None, self._lead)
-        home.taken(self)
+        intake.headers(self._common, whole, None, self._lead)
+        self._handed = True
+        home.pending[self.request_id] = self
         if whole:  # fast path: the intake is answered
-            self.answer_by = home.clock() + home.answer_seconds
+            self.answer_by = home.now + home.answer_seconds
             return
-        self._slot = slot
-        slot.request = self
+        self._slot = intake
+        intake.sink = _Upload(self, intake)
         if self._expects:
             home.soon(self._say_continue)
         if self._early is not None:
@@ -145,7 +115,7 @@ class IntakeRequest:
 
     @property
     def queued(self) -> int:
-        return self._slot.stream.queued if self._slot is not None else 0
+        return self._slot.queued if self._slot is not None else 0
 
     def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
         """Trailers of the request do not go through an envelope: it ends, that is all."""
@@ -154,14 +124,15 @@ class IntakeRequest:
     def send(self, data: Buffer, end: bool = False) -> bool:
         if self._uploaded or (self._over and self._slot is None):
             return True
-        self._room -= len(data)
-        if self._room < 0:
-            self._too_large()
+        self._size += len(data)
+        if self._size > self._home.max_body_bytes:
+            self._cut_slot()
+            self.failed(Reason.TOO_LARGE)
             return True
         slot = self._slot
         if slot is None or self._early is not None or (data and self._home.held_up):
             return self._wait(data, end)
-        flowing = slot.stream.data(data, end)
+        flowing = slot.data(data, end)
         if end:
             self._complete()
         return flowing
@@ -187,9 +158,9 @@ class IntakeRequest:
         self._early = None
         flowing = True
         for piece in early:
-            flowing = slot.stream.data(piece)
+            flowing = slot.data(piece)
         if self._early_end:
-            slot.stream.data(b"", True)
+            slot.data(b"", True)
             self._complete()
         elif flowing and not self._over:
             self.sink.on_writable()
@@ -198,18 +169,14 @@ class IntakeRequest:
         """The whole request is on its way."""
         self._uploaded = True
         self._slot = None
-        self.answer_by = self._home.clock() + self._home.answer_seconds
-
-    def _too_large(self) -> None:
-        self._cut_slot()
-        self.failed(Reason.TOO_LARGE)
+        self.answer_by = self._home.now + self._home.answer_seconds
 
     def _cut_slot(self) -> None:
         """What was handed over is not whole: no agent does anything about it."""
         slot, self._slot = self._slot, None
         self._early = None
         if slot is not None:
-            slot.stream.reset(ErrorCode.CANCEL)
+            slot.reset(ErrorCode.CANCEL)
 
     def slot_writable(self) -> None:
         if not self._over and self._early is None:
@@ -314,4 +281,31 @@ class IntakeRequest:
     def _finish(self) -> None:
         """Nothing more is told to the visitor's side, but for what the caller says next."""
         self._over = True
-        self._home.dropped(self)
+        home = self._home
+        home.running.discard(self)
+        if self._post is None:
+            home.pending.pop(self.request_id, None)
+            if not self._handed:
+                home.unwait(self)
+
+
+class _Upload:
+    """What hears of an intake that a request's body goes out on."""
+
+    __slots__ = ("_intake", "_request")
+
+    def __init__(self, request: IntakeRequest, intake: H2Stream) -> None:
+        self._request = request
+        self._intake = intake
+
+    def on_headers(self, fields: Fields, end: bool) -> None:
+        """Trailers: nothing is asked by them."""
+
+    def on_data(self, data: Buffer, end: bool) -> None:
+        self._intake.consumed(len(data))
+
+    def on_reset(self, code: int) -> None:
+        self._request.slot_lost(code)
+
+    def on_writable(self) -> None:
+        self._request.slot_writable()

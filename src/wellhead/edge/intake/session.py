@@ -22,8 +22,8 @@ from typing import Literal, Protocol
 from wellhead.edge.intake import answers
 from wellhead.edge.intake.bridge import Bridge, BridgeTerms
 from wellhead.edge.intake.pump import Pump
-from wellhead.edge.intake.request import IntakeRequest, Slot
-from wellhead.edge.intake.seat import Seat
+from wellhead.edge.intake.request import IntakeRequest
+from wellhead.edge.intake.seat import Pending, Seat
 from wellhead.edge.intake.tcp import TcpBridge
 from wellhead.edge.intake.websocket import WebSocketBridge
 from wellhead.errors import H2Error, HttpError, SessionLost, WellheadError
@@ -127,6 +127,9 @@ class Connection(Protocol):
     def cut(self) -> None:
         """Close at once."""
 
+    def elsewhere(self, stream: H2Stream, fields: Fields, path: bytes, end: bool) -> None:
+        """The agent asks for something that is not the session's."""
+
     def unsent(self) -> tuple[int, bool]:
         """Bytes that wait to be sent, and whether the agent's machine acknowledged all others."""
 
@@ -134,7 +137,7 @@ class Connection(Protocol):
 class Waiter(Protocol):
     """What waits for an intake."""
 
-    def handed(self, slot: Slot) -> None: ...
+    def handed(self, intake: H2Stream) -> None: ...
     def failed(self, reason: Reason) -> None: ...
 
 
@@ -147,11 +150,29 @@ class _Call:
         self.bridge = bridge
         self.fields = fields
 
-    def handed(self, slot: Slot) -> None:
-        slot.stream.headers(self.fields, True)
+    def handed(self, intake: H2Stream) -> None:
+        intake.headers(self.fields, True)
 
     def failed(self, reason: Reason) -> None:
         self.bridge.failed(reason)
+
+
+class _Parked:
+    """What hears of intakes that nothing was handed over on: ``gone`` is called where one is given up."""
+
+    __slots__ = ("on_reset",)
+
+    def __init__(self, gone: Callable[[int], None]) -> None:
+        self.on_reset = gone
+
+    def on_headers(self, fields: Fields, end: bool) -> None:
+        """They are complete."""
+
+    def on_data(self, data: Buffer, end: bool) -> None:
+        """They are complete."""
+
+    def on_writable(self) -> None:
+        """Nothing was said on them."""
 
 
 class IntakeSession:
@@ -184,7 +205,10 @@ class IntakeSession:
         self.peer = peer
         self.view = view
         self.seat = seat
+        self.pending: dict[bytes, Pending] = seat.pending
+        self.running: set[IntakeRequest | Bridge] = set()
         self.clock = clock
+        self.now = clock()
         self.usable = True
         self.draining = False
         self.superseded = False
@@ -205,9 +229,9 @@ class IntakeSession:
         self._token = token
         self._good: dict[int, Fields] = {}  # where the token was found, by id: slots repeat theirs
         self._replies = ReplyReader(joined_cookies=by_secret and not ours)
-        self._slots: deque[Slot] = deque()  # the longest parked first
+        self._slots: deque[H2Stream] = deque()  # the longest parked first
+        self._parked = _Parked(self._unpark)
         self._waiting: deque[tuple[float, Waiter]] = deque()
-        self._running: set[IntakeRequest | Bridge] = set()
         self._bridges: dict[bytes, Bridge] = {}
         self._reason: Reason = Reason.SESSION_LOST  # what its streams are told at its end
         self._warn_by = 0.0  # when a GOAWAY goes out at the latest, 0: none is due
@@ -219,7 +243,7 @@ class IntakeSession:
 
     @property
     def load(self) -> int:
-        return len(self._running)
+        return len(self.running)
 
     @property
     def held(self) -> int:
@@ -255,25 +279,32 @@ class IntakeSession:
         request_id = self.seat.request_id()
         if kind is not _HTTP:
             return self._open_bridge(kind, envelope, sink, data, end, request_id)
-        refusal: Reason | None = None
-        method, lead, common = b"", b"", _NO_FIELDS
         try:
             method, lead, common = envelope_block(envelope, request_id, faithful=self.ours)
         except HttpError:
-            refusal = Reason.HEAD_TOO_LARGE
-        if not end and _length(envelope) > self.max_body_bytes:
-            refusal = Reason.TOO_LARGE
-        request = IntakeRequest(
-            self, sink, request_id, lead, common, method,
-            whole=end, expects=not end and expects_continue(envelope),
-        )  # fmt: skip
-        self._running.add(request)
-        if refusal is not None:
-            self.soon(lambda: request.failed(refusal))
-        else:
+            return self._refused(
+                IntakeRequest(self, sink, b"", b"", [], b"", whole=end), Reason.HEAD_TOO_LARGE
+            )
+        request = IntakeRequest(self, sink, request_id, lead, common, method, whole=end)
+        self.running.add(request)
+        if not end:
+            if _length(envelope) > self.max_body_bytes:
+                return self._refused(request, Reason.TOO_LARGE)
+            if expects_continue(envelope):
+                request.expect()
             if data:
                 request.send(data)
-            self._hand(request)
+        slots = self._slots
+        if slots and not self._waiting:  # fast path
+            request.handed(slots.popleft())
+            self.pulse.owes = True
+        else:
+            self._wait(request)
+        return request
+
+    def _refused(self, request: IntakeRequest, reason: Reason) -> IntakeRequest:
+        """One that the carrier cannot carry: whoever opens it does not expect an answer before it is open."""
+        self.soon(lambda: request.failed(reason))
         return request
 
     def _open_bridge(
@@ -291,14 +322,19 @@ class IntakeSession:
                 fields = envelope_fields(envelope, request_id, websocket=True, faithful=self.ours)
             except HttpError:
                 refusal = Reason.HEAD_TOO_LARGE
-        self._running.add(bridge)
+        self.running.add(bridge)
         self._bridges[request_id] = bridge
         if refusal is not None:
             self.soon(lambda: bridge.failed(refusal))
             return bridge
         if kind is not StreamKind.TCP:
-            self.seat.pending[request_id] = bridge
-        self._hand(_Call(bridge, fields))
+            self.pending[request_id] = bridge
+        call = _Call(bridge, fields)
+        if self._slots and not self._waiting:
+            call.handed(self._slots.popleft())
+            self.pulse.owes = True
+        else:
+            self._wait(call)
         return bridge
 
     def drain(self, reason: int = Reason.CANCELLED, retry_after_ms: int = 0, text: str = "") -> None:
@@ -312,7 +348,7 @@ class IntakeSession:
         self._leave_by = now + seconds
         if self.by_secret and not self.ours:
             self._leave_idle = now
-        elif self.ours or not self._running:
+        elif self.ours or not self.running:
             self._h2.warn(ErrorCode.NO_ERROR, DRAIN_DATA)
         else:
             self._warn_by = now + seconds * QUIET_SHARE
@@ -374,10 +410,19 @@ class IntakeSession:
 
     # From the connection
 
-    def opened(self, stream: H2Stream, fields: Fields, path: bytes, end: bool) -> None:
-        """The agent asks for something below ``/_system/``."""
+    def opened(self, stream: H2Stream, fields: Fields, end: bool) -> None:
+        """The agent asks for something."""
+        # Where most put it.
+        path = fields[3][1] if len(fields) > 3 and fields[3][0] == b":path" else path_of(fields)
         if path == INTAKE_PATH:
-            self._parked(stream, fields)
+            if self._good.get(id(fields)) is not fields and not self._has_token(fields):
+                answers.end(stream, answers.NO_SESSION)
+            elif self.superseded and (self.ours or not self.by_secret):
+                answers.end(stream, answers.SUPERSEDED)
+            elif not end:
+                answers.refuse(stream, 400, "an intake has no body", whole=False)
+            else:
+                self._park(stream)
         elif path.startswith(RESPONSE_PATH):
             self._replied(stream, fields, path[_RESPONSE_SIZE:], end)
         elif path.startswith(WEBSOCKET_PATH):
@@ -385,32 +430,27 @@ class IntakeSession:
         elif path.startswith(TCP_PATH):
             self._bound(stream, fields, path[len(TCP_PATH) :], TCP_PROTOCOL)
         else:
-            answers.end(stream, answers.UNKNOWN)
+            self._connection.elsewhere(stream, fields, path, end)
 
-    def _parked(self, stream: H2Stream, fields: Fields) -> None:
-        if self._good.get(id(fields)) is not fields:
-            if not self._has_token(fields):
-                answers.end(stream, answers.NO_SESSION)
-                return
-            if len(self._good) > MAX_POOL:
-                self._good.clear()
-            self._good[id(fields)] = fields
-        if self.superseded and (self.ours or not self.by_secret):
-            answers.end(stream, answers.SUPERSEDED)
-            return
-        stream.sink = slot = Slot(self, stream)
+    def _park(self, stream: H2Stream) -> None:
+        stream.sink = self._parked
         if self._waiting:
-            self._waiting.popleft()[1].handed(slot)
+            self._waiting.popleft()[1].handed(stream)
             self.pulse.owes = True
         else:
-            self._slots.append(slot)
+            self._slots.append(stream)
 
     def _has_token(self, fields: Fields) -> bool:
         token = next((value for name, value in fields if name == b"x-owner-token"), b"")
-        return hmac.compare_digest(token, self._token)
+        if not hmac.compare_digest(token, self._token):
+            return False
+        if len(self._good) > MAX_POOL:
+            self._good.clear()
+        self._good[id(fields)] = fields
+        return True
 
     def _replied(self, stream: H2Stream, fields: Fields, request_id: bytes, end: bool) -> None:
-        pending = self.seat.pending.pop(request_id, None)
+        pending = self.pending.pop(request_id, None)
         if pending is None:
             answers.end(stream, answers.LATE if self.seat.was_mine(request_id) else answers.UNKNOWN)
             return
@@ -420,12 +460,15 @@ class IntakeSession:
             answers.end(stream, answers.DONE)
             pending.failed(Reason.PROTOCOL)
             return
-        if isinstance(pending, Bridge):
-            stream.headers(answers.DONE, True)  # the agent asks for its bytes only behind this
-            stream.sink = answers.Deaf(stream)
+        if isinstance(pending, IntakeRequest):
+            stream.sink = pending
+            pending.replied(read, stream, end)
+            if pending.head_waits:
+                self._heads.append(pending)
+            return
+        stream.headers(answers.DONE, True)  # the agent asks for its bytes only behind this
+        stream.sink = answers.Deaf(stream)
         stream.sink = pending.replied(read, stream, end)
-        if isinstance(pending, IntakeRequest) and pending.head_waits:
-            self._heads.append(pending)
 
     def _bound(self, stream: H2Stream, fields: Fields, bridge_id: bytes, protocol: bytes) -> None:
         bridge = self._bridges.get(bridge_id)
@@ -436,6 +479,11 @@ class IntakeSession:
             return
         stream.sink = answers.Deaf(stream)
         stream.sink = bridge.bound(stream, self.pump)
+
+    def hear(self, now: float) -> None:
+        """Bytes came."""
+        self.now = now
+        self.pulse.hear(now)
 
     def received(self) -> None:
         """All that came was read."""
@@ -457,6 +505,7 @@ class IntakeSession:
 
     def tick(self, now: float) -> None:
         """Look at every clock; four times a second."""
+        self.now = now
         waiting = self._waiting
         while waiting and now - waiting[0][0] >= self._terms.wait_seconds:
             waiting.popleft()[1].failed(Reason.NO_SLOT)
@@ -478,39 +527,36 @@ class IntakeSession:
 
     # Intakes
 
-    def _hand(self, waiter: Waiter) -> None:
-        slots = self._slots
-        if slots and not self._waiting:  # fast path
-            waiter.handed(slots.popleft())
-            self.pulse.owes = True
-        elif len(self._waiting) >= self._terms.max_waiting:
+    def _wait(self, waiter: Waiter) -> None:
+        """No intake is there for it."""
+        if len(self._waiting) >= self._terms.max_waiting:
             self.soon(lambda: waiter.failed(Reason.NO_SLOT))
         else:
-            self._waiting.append((self.clock(), waiter))
+            self._waiting.append((self.now, waiter))
 
-    def unparked(self, slot: Slot) -> None:
-        if slot in self._slots:
-            self._slots.remove(slot)
+    def _unpark(self, code: int) -> None:
+        """The agent gave an intake up."""
+        self._slots = deque([intake for intake in self._slots if not intake.over])
 
     def _refresh(self, now: float) -> None:
         """End intakes that were parked for long: something between us may forget about them."""
         terms, slots = self._terms, self._slots
         if terms.idle_answer == "off":
             return
-        while slots and now - slots[0].stream.born >= terms.idle_seconds:
+        while slots and now - slots[0].born >= terms.idle_seconds:
             answer = answers.IDLE if terms.idle_answer == "408" else answers.DONE
-            slots.popleft().stream.headers(answer, True)
+            slots.popleft().headers(answer, True)
 
     def _end_slots(self, answer: Fields) -> None:
         slots = self._slots
         while slots:
-            slots.popleft().stream.headers(answer, True)
+            slots.popleft().headers(answer, True)
 
     def _junk(self, count: int) -> bool:
         """Answer an intake with bytes that mean nothing: they are credited."""
         if not self._slots:
             return False
-        stream = self._slots.popleft().stream
+        stream = self._slots.popleft()
         stream.headers(answers.DONE)
         if not stream.whole(bytes(count), True):  # it does not fit after all
             stream.data(b"", True)
@@ -528,23 +574,15 @@ class IntakeSession:
     def held_up(self) -> bool:
         return self.pump.holds
 
-    def taken(self, request: IntakeRequest) -> None:
-        self.seat.pending[request.request_id] = request
-
-    def dropped(self, request: IntakeRequest) -> None:
-        self._running.discard(request)
-        self.seat.pending.pop(request.request_id, None)
-        if self._waiting:
-            self._unwait(request)
-
     def forget(self, bridge: Bridge) -> None:
         """A bridge is over."""
-        self._running.discard(bridge)
+        self.running.discard(bridge)
         self._bridges.pop(bridge.request_id, None)
-        self.seat.pending.pop(bridge.request_id, None)
-        self._unwait(bridge)
+        self.pending.pop(bridge.request_id, None)
+        self.unwait(bridge)
 
-    def _unwait(self, whose: IntakeRequest | Bridge) -> None:
+    def unwait(self, whose: IntakeRequest | Bridge) -> None:
+        """It waits for an intake no longer, if it did."""
         for entry in self._waiting:
             waiter = entry[1]
             if waiter is whose or (isinstance(waiter, _Call) and waiter.bridge is whose):
@@ -567,7 +605,7 @@ class IntakeSession:
     def _leave(self, now: float) -> None:
         if self._closed:
             return
-        idle = not self._running
+        idle = not self.running
         if self._warn_by and (idle or now >= self._warn_by):
             self._warn_by = 0.0
             self._h2.warn(ErrorCode.NO_ERROR, DRAIN_DATA)
@@ -586,9 +624,14 @@ class IntakeSession:
             bridge.failed(Reason.CANCELLED if self.draining else self._reason)
         # Who was asked to go elsewhere may have gone, and answers there.
         moved = self.draining and self._reason is Reason.SESSION_LOST
-        for request in [each for each in self._running if isinstance(each, IntakeRequest)]:
-            if not (moved and request.request_id in self.seat.pending):
+        for request in [each for each in self.running if isinstance(each, IntakeRequest)]:
+            if not (moved and request.request_id in self.pending):
                 request.failed(self._reason)
+
+
+def path_of(fields: Fields) -> bytes:
+    """The path of a request's header list, empty where there is none."""
+    return next((value for name, value in fields if name == b":path"), b"")
 
 
 def _length(envelope: bytes) -> int:
