@@ -425,7 +425,7 @@ class Bridges(RuleBasedStateMachine):
         for _, _, far in self.talks:
             far.slow = False
         self.edge.settle()
-        self.edge.after(4)
+        self.edge.after(10)  # lumps that were too small are tried again after a rest
         for (_, ear, far), said, told in zip(self.talks, self.said, self.told, strict=True):
             assert far.texts == said
             assert len(ear.data) == 102 * told
