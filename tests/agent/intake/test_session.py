@@ -319,7 +319,7 @@ async def test_what_was_under_way_on_a_lost_session_is_told(ca: LocalAuthority, 
 async def test_an_edge_that_answers_no_ping_is_given_up(
     ca: LocalAuthority, agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake_session, "PULSE", replace(Liveness(), ping_seconds=0.3, pong_seconds=0.3))
+    monkeypatch.setattr(intake_session, "PULSE", replace(Liveness(), ping_seconds=0.3, pong_seconds=1.5))
     async with scripted_edge(ca) as edge:
         our = agent(edge)
         line = await edge.line(parked=2)
