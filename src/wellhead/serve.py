@@ -25,7 +25,7 @@ from wellhead.edge.follower import Follower
 from wellhead.edge.gate import GateTerms
 from wellhead.edge.ingress import CountTerms
 from wellhead.edge.intake.bridge import BridgeTerms
-from wellhead.edge.intake.session import GRACE_SECONDS, IntakeTerms, agent_h2_terms
+from wellhead.edge.intake.terms import GRACE_SECONDS, IntakeTerms, agent_h2_terms
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.passthrough import RawTerms
 from wellhead.errors import SettingsError

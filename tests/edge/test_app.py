@@ -24,7 +24,7 @@ from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.challenges import Challenges
 from wellhead.edge.gate import GateTerms
 from wellhead.edge.intake.bridge import BridgeTerms
-from wellhead.edge.intake.session import IntakeTerms
+from wellhead.edge.intake.terms import IntakeTerms
 from wellhead.edge.passthrough import RawTerms
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret

@@ -17,7 +17,8 @@ from wellhead.edge.credentials import Credentials
 from wellhead.edge.intake.bridge import BridgeTerms
 from wellhead.edge.intake.connection import ZoneConnection
 from wellhead.edge.intake.gate import IntakeGate
-from wellhead.edge.intake.session import IntakeSession, IntakeTerms, agent_h2_terms
+from wellhead.edge.intake.session import IntakeSession
+from wellhead.edge.intake.terms import IntakeTerms, agent_h2_terms
 from wellhead.edge.metrics import Metrics
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret
@@ -147,12 +148,14 @@ class Zone:
         """What is left of requests: nothing, once all are over."""
         left = [f"pending {len(seat.pending)}" for seat in self.gate._seats.values() if seat.pending]
         for session in self.gate._sessions:
-            for name in ("running", "_bridges", "_waiting", "_heads"):
+            for name in ("running", "_bridges", "_heads"):
                 if kept := getattr(session, name):
                     left.append(f"{session.id} {name} {len(kept)}")
+            if session.pool.waiting:
+                left.append(f"{session.id} waiting {len(session.pool.waiting)}")
             h2 = session._h2
-            if h2.streams != len(session._slots):
-                left.append(f"{session.id} streams {h2.streams}, parked {len(session._slots)}")
+            if h2.streams != len(session.pool.slots):
+                left.append(f"{session.id} streams {h2.streams}, parked {len(session.pool.slots)}")
             if h2.held:
                 left.append(f"{session.id} held {h2.held}")
         return left

@@ -18,7 +18,7 @@ from wellhead.edge.directory import Directory
 from wellhead.edge.gate import Gate, GateTerms
 from wellhead.edge.ingress import CountTerms, Ingress
 from wellhead.edge.intake.gate import IntakeGate
-from wellhead.edge.intake.session import IntakeTerms
+from wellhead.edge.intake.terms import IntakeTerms
 from wellhead.edge.local import Scrapes
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.passthrough import RawTerms, RawVisitor

@@ -107,10 +107,14 @@ class Http2Visitor(asyncio.Protocol):
             self._fail(error)
         finally:
             self._receiving = False
+        self.received()
         if self._h2.behind != self._behind:
             self._catch_up()
         if self._woken or self._leaving:
             self.flush()
+
+    def received(self) -> None:
+        """All that came was read, and what it brought about is not written yet."""
 
     def _catch_up(self) -> None:
         """A crowd of requests came at once: everybody else has a turn between some of them and the next."""

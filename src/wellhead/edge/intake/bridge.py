@@ -72,6 +72,7 @@ class Bridge:
     kind: ClassVar[StreamKind]
     method: Final = b"GET"  # of the request that it stands for
     answer_by: Final = 0.0  # its own clocks say that: see ``tick``
+    envelope: Fields  # set before it is ``handed``
 
     def __init__(self, home: Home, request_id: bytes, sink: Sink, seconds: float) -> None:
         self.request_id = request_id
@@ -88,6 +89,10 @@ class Bridge:
         self._over = False
 
     # For the session
+
+    def handed(self, intake: H2Stream) -> None:
+        """There is an intake for it."""
+        intake.headers(self.envelope, True)
 
     @property
     def is_bound(self) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from wellhead.edge.intake.session import IntakeSession, IntakeTerms, path_of
+from wellhead.edge.intake.session import IntakeSession, path_of
+from wellhead.edge.intake.terms import IntakeTerms
 from wellhead.errors import H2Error
 from wellhead.net.sockets import CARRIER_LOWAT_BYTES, tune, unacknowledged
 from wellhead.visitors.house import House
@@ -50,13 +51,13 @@ class ZoneConnection(Http2Visitor):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        session = self.session
-        if session is None:
-            super().data_received(data)
-            return
-        session.hear(self._clock())
+        if self.session is not None:
+            self.session.hear(self._clock())
         super().data_received(data)
-        session.received()
+
+    def received(self) -> None:
+        if self.session is not None:
+            self.session.received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         try:

@@ -30,7 +30,8 @@ from wellhead.edge.directory import Admission, Directory
 from wellhead.edge.intake import answers
 from wellhead.edge.intake.connection import ZoneConnection
 from wellhead.edge.intake.seat import Seat
-from wellhead.edge.intake.session import IntakeSession, IntakeTerms
+from wellhead.edge.intake.session import IntakeSession
+from wellhead.edge.intake.terms import IntakeTerms
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.errors import (
@@ -148,8 +149,8 @@ class IntakeGate:
         sessions = list(self._sessions)
         return {
             "sessions": len(sessions),
-            "slots": sum(session.parked for session in sessions),
-            "waiting": sum(session.waiting for session in sessions),
+            "slots": sum(len(session.pool.slots) for session in sessions),
+            "waiting": sum(len(session.pool.waiting) for session in sessions),
             "pending": sum(len(seat.pending) for seat in self._seats.values()),
             "bridges": sum(session.bridges for session in sessions),
             "streams": sum(connection.streams for connection in self._connections.values()),

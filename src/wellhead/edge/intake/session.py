@@ -14,25 +14,24 @@ Source: docs/reference/h2-carrier.md, "Sessions".
 from __future__ import annotations
 
 import hmac
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from wellhead.edge.intake import answers
-from wellhead.edge.intake.bridge import Bridge, BridgeTerms
+from wellhead.edge.intake.bridge import Bridge
+from wellhead.edge.intake.pool import Pool
 from wellhead.edge.intake.pump import Pump
 from wellhead.edge.intake.request import IntakeRequest
 from wellhead.edge.intake.seat import Pending, Seat
 from wellhead.edge.intake.tcp import TcpBridge
+from wellhead.edge.intake.terms import IntakeTerms
 from wellhead.edge.intake.websocket import WebSocketBridge
 from wellhead.errors import H2Error, HttpError, SessionLost, WellheadError
 from wellhead.logs import Log
 from wellhead.model.records import TunnelView
 from wellhead.net.pulse import Pulse, Verdict
-from wellhead.net.session import Liveness
 from wellhead.wire.facts import Facts
-from wellhead.wire.h2 import H2Connection, H2Stream, H2Terms
+from wellhead.wire.h2 import H2Connection, H2Stream
 from wellhead.wire.h2_frames import ErrorCode
 from wellhead.wire.hpack import Fields
 from wellhead.wire.intake import (
@@ -58,61 +57,8 @@ _NO_FIELDS: Fields = []
 SUPERSEDED_CODE = 0x1201  # of a GOAWAY: another agent has the tunnel, stay away
 SUPERSEDED_DATA = b'{"reason":"superseded"}'
 DRAIN_DATA = b'{"reason":"drain"}'
-MAX_REPLY_LIST = 96 * 1024  # bytes of a header list of an agent's
-HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024  # bytes of an upload that wait for the agent's window
-HEADS_AT_ONCE = 256  # streams that an agent may begin before it is everybody else's turn
-GRACE_SECONDS = 2.0  # by which our deadline is later than the agent's own
 GOODBYE_SECONDS = 1.0  # for an agent to read a GOAWAY before the connection is closed
 QUIET_SHARE = 0.5  # of a drain, for which an agent that drops its connection at GOAWAY is left to answer
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeTerms:
-    """The limits of the carrier. Seconds, bytes and counts, each named as its setting."""
-
-    h2: H2Terms  # of an agent's connection
-    bridge: BridgeTerms
-    liveness: Liveness
-    hello_seconds: float = 5.0
-    drain_seconds: float = 30.0
-    pool: int = 32
-    idle_seconds: float = 300.0
-    idle_answer: Literal["quiet", "408", "off"] = "quiet"
-    deadline_seconds: float = 30.0
-    wait_seconds: float = 5.0
-    max_waiting: int = 256
-    max_body_bytes: int = 32 * 1024 * 1024
-    takeovers_per_minute: int = 10
-
-
-def agent_h2_terms(
-    visitors: H2Terms, *, max_streams: int, window: int, connection_window: int, max_held: int
-) -> H2Terms:
-    """The limits of an agent's connection: ten times a visitor's rates, and heads as large as replies'."""
-    return replace(
-        visitors,
-        max_streams=max_streams,
-        window=max(window, visitors.window),
-        connection_window=max(connection_window, visitors.connection_window),
-        max_held=max_held,
-        high_water=HIGH_WATER,
-        low_water=LOW_WATER,
-        heads_at_once=HEADS_AT_ONCE,
-        max_block=2 * MAX_REPLY_LIST,
-        max_list=MAX_REPLY_LIST,
-        max_list_decoded=2 * MAX_REPLY_LIST,
-        reset_burst=10 * visitors.reset_burst,
-        resets_per_second=10 * visitors.resets_per_second,
-        early_reset_streams=10 * visitors.early_reset_streams,
-        violation_burst=10 * visitors.violation_burst,
-        violations_per_second=10 * visitors.violations_per_second,
-        settings_per_second=10 * visitors.settings_per_second,
-        pings_per_second=10 * visitors.pings_per_second,
-        max_control_replies=10 * visitors.max_control_replies,
-        max_empty_in_a_row=10 * visitors.max_empty_in_a_row,
-        empty_per_second=10 * visitors.empty_per_second,
-        max_glitches=10 * visitors.max_glitches,
-    )
 
 
 class Connection(Protocol):
@@ -132,47 +78,6 @@ class Connection(Protocol):
 
     def unsent(self) -> tuple[int, bool]:
         """Bytes that wait to be sent, and whether the agent's machine acknowledged all others."""
-
-
-class Waiter(Protocol):
-    """What waits for an intake."""
-
-    def handed(self, intake: H2Stream) -> None: ...
-    def failed(self, reason: Reason) -> None: ...
-
-
-class _Call:
-    """A bridge's envelope."""
-
-    __slots__ = ("bridge", "fields")
-
-    def __init__(self, bridge: Bridge, fields: Fields) -> None:
-        self.bridge = bridge
-        self.fields = fields
-
-    def handed(self, intake: H2Stream) -> None:
-        intake.headers(self.fields, True)
-
-    def failed(self, reason: Reason) -> None:
-        self.bridge.failed(reason)
-
-
-class _Parked:
-    """What hears of intakes that nothing was handed over on: ``gone`` is called where one is given up."""
-
-    __slots__ = ("on_reset",)
-
-    def __init__(self, gone: Callable[[int], None]) -> None:
-        self.on_reset = gone
-
-    def on_headers(self, fields: Fields, end: bool) -> None:
-        """They are complete."""
-
-    def on_data(self, data: Buffer, end: bool) -> None:
-        """They are complete."""
-
-    def on_writable(self) -> None:
-        """Nothing was said on them."""
 
 
 class IntakeSession:
@@ -219,19 +124,17 @@ class IntakeSession:
         self.pulse = Pulse(terms.liveness, clock(), 0.0)
         self.soon = soon
         self.max_body_bytes = terms.max_body_bytes
-        self.answer_seconds = terms.deadline_seconds + GRACE_SECONDS
+        self.answer_seconds = terms.answer_seconds
         self.bridge_terms = terms.bridge
-        self.pump = Pump(h2, clock, self._junk, self.recycle)
-        self.later = self.pump.later
         self._connection = connection
         self._h2 = h2
         self._terms = terms
         self._token = token
         self._good: dict[int, Fields] = {}  # where the token was found, by id: slots repeat theirs
         self._replies = ReplyReader(joined_cookies=by_secret and not ours)
-        self._slots: deque[H2Stream] = deque()  # the longest parked first
-        self._parked = _Parked(self._unpark)
-        self._waiting: deque[tuple[float, Waiter]] = deque()
+        self.pool = Pool(terms, soon)
+        self.pump = Pump(h2, clock, self.pool.junk, self.recycle)
+        self.later = self.pump.later
         self._bridges: dict[bytes, Bridge] = {}
         self._reason: Reason = Reason.SESSION_LOST  # what its streams are told at its end
         self._warn_by = 0.0  # when a GOAWAY goes out at the latest, 0: none is due
@@ -249,16 +152,6 @@ class IntakeSession:
     def held(self) -> int:
         waiting = sum([bridge.held for bridge in self._bridges.values()])
         return self._h2.held + waiting + self._connection.unsent()[0]
-
-    @property
-    def parked(self) -> int:
-        """Intakes that the agent waits on."""
-        return len(self._slots)
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for an intake."""
-        return len(self._waiting)
 
     @property
     def bridges(self) -> int:
@@ -294,12 +187,8 @@ class IntakeSession:
                 request.expect()
             if data:
                 request.send(data)
-        slots = self._slots
-        if slots and not self._waiting:  # fast path
-            request.handed(slots.popleft())
-            self.pulse.owes = True
-        else:
-            self._wait(request)
+        self.pool.hand(request, self.now)
+        self.pulse.owes = True
         return request
 
     def _refused(self, request: IntakeRequest, reason: Reason) -> IntakeRequest:
@@ -329,12 +218,9 @@ class IntakeSession:
             return bridge
         if kind is not StreamKind.TCP:
             self.pending[request_id] = bridge
-        call = _Call(bridge, fields)
-        if self._slots and not self._waiting:
-            call.handed(self._slots.popleft())
-            self.pulse.owes = True
-        else:
-            self._wait(call)
+        bridge.envelope = fields
+        self.pool.hand(bridge, self.now)
+        self.pulse.owes = True
         return bridge
 
     def drain(self, reason: int = Reason.CANCELLED, retry_after_ms: int = 0, text: str = "") -> None:
@@ -343,7 +229,7 @@ class IntakeSession:
             return
         self.draining = True
         self.usable = False
-        self._shed(Reason.REFUSED)
+        self.pool.shed(Reason.REFUSED)
         now, seconds = self.clock(), self._terms.drain_seconds
         self._leave_by = now + seconds
         if self.by_secret and not self.ours:
@@ -361,13 +247,13 @@ class IntakeSession:
         self.superseded = True
         self.usable = False
         self.end_word = "superseded"
-        self._shed(Reason.REFUSED)
+        self.pool.shed(Reason.REFUSED)
         now = self.clock()
         self._leave_idle = now
         self._leave_by = now + self.answer_seconds
         if self.ours or not self.by_secret:
             self._leave_idle = now + GOODBYE_SECONDS
-            self._end_slots(answers.SUPERSEDED)
+            self.pool.end(answers.SUPERSEDED)
             # The last of all: hyper-h2 takes any frame behind a GOAWAY for an error, and forgets the GOAWAY.
             self._h2.warn(SUPERSEDED_CODE, SUPERSEDED_DATA)
         else:
@@ -422,7 +308,8 @@ class IntakeSession:
             elif not end:
                 answers.refuse(stream, 400, "an intake has no body", whole=False)
             else:
-                self._park(stream)
+                if self.pool.park(stream):
+                    self.pulse.owes = True
         elif path.startswith(RESPONSE_PATH):
             self._replied(stream, fields, path[_RESPONSE_SIZE:], end)
         elif path.startswith(WEBSOCKET_PATH):
@@ -431,14 +318,6 @@ class IntakeSession:
             self._bound(stream, fields, path[len(TCP_PATH) :], TCP_PROTOCOL)
         else:
             self._connection.elsewhere(stream, fields, path, end)
-
-    def _park(self, stream: H2Stream) -> None:
-        stream.sink = self._parked
-        if self._waiting:
-            self._waiting.popleft()[1].handed(stream)
-            self.pulse.owes = True
-        else:
-            self._slots.append(stream)
 
     def _has_token(self, fields: Fields) -> bool:
         token = next((value for name, value in fields if name == b"x-owner-token"), b"")
@@ -497,22 +376,19 @@ class IntakeSession:
     def agent_leaves(self) -> None:
         """The agent said GOAWAY: what runs goes on, nothing new is handed over."""
         self.usable = False
-        self._shed(Reason.REFUSED)
+        self.pool.shed(Reason.REFUSED)
         if self.ours:  # it parks no more; others would, at once
-            self._end_slots(answers.DONE)
+            self.pool.end(answers.DONE)
         self._leave_idle = self.clock()
         self._leave_by = self._leave_by or self._leave_idle + self._terms.drain_seconds
 
     def tick(self, now: float) -> None:
         """Look at every clock; four times a second."""
         self.now = now
-        waiting = self._waiting
-        while waiting and now - waiting[0][0] >= self._terms.wait_seconds:
-            waiting.popleft()[1].failed(Reason.NO_SLOT)
+        self.pool.tick(now)
         for bridge in list(self._bridges.values()):
             bridge.tick(now)
         self.pump.tick(now)
-        self._refresh(now)
         self._check_pulse(now)
         self._leave(now)
 
@@ -525,49 +401,6 @@ class IntakeSession:
         """The connection is over."""
         self._end()
 
-    # Intakes
-
-    def _wait(self, waiter: Waiter) -> None:
-        """No intake is there for it."""
-        if len(self._waiting) >= self._terms.max_waiting:
-            self.soon(lambda: waiter.failed(Reason.NO_SLOT))
-        else:
-            self._waiting.append((self.now, waiter))
-
-    def _unpark(self, code: int) -> None:
-        """The agent gave an intake up."""
-        self._slots = deque([intake for intake in self._slots if not intake.over])
-
-    def _refresh(self, now: float) -> None:
-        """End intakes that were parked for long: something between us may forget about them."""
-        terms, slots = self._terms, self._slots
-        if terms.idle_answer == "off":
-            return
-        while slots and now - slots[0].born >= terms.idle_seconds:
-            answer = answers.IDLE if terms.idle_answer == "408" else answers.DONE
-            slots.popleft().headers(answer, True)
-
-    def _end_slots(self, answer: Fields) -> None:
-        slots = self._slots
-        while slots:
-            slots.popleft().headers(answer, True)
-
-    def _junk(self, count: int) -> bool:
-        """Answer an intake with bytes that mean nothing: they are credited."""
-        if not self._slots:
-            return False
-        stream = self._slots.popleft()
-        stream.headers(answers.DONE)
-        if not stream.whole(bytes(count), True):  # it does not fit after all
-            stream.data(b"", True)
-            return False
-        return True
-
-    def _shed(self, reason: Reason) -> None:
-        """What waits for an intake gets none here."""
-        while self._waiting:
-            self._waiting.popleft()[1].failed(reason)
-
     # Requests and bridges
 
     @property
@@ -579,15 +412,10 @@ class IntakeSession:
         self.running.discard(bridge)
         self._bridges.pop(bridge.request_id, None)
         self.pending.pop(bridge.request_id, None)
-        self.unwait(bridge)
+        self.pool.unwait(bridge)
 
-    def unwait(self, whose: IntakeRequest | Bridge) -> None:
-        """It waits for an intake no longer, if it did."""
-        for entry in self._waiting:
-            waiter = entry[1]
-            if waiter is whose or (isinstance(waiter, _Call) and waiter.bridge is whose):
-                self._waiting.remove(entry)
-                return
+    def unwait(self, request: IntakeRequest) -> None:
+        self.pool.unwait(request)
 
     # Clocks and ends
 
@@ -618,8 +446,8 @@ class IntakeSession:
             return
         self._closed = True
         self.usable = False
-        self._slots.clear()
-        self._shed(Reason.REFUSED)
+        self.pool.slots.clear()
+        self.pool.shed(Reason.REFUSED)
         for bridge in list(self._bridges.values()):
             bridge.failed(Reason.CANCELLED if self.draining else self._reason)
         # Who was asked to go elsewhere may have gone, and answers there.
