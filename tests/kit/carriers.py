@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Driver:
     reasons: bool = True  # the reason of a Close comes from the app to the visitor
 
 
+Conversation = AbstractAsyncContextManager[ClientConnection]
+
 DRIVERS = (
     Driver("inkbox-0.3.0-url", OLD, reasons=False),
     Driver("inkbox-0.3.0-app", OLD, inside=True),
@@ -79,15 +81,24 @@ class Place:
             await visitor.send(request(target, self.host, *fields, method=method, body=body))
             return await visitor.reply(method)
 
-    @contextlib.asynccontextmanager
-    async def conversing(self, target: str = "/ws", **options: Any) -> AsyncIterator[ClientConnection]:
+    def conversing(
+        self, target: str = "/ws", **options: Any
+    ) -> AbstractAsyncContextManager[ClientConnection]:
         """A WebSocket."""
-        async with connect(
-            f"wss://{self.hostname}{target}", host=self.edge.address, port=self.edge.https,
-            ssl=self.edge.trust(), server_hostname=self.hostname, proxy=None, compression=None,
-            max_size=None, open_timeout=20, close_timeout=5, ping_interval=None, **options,
-        ) as client:  # fmt: skip
-            yield client
+        return conversing(self.edge, self.hostname, target, **options)
+
+
+@contextlib.asynccontextmanager
+async def conversing(
+    edge: Edge, hostname: str, target: str = "/ws", **options: Any
+) -> AsyncIterator[ClientConnection]:
+    """A WebSocket of a visitor."""
+    async with connect(
+        f"wss://{hostname}{target}", host=edge.address, port=edge.https, ssl=edge.trust(),
+        server_hostname=hostname, proxy=None, compression=None, max_size=None, open_timeout=20,
+        close_timeout=5, ping_interval=None, **options,
+    ) as client:  # fmt: skip
+        yield client
 
 
 class Upstream(Program):

@@ -19,7 +19,8 @@ from inkbox import Inkbox
 
 
 def said(text: str) -> None:
-    print(text, flush=True)
+    """Print a line in one piece, whichever thread it is from."""
+    os.write(1, text.encode() + b"\n")
 
 
 def main() -> int:

@@ -22,7 +22,6 @@ SLOW_MS = 1500
 
 @pytest.fixture
 def places(tmp_path: Path) -> Iterator[dict[str, Place]]:
-    """For each test anew: it ends the edge."""
     with carried(tmp_path, *DRIVERS) as places:
         yield places
 
@@ -41,7 +40,9 @@ def answers(place: Place) -> bool:
         return False
 
 
-async def test_a_drain_lets_everybody_finish_and_agents_come_back(places: dict[str, Place]) -> None:
+async def test_a_drain_lets_everybody_finish_and_agents_come_back_from_it_and_from_a_kill(
+    places: dict[str, Place],
+) -> None:
     edge = next(iter(places.values())).edge
 
     async def slow(place: Place) -> Reply:
@@ -69,16 +70,16 @@ async def test_a_drain_lets_everybody_finish_and_agents_come_back(places: dict[s
     codes = {name: await task for name, task in talks.items()}
     assert set(statuses.values()) == {200}, statuses
     assert set(codes.values()) <= {1001, 1012, 4500}, codes
+    with await asyncio.to_thread(again, edge) as second:
+        await asyncio.to_thread(all_answer, places)
+        second.kill()
+        with await asyncio.to_thread(again, edge):
+            await asyncio.to_thread(all_answer, places)
+
+
+def all_answer(places: dict[str, Place]) -> None:
+    """Wait until every agent is back."""
     began = time.monotonic()
-    with await asyncio.to_thread(again, edge) as edge:
-        for place in places.values():
-            await asyncio.to_thread(eventually, lambda place=place: answers(place), 40)
+    for place in places.values():
+        eventually(lambda place=place: answers(place), 40)
     print(f"all back after {time.monotonic() - began:.1f} s")
-
-
-def test_agents_come_back_to_an_edge_that_was_killed(places: dict[str, Place]) -> None:
-    edge = next(iter(places.values())).edge
-    edge.kill()
-    with again(edge):
-        for place in places.values():
-            eventually(lambda place=place: answers(place), 40)

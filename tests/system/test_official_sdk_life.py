@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
-from tests.kit.carriers import APP, identity
+from tests.kit.carriers import APP, conversing, identity
 from tests.kit.programs import Edge, eventually
 from tests.kit.sdks import NEW, OLD, SdkAgent, sdk
 from tests.kit.visitors import ask
@@ -172,14 +173,19 @@ def test_visitors_of_an_agent_that_is_killed_are_told_at_once(
 ) -> None:
     user = User(edge, tmp_path, version, f"killed-{version.replace('.', '-')}")
 
-    async def wait(agent: SdkAgent) -> tuple[int, float]:
+    async def wait(agent: SdkAgent) -> tuple[int, int, float]:
         waiting = asyncio.create_task(ask(edge, f"{user.name}.localhost", "/wait/20000"))
-        await asyncio.sleep(0.3)  # the request is with the app
-        began = time.monotonic()
-        agent.kill()
-        return (await waiting).status, time.monotonic() - began
+        async with conversing(edge, f"{user.name}.localhost") as client:
+            await client.send("hi")  # so is the request, which was before, with the app
+            assert await client.recv() == "hi"
+            began = time.monotonic()
+            agent.kill()
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.recv()
+        code = closed.value.rcvd.code if closed.value.rcvd is not None else 1006
+        return (await waiting).status, code, time.monotonic() - began
 
     with user.agent() as agent:
-        status, seconds = asyncio.run(wait(agent))
-    assert status == 503 and seconds < 5
+        status, code, seconds = asyncio.run(wait(agent))
+    assert (status, code) == (503, 1011) and seconds < 5
     assert user.status() == 503
