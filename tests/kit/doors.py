@@ -52,6 +52,7 @@ class FakeDoor:
         self.refuses: int | None = None
         self.usable = True
         self.load = 0
+        self.held = 0
         self.own_certificate = False
         self.carrier = "mux"
 

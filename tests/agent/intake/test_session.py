@@ -113,6 +113,20 @@ def test_a_refusal_for_now_says_what_it_is_and_when_to_come_again() -> None:
     assert refusal(503, {b"retry-after": b"99999"}, b"").retry_after_seconds == 300
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"detail":"tunnel my-app is delete_pending"}', ", tunnel my-app is delete_pending"),
+        (b'{"detail":"a\\u001b[2Jb"}', ""), (b'{"detail":"' + b"x" * 300 + b'"}', ""),
+        (b'{"detail":[1]}', ""), (b"<html>", ""),
+    ],
+)  # fmt: skip
+def test_an_edges_own_words_for_a_refusal_are_passed_on_where_they_can_be_shown(
+    body: bytes, told: str
+) -> None:
+    assert str(refusal(503, {}, body)) == "the edge answers the hello with 503" + told
+
+
 async def test_an_edge_that_speaks_no_carrier_of_ours_is_a_clear_error(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
+from tests.kit.doors import FakeDoor
 from tests.kit.h2talk import frames
 from tests.kit.house import status
 from tests.kit.zone import HOST, KEY_ID, OURS, TUNNEL, VIEW, Answer, Zone
 from wellhead.edge.intake.session import SUPERSEDED_CODE, SUPERSEDED_DATA
 from wellhead.errors import LocalStateError, SecretRejected, TunnelForbidden, TunnelRemoved, WellheadError
 from wellhead.model.records import TunnelStatus
+from wellhead.net.session import Session
 from wellhead.visitors import pages
 from wellhead.wire.h2_frames import HEADERS, SETTINGS
 from wellhead.wire.intake import MAX_POOL, Hello
@@ -262,6 +266,41 @@ async def test_agents_of_ours_take_over_as_often_as_they_like(zone: Zone) -> Non
         await zone.welcomed(parked=1, user_agent=OURS)
     await zone.wait(2)
     assert len(zone.gate._sessions) == 1
+
+
+async def test_a_takeover_leaves_the_sessions_of_the_native_carrier_and_both_are_chosen(zone: Zone) -> None:
+    native = FakeDoor()
+    zone.house.registry.add(TUNNEL, cast(Session, native))
+    first = await zone.welcomed(key="wh_good")
+    second = await zone.welcomed(key="wh_good")
+    await zone.wait(2)
+    assert first.transport.closed and first.session.superseded
+    assert zone.house.registry.lines[TUNNEL].sessions == [native, second.session]
+    visits = [zone.visit() for _ in range(4)]
+    for visit in visits:
+        visit.connection.data_received(GET)
+        native.load = len(native.opened)
+    second.talk()
+    assert (len(native.opened), len(second.envelopes)) == (2, 2)
+    for envelope in second.envelopes:
+        second.reply(envelope.request_id)
+    for visit in visits:
+        visit.connection.connection_lost(None)
+    zone.house.registry.remove(TUNNEL, cast(Session, native))
+
+
+async def test_no_credential_is_written_down(zone: Zone, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    good = await zone.welcomed(key="wh_good", user_agent=OURS)
+    for options in ({"key": "wh_stolen"}, {"secret": "whs_stolen"}, {"tunnel": "wh_misplaced"}):
+        assert (await zone.agent(**options).hello()).status == 401
+    good.park(token=b"whs_stolen")
+    good.ask([*good.caller.response(b"whs_stolen"), (b"inkbox-status", b"whs_stolen")])
+    await zone.wait(1)
+    good.hang_up()
+    text = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+    assert "session opened" in text and "session refused" in text
+    assert not [word for word in ("wh_", "whs_", good.token.decode()) if word in text]
 
 
 async def test_a_hello_that_is_overtaken_by_a_later_one_has_lost(zone: Zone) -> None:

@@ -33,6 +33,7 @@ from wellhead.wire.intake import Hello
 from wellhead.wire.streams import Buffer
 
 MAX_ANSWER = 64 * 1024  # bytes
+MAX_DETAIL = 200  # characters of an edge's own words that are passed on
 UNKNOWN_SECONDS = 30.0  # before a tunnel that nobody knows is asked for again
 LONGEST_UNKNOWN_SECONDS = 300.0
 
@@ -90,9 +91,11 @@ class HelloCall:
 def refusal(status: int, fields: dict[bytes, bytes], body: bytes, unknown: int = 0) -> RefusedError:
     """The error of a hello that was answered with another status than 200."""
     said = f"the edge answers the hello with {status}"
+    if detail := _detail(body):
+        said = f"{said}, {detail}"
     if status in (401, 403):
         return SecretRejected(f"{said}: the credential is not good for this tunnel", retry=Retry.NEVER)
-    if status == 409 and _reason(body) == "hello-superseded":
+    if status == 409 and _member(body, "reason") == "hello-superseded":
         return Superseded("another agent answers for this tunnel", retry=Retry.NEVER)
     after = seconds_of(fields) or None
     if status == 404:
@@ -106,17 +109,23 @@ def refusal(status: int, fields: dict[bytes, bytes], body: bytes, unknown: int =
     return kind(said, retry=Retry.LATER, retry_after_seconds=after)
 
 
-def _reason(body: bytes) -> object:
+def _detail(body: bytes) -> str:
+    """What an edge says of it in words, empty where it says nothing that can be shown."""
+    detail = _member(body, "detail")
+    return detail if isinstance(detail, str) and len(detail) <= MAX_DETAIL and detail.isprintable() else ""
+
+
+def _member(body: bytes, name: str) -> object:
     try:
         members = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return members.get("reason") if isinstance(members, dict) else None
+    return members.get(name) if isinstance(members, dict) else None
 
 
 def is_superseded(code: int, debug: bytes) -> bool:
     """Whether a GOAWAY says that another agent has the tunnel."""
-    return code == SUPERSEDED or (code != 0 and _reason(debug) == "superseded")
+    return code == SUPERSEDED or (code != 0 and _member(debug, "reason") == "superseded")
 
 
 SUPERSEDED = 0x1201
