@@ -60,7 +60,8 @@ def _commands(text: str) -> Iterator[list[str]]:
     """Every command line of ours in code: between backticks, or on an indented line."""
     for code in re.findall(r"`([^`\n]+)`|^ {4}(.+)$", text, re.MULTILINE):
         match = re.search(
-            r"(?:^|[\s/])(wellhead (?:up|http|demo|start|doctor|trust|service)\b.*|make [a-z]+\b.*)$",
+            r"(?:^|[\s/])(wellhead (?:up|http|run|serve|demo|start|doctor|trust|service)\b.*"
+            r"|make [a-z]+\b.*)$",
             "".join(code).strip(),
         )
         if match and "…" not in match[1]:

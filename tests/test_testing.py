@@ -128,8 +128,3 @@ def test_each_worker_has_a_server_of_its_own(tmp_path: Path) -> None:
 
 def test_who_does_not_use_it_loads_nothing_of_it(tmp_path: Path) -> None:
     assert "1 passed" in _pytest(tmp_path, UNUSED)
-
-
-def test_it_is_found_without_being_asked_for() -> None:
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
-    assert '[project.entry-points.pytest11]\nwellhead = "wellhead.testing"\n' in text

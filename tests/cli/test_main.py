@@ -23,7 +23,7 @@ def test_no_arguments_show_the_help_and_are_an_error(capsys: pytest.CaptureFixtu
     assert "Commands:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["up", "http", "demo"])
+@pytest.mark.parametrize("command", ["up", "http", "run", "serve", "demo"])
 def test_help_says_what_a_command_takes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == ExitCode.OK
     assert f"Usage: wellhead {command}" in capsys.readouterr().out

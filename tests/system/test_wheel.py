@@ -90,8 +90,11 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> No
     }
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (entries,) = [name for name in archive.namelist() if name.endswith("/entry_points.txt")]
+        told = archive.read(entries).decode()
     assert packed == files
     assert {"wellhead/py.typed", "wellhead/control/store/migrations/script.py.mako"} <= packed
+    assert "[pytest11]\nwellhead = wellhead.testing" in told  # pytest finds the plugin by itself
 
 
 def test_what_is_installed_is_the_wheel_and_fits_together(programs: Path) -> None:
