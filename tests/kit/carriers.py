@@ -39,7 +39,7 @@ class Driver:
     head_length: bool = False  # a reply to HEAD says how long it would be
     strict_paths: bool = True  # %2F and dot segments are refused with 400
     latin1: bool = False  # bytes beyond UTF-8 pass in header values
-    text_limit: int | None = 64_000  # of the longest message to the app; beyond: 1009
+    long_messages: bool = False  # of more than 64,000 characters or 48,000 bytes to the app; else 1009
     reasons: bool = True  # the reason of a Close comes from the app to the visitor
 
 
@@ -52,10 +52,10 @@ DRIVERS = (
     Driver("inkbox-0.7.20-app", NEW, inside=True),
     Driver(
         "ours-mux", carrier="mux", streams=True, bodies=None, head_length=True, strict_paths=False,
-        latin1=True, text_limit=None,
+        latin1=True, long_messages=True,
     ),
     Driver(
-        "ours-h2", streams=True, head_length=True, strict_paths=False, latin1=True, text_limit=None,
+        "ours-h2", streams=True, head_length=True, strict_paths=False, latin1=True, long_messages=True,
     ),
 )  # fmt: skip
 

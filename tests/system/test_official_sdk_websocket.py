@@ -140,16 +140,22 @@ async def test_large_messages_on_several_bridges_at_once_do_not_hold_up_one_anot
         )
 
 
-async def test_a_message_that_the_carrier_cannot_bring_is_1009_and_harms_no_other(place: Place) -> None:
+BOUNDS = [(text(64_000), text(66_000)), (pattern(48_000), pattern(50_000))]
+
+
+@pytest.mark.parametrize(("most", "beyond"), BOUNDS, ids=["text", "binary"])
+async def test_a_message_that_the_carrier_cannot_bring_is_1009_and_harms_no_other(
+    place: Place, most: str | bytes, beyond: str | bytes
+) -> None:
     async with place.conversing() as other, place.conversing() as client:
         await echoed(other, "before")
-        if place.driver.text_limit is None:
-            await echoed(client, text(300_000))
+        await echoed(client, most)
+        if place.driver.long_messages:
+            await echoed(client, beyond)
             return
-        await echoed(client, text(place.driver.text_limit))
-        await client.send(text(place.driver.text_limit + 2_000))
+        await client.send(beyond)
         assert (await ended(client))[0] == 1009
-        await echoed(other, text(60_000))
+        await echoed(other, most)
     assert (await place.ask("/echo", method="POST", body=pattern(60_000))).status == 200
 
 
