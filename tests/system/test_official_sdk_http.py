@@ -147,6 +147,20 @@ async def test_a_field_that_is_no_utf8_harms_nobody(place: Place) -> None:
     assert unharmed(place)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Cookie: a=1", "Cookie:"], ["Cookie: Zo\xeb;  a=1"], ["Cookie: a=1 ; Zo\xeb"],
+        ["Cookie: a=1", "X-Same: one", "X-Same:", *(["X-Same: more"] * 130)],
+    ],
+)  # fmt: skip
+async def test_blanks_that_are_left_where_fields_are_put_together_harm_nobody(
+    place: Place, lines: list[str]
+) -> None:
+    assert "a=1" in values(came(await place.ask("/echo", *lines)), "cookie")[0]
+    assert unharmed(place)
+
+
 @pytest.mark.parametrize("size", [50_000, 60_500])
 async def test_a_head_that_an_agent_could_not_take_is_431(place: Place, size: int) -> None:
     reply = await place.ask("/echo", f"X-Long: {'a' * size}")
