@@ -29,7 +29,6 @@ def may_bind() -> bool:
 
 NEEDED = [
     pytest.mark.system,
-    pytest.mark.timeout(180),
     pytest.mark.skipif(
         not may_bind(),
         reason="needs port 443: root, or `unshare -rn sh -c 'ip link set lo up; make test'`",
