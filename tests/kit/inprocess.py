@@ -107,6 +107,18 @@ class Host:
     def __init__(self, upstream: InProcess) -> None:
         self.upstream = upstream
         self.exchanges: list[Exchange] = []
+        self._news = asyncio.Event()
+
+    def tell(self, exchange: Exchange) -> None:
+        self.exchanges.append(exchange)
+        self._news.set()
+
+    async def idle(self, seconds: float = 5.0) -> None:
+        """Until nothing is answered."""
+        async with asyncio.timeout(seconds):
+            while self.upstream.busy:
+                self._news.clear()
+                await self._news.wait()
 
     def open(self, head: bytes, data: bytes = b"", end: bool = True) -> Visit:
         return Visit(self.upstream, head, data, end, StreamKind.HTTP)
@@ -123,10 +135,8 @@ class Host:
 @asynccontextmanager
 async def hosting(answerer: Answerer, **options: Any) -> AsyncIterator[Host]:
     """The answerer, started; given up at the end, without leftovers."""
-    exchanges: list[Exchange] = []
-    upstream = InProcess(answerer, on_exchange=exchanges.append, **options)
+    upstream = InProcess(answerer, on_exchange=lambda exchange: host.tell(exchange), **options)
     host = Host(upstream)
-    host.exchanges = exchanges
     await answerer.start()
     try:
         yield host

@@ -91,13 +91,14 @@ class Asgi:
 class _Cycle:
     """One request's ``receive`` and ``send``."""
 
-    __slots__ = ("_flow", "_said_all", "_start", "_trailers")
+    __slots__ = ("_fields", "_flow", "_said_all", "_start", "_trailers")
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._start: Message | None = None  # told, and kept until the first body bytes
         self._said_all = False  # the application has read the whole request
         self._trailers = False  # some follow
+        self._fields: list[Field] = []  # of trailers that more follow
 
     async def receive(self) -> Message:
         flow = self._flow
@@ -105,15 +106,21 @@ class _Cycle:
             try:
                 body = await flow.read()
             except VisitorGone:
-                return {"type": _DISCONNECT}
+                return await self._disconnected()
             self._said_all = flow.body_over
             return {"type": "http.request", "body": body, "more_body": not self._said_all}
         await flow.wait_done()
+        return await self._disconnected()
+
+    async def _disconnected(self) -> Message:
+        await asyncio.sleep(0)  # who asks again and again must not keep the loop
         return {"type": _DISCONNECT}
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "http.response.body":
+        if self._flow.answered:
+            await asyncio.sleep(0)  # "any further messages on the channel will be ignored"
+        elif kind == "http.response.body":
             await self._body(message.get("body", b""), not message.get("more_body", False))
         elif kind == "http.response.start":
             if self._start is not None or self._flow.replied:
@@ -123,8 +130,9 @@ class _Cycle:
         elif kind == "http.response.trailers":
             if not self._trailers:
                 raise StateError("http.response.trailers were not announced by http.response.start")
+            self._fields += _fields(message)
             if not message.get("more_trailers", False):
-                self._flow.trailers(_fields(message))
+                self._flow.trailers(self._fields)
         elif kind == "http.response.pathsend":
             await self._path(os.fsdecode(message["path"]))
         elif kind == "http.response.early_hint":
@@ -145,6 +153,8 @@ class _Cycle:
             ready = flow.begin(start["status"], _fields(start), data, end)
         if not ready and not end:
             await flow.room()
+        elif flow.bodyless:  # nothing is sent that could be waited for
+            await asyncio.sleep(0)
 
     async def _path(self, path: str) -> None:
         file = await asyncio.to_thread(Path(path).open, "rb")
@@ -174,6 +184,8 @@ class _Conversation:
 
     async def receive(self) -> Message:
         socket = self._socket
+        if self._disconnected:
+            await asyncio.sleep(0)  # who asks again and again must not keep the loop
         if not self._connected:
             self._connected = True
             return {"type": "websocket.connect"}
@@ -190,7 +202,7 @@ class _Conversation:
         return {"type": "websocket.receive", "bytes": message}
 
     def _disconnect(self, code: int, reason: str) -> Message:
-        self._disconnected = True
+        self._disconnected = self._socket.flow.heard = True
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
     async def send(self, message: Message) -> None:

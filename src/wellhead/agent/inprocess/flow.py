@@ -16,6 +16,7 @@ from wellhead.agent.inprocess.head import (
     ReplyHead,
     ReplyHeads,
     RequestHead,
+    bytes_of,
     interim_head,
     trailer_head,
 )
@@ -37,7 +38,8 @@ class Flow:
 
     __slots__ = (
         "_done", "_exchange", "_full", "_got_end", "_held", "_left", "_max_body", "_on_gone", "_pieces",
-        "_promised", "_reading", "_replies", "_stream", "_taken", "_waiters", "gone", "on_over", "request",
+        "_promised", "_reading", "_replies", "_stream", "_taken", "_waiters",
+        "gone", "heard", "on_over", "request",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +54,8 @@ class Flow:
     ) -> None:
         self.request = request
         self.on_over: Callable[[], None] | None = None  # called once nobody waits for the reply any more
-        self.gone = False  # the visitor left, or the session under it
+        self.gone = False  # the visitor left, or the session under it, or it was given up
+        self.heard = False  # what sends was told so, and puts its things in order
         self._stream = stream
         self._replies = replies
         self._on_gone = on_gone
@@ -82,6 +85,16 @@ class Flow:
         return self._done or self.gone
 
     @property
+    def answered(self) -> bool:
+        """The reply is complete, and nobody gave it up."""
+        return self._done and not self.gone
+
+    @property
+    def bodyless(self) -> bool:
+        """The reply has begun and is one without a body."""
+        return self._promised is not None and self._promised.bodyless
+
+    @property
     def body_over(self) -> bool:
         """Every byte of the request's body has been read."""
         return self._got_end and not self._pieces
@@ -95,9 +108,9 @@ class Flow:
             VisitorGone: it will not be whole.
         """
         while not self._pieces:
-            if self._got_end:
+            if self._got_end and self._reading:
                 return b""
-            if self.gone:
+            if self.gone or not self._reading:
                 raise VisitorGone("the visitor left before the end of its request")
             await self._news()
         return self._take()
@@ -144,9 +157,9 @@ class Flow:
         if self._promised is not None or self._done:
             raise StateError("a second reply to one request")
         promised = self._replies.make(status, headers, self.request.method)
-        self._promised = promised
         self._left = -1 if promised.content_length is None else promised.content_length
-        data = self._bodily(data, end)
+        data = self._bodily(promised, data, end)
+        self._promised = promised
         if self._exchange is not None:
             self._exchange.replied(status, len(data))
         if end:
@@ -161,10 +174,10 @@ class Flow:
             VisitorGone: nobody hears it.
         """
         if self.gone:
-            raise VisitorGone("the visitor left before the end of the reply")
+            raise self._unheard()
         if self._promised is None or self._done:
             raise StateError("body bytes after the reply" if self._done else "body bytes before the reply")
-        data = self._bodily(data, end)
+        data = self._bodily(self._promised, data, end)
         if self._exchange is not None:
             self._exchange.bytes_out += len(data)
         if end:
@@ -176,18 +189,17 @@ class Flow:
             self._full = True
         return ready
 
-    def _bodily(self, data: Buffer, end: bool) -> Buffer:
+    def _bodily(self, promised: ReplyHead, data: Buffer, end: bool) -> Buffer:
         """The bytes that may go out."""
-        assert self._promised is not None
-        if self._promised.bodyless:
+        if type(data) is not bytes:  # what is no byte string would break the carrier for everybody
+            data = bytes_of(data)
+        if promised.bodyless:
             return b""
         if self._left >= 0:
             self._left -= len(data)
             if self._left < 0 or (end and self._left):
                 wrong = f"{-self._left} more" if self._left < 0 else f"{self._left} fewer"
-                raise StateError(
-                    f"{wrong} body bytes than its content-length of {self._promised.content_length}"
-                )
+                raise StateError(f"{wrong} body bytes than its content-length of {promised.content_length}")
         return data
 
     async def room(self) -> None:
@@ -199,7 +211,7 @@ class Flow:
         while self._full and not self.gone:
             await self._news()
         if self.gone:
-            raise VisitorGone("the visitor left before the end of the reply")
+            raise self._unheard()
 
     async def start(
         self, status: int, headers: Iterable[Field], data: Buffer = b"", end: bool = False
@@ -221,9 +233,11 @@ class Flow:
     def trailers(self, headers: Iterable[Field]) -> None:
         """End the reply with trailers."""
         if self.gone:
-            raise VisitorGone("the visitor left before the end of the reply")
-        self._bodily(b"", True)
+            raise self._unheard()
+        if self._promised is None or self._done:
+            raise StateError("trailers after the reply" if self._done else "trailers before the reply")
         block = trailer_head(headers)
+        self._bodily(self._promised, b"", True)
         self._complete()
         if len(block) > 2:
             self._stream.head(HeadKind.TRAILERS, block, b"", True)
@@ -233,6 +247,7 @@ class Flow:
     def give_up(self, reason: Reason) -> None:
         """There will be no reply, or no more of it: the visitor is told so, or sees that it is not whole."""
         if not self.done:
+            self.gone = True  # for whoever still waits, perhaps in a thread
             self._complete()
             self._stream.reset(reason)
             self._tell_over()
@@ -264,9 +279,10 @@ class Flow:
         self._complete()
 
     def finish(self) -> None:
-        """Nobody reads or sends any more: the rest of the request is dropped as it comes."""
+        """Nobody reads any more: the rest of the request is dropped as it comes."""
         self._reading = False
         self._drop()
+        self._wake()
 
     # The stream's sink
 
@@ -294,6 +310,8 @@ class Flow:
             self._wake()
 
     def on_reset(self, reason: int) -> None:
+        if self._done:  # what still runs is nothing that the visitor waited for
+            return
         self.gone = True
         self._pieces.clear()
         self._wake()
@@ -308,10 +326,9 @@ class Flow:
 
     def _too_large(self) -> None:
         """A body without a length turned out to be too long."""
-        self._reading = False
-        self._drop()
         if self.done:
             return
+        self.finish()
         if self._promised is None:
             self.refuse(413, b"request body too large")
         else:
@@ -329,6 +346,10 @@ class Flow:
             body, True,
         )  # fmt: skip
 
+    def _unheard(self) -> VisitorGone:
+        self.heard = True
+        return VisitorGone("the visitor left before the end of the reply")
+
     def _tell_over(self) -> None:
         call, self.on_over = self.on_over, None
         if call is not None:
@@ -336,6 +357,9 @@ class Flow:
 
     def _complete(self) -> None:
         self._done = True
+        self._reading = False  # a visitor that still sends must not wait for what goes on after the reply
+        if self._pieces:
+            self._drop()
         if self._waiters:
             self._wake()
 
@@ -355,6 +379,8 @@ class Flow:
                 self._waiters.remove(waiter)
 
     def _wake(self) -> None:
+        if not self._waiters:
+            return
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -172,6 +172,17 @@ def _phrase(status: int) -> bytes:
         return b""
 
 
+def bytes_of(data: object) -> bytes:
+    """What an application sends as bytes; a copy where it could change them later.
+
+    Raises:
+        StateError: it is nothing of the kind.
+    """
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise StateError(f"a body must be bytes, not {type(data).__name__}")
+
+
 def interim_head(status: int, headers: Iterable[Field]) -> bytes:
     """The head of a 1xx reply.
 

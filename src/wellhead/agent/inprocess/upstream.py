@@ -29,6 +29,8 @@ from wellhead.wire.streams import Buffer, Reason, Stream, StreamKind
 _log = Log("wellhead.agent")
 SWEEP_SECONDS = 0.25  # how exact deadlines are
 GRACE_SECONDS = 0.5  # for an application to end by itself when its visitor has left
+HEARD_SECONDS = 10.0  # and where it was told so, and has begun to put its things in order
+AGAIN_SECONDS = 10.0  # until one that does not end by being cancelled is cancelled again
 CLOSE_SECONDS = 1.0  # for cancelled requests to end
 
 
@@ -145,6 +147,7 @@ class InProcess:
         if data or end:
             flow.on_data(data, end)
             if flow.done:
+                self._over(flow, call)
                 return
         answer: Coroutine[Any, Any, None]
         if kind is StreamKind.WEBSOCKET:
@@ -181,7 +184,8 @@ class InProcess:
             self._sweeper = None
         tasks = [call.task for call in self._calls.values() if call.task is not None]
         for flow, call in list(self._calls.items()):
-            call.failure = call.failure or "upstream_failed"
+            if not flow.done:
+                call.failure = call.failure or "upstream_failed"
             flow.give_up(Reason.UPSTREAM_FAILED)
         for task in tasks:
             task.cancel()
@@ -195,22 +199,22 @@ class InProcess:
             await self._answerer.http(request, flow)
             if not flow.done:
                 raise RuntimeError("the application returned before the end of its reply")
-        except VisitorGone:
-            pass
-        except Exception as error:
+        except BaseException as error:
+            if _is_for_the_loop(error):
+                raise
             self._failed(call, request, error)
 
     async def _converse(self, call: _Call, request: RequestHead, socket: Socket) -> None:
         try:
             await self._answerer.websocket(request, socket)
-        except VisitorGone:
-            pass
-        except Exception as error:
-            if socket.accepted:
+        except BaseException as error:
+            if _is_for_the_loop(error):
+                raise
+            if not socket.accepted:
+                self._failed(call, request, error)
+            elif socket.closed is None or not _is_goodbye(error):
                 self._log(call, request, error)
                 socket.close(1011)
-            else:
-                self._failed(call, request, error)
         else:
             if not socket.accepted and not call.flow.done:
                 self._failed(call, request, RuntimeError("the application neither accepted nor refused"))
@@ -218,19 +222,21 @@ class InProcess:
                 socket.close(1000)
         await socket.wait_closed()
 
-    def _failed(self, call: _Call, request: RequestHead, error: Exception) -> None:
+    def _failed(self, call: _Call, request: RequestHead, error: BaseException) -> None:
         """The visitor sees that, and the log sees why."""
         flow = call.flow
-        if flow.gone:
+        if flow.gone or (flow.done and _is_goodbye(error)):
             return
         self._log(call, request, error)
+        if flow.done:
+            return
         call.failure = "handler_failed"
-        if flow.replied or flow.done:
+        if flow.replied:
             flow.give_up(Reason.UPSTREAM_FAILED)
         else:
             flow.refuse(500, b"internal error, request " + request.request_id.encode("latin-1", "replace"))
 
-    def _log(self, call: _Call, request: RequestHead, error: Exception) -> None:
+    def _log(self, call: _Call, request: RequestHead, error: BaseException) -> None:
         _log.error(
             "handler failed", request=request.request_id, method=request.method,
             path=request.raw_path.decode("latin-1"), error=error,
@@ -260,18 +266,34 @@ class InProcess:
         self._now = now = self._loop.time()
         for flow, call in list(self._calls.items()):
             if call.cancel_at:
-                if now >= call.cancel_at and call.task is not None:
+                if now >= call.cancel_at + (HEARD_SECONDS if flow.heard else 0) and call.task is not None:
+                    call.cancel_at = now + AGAIN_SECONDS
                     call.task.cancel()
-            elif flow.waits_for_visitor:
+            elif flow.waits_for_visitor and call.socket is None:
                 call.late_at = now + self._limits.reply_seconds
             elif now >= call.late_at and not flow.replied:
                 call.failure = "timeout"
                 flow.give_up(Reason.TIMEOUT)
-                call.cancel_at = now
+                call.cancel_at = now + AGAIN_SECONDS
                 if call.task is not None:
                     call.task.cancel()
         if self._calls:
             self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+
+def _is_for_the_loop(error: BaseException) -> bool:
+    """Whether it is about this task or this program; what else an application raises is its failure."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def _is_goodbye(error: BaseException) -> bool:
+    """Whether it says no more than that the visitor has left; task groups wrap that."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_goodbye, error.exceptions))
+    return isinstance(error, VisitorGone)
 
 
 def _task(loop: asyncio.AbstractEventLoop, answer: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
