@@ -32,6 +32,8 @@ NO_CODE = 1005  # there was one without a code: never on the wire
 GOING_AWAY = 1012  # what a visitor is told when this agent, or its edge, is leaving
 DRAINED = 4500  # what the application is told then. Source: inkbox-tunnels, "3.13 GOAWAY and draining"
 
+FED_BYTES = 16 * 1024  # of frames, unfolded at once: compressed ones become a thousand times more
+
 Message = str | bytes
 
 _log = Log("wellhead.agent")
@@ -42,6 +44,7 @@ class SocketTerms:
     """Limits of one conversation."""
 
     max_message_bytes: int = 16 * 1024 * 1024
+    max_unread_bytes: int = 1024 * 1024  # of whole messages; frames behind these are not unfolded
     close_seconds: float = 5.0  # for the visitor to answer a Close
 
 
@@ -70,12 +73,16 @@ class Socket:
             max_size=terms.max_message_bytes,
             logger=_log.logger,
         )
+        self._unread: deque[Buffer] = deque()  # frames that wait until messages are read
         self._messages: deque[Message] = deque()
-        self._parts: list[bytes] = []  # of a message whose end has not come
+        self._decoded = 0  # bytes of them, about
+        self._deaf = False  # nobody receives any more
+        self._part = bytearray()  # of a message whose end has not come
         self._text = False
         self._owed = 0  # bytes taken in and not yet credited
         self._full = False  # the carrier takes no more
         self._ended = False  # our half
+        self._got_end = False
         self._over = False  # nothing comes any more
         self._closed: tuple[int, str] | None = None  # what the application is told
         self._waiters: list[asyncio.Future[None]] = []
@@ -135,10 +142,13 @@ class Socket:
         """
         while not self._messages:
             if self._closed is not None:
-                raise SocketClosed(*self._closed)
+                raise self._goodbye(*self._closed)
             await self._news()
         message = self._messages.popleft()
-        if not self._messages:
+        self._decoded -= len(message)
+        if self._unread:
+            self._decode()
+        elif not self._messages:
             self._credit()
         return message
 
@@ -198,6 +208,9 @@ class Socket:
         """Until the visitor has answered our Close, has gone, or has had its time."""
         if not self.accepted:
             return
+        self._deaf = True  # what is behind must not hold up the answer to our Close
+        self._messages.clear()
+        self._decode()
         try:
             async with asyncio.timeout(self._terms.close_seconds):
                 while not self._over:
@@ -219,28 +232,44 @@ class Socket:
     def on_data(self, data: Buffer, end: bool) -> None:
         size = len(data)
         self.flow.counted(size, 0)
+        self._got_end = self._got_end or end
         if self._ended or self._over:
             self._stream.consumed(size)
-        else:
+        elif size:
             self._owed += size
-            if size:
-                self._protocol.receive_data(bytes(data))
-            self._read()
-        if end:
-            self._protocol_over()
+            self._unread.append(data)
+        self._decode()
 
     def on_reset(self, reason: int) -> None:
         self._closed = self._closed or (ABNORMAL, "")
         self._over = self._ended = True
         self._owed = 0
+        self._unread.clear()
         self._wake()
         self.flow.on_reset(reason)
 
     def on_writable(self) -> None:
         self._full = False
+        if not self._messages and not self._unread:
+            self._credit()
         self._wake()
 
     # Inside
+
+    def _decode(self) -> None:
+        """Take frames apart, as long as what they unfold to is not much more than they are."""
+        while self._unread and (self._deaf or self._decoded <= self._terms.max_unread_bytes):
+            data = self._unread.popleft()
+            if len(data) > FED_BYTES and self._protocol.extensions:
+                self._unread.appendleft(memoryview(data)[FED_BYTES:])
+                data = data[:FED_BYTES]
+            self._protocol.receive_data(bytes(data))
+            self._read()
+        if not self._messages and not self._unread:
+            self._credit()
+        if self._got_end and not self._unread and not self._over:
+            self._protocol_over()
+        self._wake()
 
     def _read(self) -> None:
         protocol = self._protocol
@@ -249,33 +278,30 @@ class Socket:
                 continue
             if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
                 self._text = frame.opcode is Opcode.TEXT
-                self._parts = [bytes(frame.data)]
+                if frame.fin:
+                    self._message(bytes(frame.data))
+                else:
+                    self._part = bytearray(frame.data)
             elif frame.opcode is Opcode.CONT:
-                self._parts.append(bytes(frame.data))
+                self._part += frame.data
+                if frame.fin:
+                    self._message(bytes(self._part))
+                    self._part = bytearray()
             elif frame.opcode is Opcode.CLOSE:
                 self._heard_close()
-                continue
-            else:
-                continue
-            if frame.fin:
-                self._message()
         if protocol.parser_exc is not None and self._closed is None:
             sent = protocol.close_sent
             self._closed = (ABNORMAL, "") if sent is None else (int(sent.code), sent.reason)
         self._write()
-        if not self._messages:
-            self._credit()
-        self._wake()
 
-    def _message(self) -> None:
-        whole = b"".join(self._parts)
-        self._parts = []
-        if not self._text:
-            self._messages.append(whole)
+    def _message(self, whole: bytes) -> None:
+        if self._deaf:
             return
         try:
-            self._messages.append(whole.decode())
+            self._messages.append(whole.decode() if self._text else whole)
+            self._decoded += len(self._messages[-1])
         except UnicodeDecodeError:
+            self._deaf = True
             self._protocol.fail(1007, "invalid UTF-8")
             self._closed = self._closed or (1007, "invalid UTF-8")
 
@@ -302,6 +328,7 @@ class Socket:
             self._stream.send(b"", True)
 
     def _protocol_over(self) -> None:
+        self._repay()
         self._over = True
         self._closed = self._closed or (ABNORMAL, "")
         if not self._ended:
@@ -310,6 +337,10 @@ class Socket:
         self._wake()
 
     def _credit(self) -> None:
+        if not self._full:  # who does not read our pongs has no credit for more pings
+            self._repay()
+
+    def _repay(self) -> None:
         owed, self._owed = self._owed, 0
         if owed and not self._over:
             self._stream.consumed(owed)
@@ -318,12 +349,20 @@ class Socket:
         if not self.accepted:
             raise StateError("a message before the websocket was accepted")
         if self._closed is not None:
-            raise SocketClosed(*self._closed)
+            raise self._goodbye(*self._closed)
+
+    def _goodbye(self, code: int, reason: str) -> SocketClosed:
+        self.flow.heard = True
+        return SocketClosed(code, reason)
 
     async def _news(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
