@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from tests.kit.inprocess import REQUEST_ID, envelope, hosting
 from wellhead.agent.inprocess.wsgi import Wsgi
@@ -137,3 +140,106 @@ async def test_head_has_no_body() -> None:
     async with hosting(Wsgi(app)) as host:
         visit = await host.get(method="HEAD")
     assert visit.status == 200 and not visit.body and "Content-Length: 4" in visit.head
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        (lambda body: [body.readline(3), body.readline(100), body.readline()], [b"one", b"\n", b"two\n"]),
+        (lambda body: body.readlines(), [b"one\n", b"two\n", b"end"]),
+        (lambda body: list(body), [b"one\n", b"two\n", b"end"]),
+        (
+            lambda body: [body.read(5), body.read(), body.read(1), body.readlines()],
+            [b"one\nt", b"wo\nend", b"", []],
+        ),
+    ],
+)
+async def test_the_input_is_read_as_a_file_is(read: Any, expected: Any) -> None:
+    heard: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        heard.extend(read(environ["wsgi.input"]))
+        start_response("200 OK", [])
+        return []
+
+    async with hosting(Wsgi(app)) as host:
+        await host.open(envelope("POST", length=11), b"one\ntwo\nend").over()
+    assert heard == expected
+
+
+async def test_an_error_before_the_first_byte_replaces_the_head_and_after_it_is_raised() -> None:
+    raised: list[BaseException] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b""  # nothing: the head is not sent for it
+        if environ["PATH_INFO"] == "/late":
+            yield b"x"
+        try:
+            raise ValueError("no")
+        except ValueError:
+            try:
+                start_response("503 Sorry", [("X-Error", "1")], sys.exc_info())
+            except ValueError as error:
+                raised.append(error)
+                raise
+        yield b"sorry"
+
+    async with hosting(Wsgi(app)) as host:
+        early, late = await host.get("/"), await host.get("/late")
+    assert early.status == 503 and bytes(early.body) == b"sorry" and early.ended
+    assert late.status == 200 and late.reset == Reason.UPSTREAM_FAILED and len(raised) == 1
+
+
+async def test_a_second_start_without_an_error_is_refused() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        start_response("200 OK", [])
+        return [b"x"]
+
+    async with hosting(Wsgi(app)) as host:
+        assert (await host.get()).status == 500
+
+
+async def test_a_path_that_is_no_utf8_keeps_its_bytes() -> None:
+    paths: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        paths.append(environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return [b"x"]
+
+    async with hosting(Wsgi(app)) as host:
+        await host.get("/%FF%2F")
+    assert paths == ["/\xff/"]
+
+
+async def test_an_exit_in_a_thread_is_a_500() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        sys.exit(3)
+
+    async with hosting(Wsgi(app)) as host:
+        assert (await host.get()).status == 500
+        assert (await host.get()).status == 500
+
+
+async def test_a_listener_that_closes_frees_the_thread_of_a_slow_visitor() -> None:
+    closed = threading.Event()
+
+    class Endless:
+        def __iter__(self) -> Iterator[bytes]:
+            while True:
+                yield b"x" * 65536
+
+        def close(self) -> None:
+            closed.set()
+
+    def app(environ: Any, start_response: Any) -> Endless:
+        start_response("200 OK", [])
+        return Endless()
+
+    async with hosting(Wsgi(app)) as host:
+        visit = host.open(envelope(), end=True)
+        visit.holding = True
+        await visit.until(lambda: len(visit.body) >= 4 * 65536)
+    assert await asyncio.to_thread(closed.wait, 5)

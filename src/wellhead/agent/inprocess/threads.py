@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from wellhead.errors import VisitorGone
+from wellhead.errors import StateError, VisitorGone
 
 MOST = 256  # threads: calls above that wait for one
 
@@ -53,11 +53,13 @@ class Threads:
             result: T | None = None
             error: BaseException | None = None
             try:
-                result = context.run(call)
-            except StopIteration as stop:
-                error = RuntimeError(f"a handler raised {stop!r}")  # no future takes a StopIteration
+                if not outcome.done():  # else nobody waits for it any more
+                    result = context.run(call)
             except BaseException as raised:
                 error = raised
+                if isinstance(raised, StopIteration) or not isinstance(raised, Exception):
+                    error = RuntimeError(f"a handler raised {raised!r}")  # those would end the loop
+                    error.__cause__ = raised
             with contextlib.suppress(RuntimeError):  # the loop is over
                 loop.call_soon_threadsafe(tell, result, error)
 
@@ -89,8 +91,11 @@ def awaited(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, A
     """Have what ``make`` gives awaited in the loop, and wait for it; for calls that run in a thread.
 
     Raises:
+        StateError: this is the loop's own thread.
         VisitorGone: the loop is over, and with it everybody who could hear of it.
     """
+    if asyncio._get_running_loop() is loop:
+        raise StateError("what is for threads was called in the listener's loop, and would wait for itself")
     outcome: Future[T] = Future()
 
     def begin() -> None:  # not before: a coroutine of a loop that closes meanwhile would never be awaited
