@@ -110,8 +110,8 @@ class _Target:
 async def _open(options: Options) -> TunnelListener:
     upstream = forwarding(options)
     pool = upstream.make()  # what is wrong with the upstream's options shows before anything is created
-    await upstream.start()
     try:
+        await upstream.start()
         return await _listen(options, upstream, pool)
     except BaseException:
         await upstream.stop()
@@ -137,9 +137,9 @@ async def _listen(options: Options, upstream: Forwarding, pool: Upstream) -> Tun
         except BaseException:
             await listener.abandon()
             raise
+        listener.at_end(upstream.stop)
         if number > 1 and target.tunnel is not None:
             await asyncio.to_thread(target.state.save, target.server.url, Kept(target.tunnel.id))
-        listener.at_end(upstream.stop)
         return listener
     raise SettingsError(f"no connect secret and no API key is known for tunnel {target.name}")
 

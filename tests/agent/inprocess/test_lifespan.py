@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -53,3 +54,33 @@ async def test_an_application_without_a_lifespan_is_served() -> None:
 
     async with asgi(app) as host:
         assert (await host.get()).status == 200
+
+
+async def test_an_exit_at_the_start_is_an_error_and_nothing_of_it_is_left() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise SystemExit(1)
+
+    with pytest.raises(HandlerError, match="SystemExit"):
+        await Lifespan(app).start()
+
+
+async def test_a_startup_that_fails_leaves_no_task() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+        await receive()
+
+    with pytest.raises(HandlerError, match="no"):
+        await Lifespan(app).start()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_startup_that_is_cancelled_leaves_no_task() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await Lifespan(app).start()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

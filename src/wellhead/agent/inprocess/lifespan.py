@@ -40,8 +40,13 @@ class Lifespan:
             loop = asyncio.get_running_loop()
             self._started = loop.create_future()
             self._task = loop.create_task(self._run(self._started), name="lifespan")
-        failure = await asyncio.shield(self._started)
+        try:
+            failure = await asyncio.shield(self._started)
+        except asyncio.CancelledError:
+            await self._give_up()
+            raise
         if failure is not None:
+            await self._give_up()
             raise HandlerError(f"the application's startup failed: {failure or 'it did not say why'}")
 
     async def stop(self) -> None:
@@ -55,8 +60,13 @@ class Lifespan:
                 await asyncio.shield(task)
         except TimeoutError:
             _log.warning("the application's shutdown takes too long", seconds=STOP_SECONDS)
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait([task], timeout=STOP_SECONDS)
 
     async def _run(self, started: asyncio.Future[str | None]) -> None:
         scope = {
@@ -66,12 +76,17 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except Exception as error:
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             if started.done():
                 _log.error("the application's lifespan failed", error=error)
+            elif not isinstance(error, Exception):
+                started.set_result(f"it raised {error!r}")
             else:
                 # What the specification asks for: one that raises here does not support the protocol.
-                _log.debug("the application has no lifespan", reason=repr(error))
+                log = _log.warning if self._heard_startup else _log.debug
+                log("the application has no lifespan", reason=repr(error))
         finally:
             if not started.done():
                 started.set_result(None)
