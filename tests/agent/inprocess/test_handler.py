@@ -14,7 +14,7 @@ from wellhead.agent.inprocess.context import Context
 from wellhead.agent.inprocess.handler import Handler
 from wellhead.agent.inprocess.request import Request, SyncRequest
 from wellhead.agent.inprocess.response import Response
-from wellhead.errors import VisitorGone
+from wellhead.errors import StateError, VisitorGone
 from wellhead.net.upstream_owner import UpstreamLimits
 from wellhead.wire.streams import Reason
 
@@ -247,3 +247,64 @@ async def test_an_upload_that_breaks_off_is_no_whole_body() -> None:
         await asyncio.sleep(0)
         visit.stream.reset(Reason.CANCELLED)
         assert await asyncio.wait_for(outcome, 5) == "gone"
+
+
+async def test_a_dict_in_a_response_is_json() -> None:
+    async def handler(request: Request) -> Response:
+        return Response({"made": 1}, 201)
+
+    async with hosting(Handler(handler)) as host:
+        visit = await host.get()
+    assert visit.status == 201 and bytes(visit.body) == b'{"made":1}'
+    assert "content-type: application/json" in visit.head
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_an_endless_answer_to_head_ends_with_its_first_piece(threaded: bool) -> None:
+    closed = threading.Event()
+
+    async def pieces() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "x"
+        finally:
+            closed.set()
+
+    def blocking(request: SyncRequest) -> Iterator[str]:
+        try:
+            while True:
+                yield "x"
+        finally:
+            closed.set()
+
+    async def handler(request: Request) -> AsyncIterator[str]:
+        return pieces()
+
+    async with hosting(Handler(blocking if threaded else handler)) as host:
+        visit = await host.get(method="HEAD")
+    assert visit.status == 200 and closed.wait(5)
+
+
+async def test_a_request_of_a_thread_cannot_stop_the_loop() -> None:
+    requests: list[SyncRequest] = []
+
+    def handler(request: SyncRequest) -> str:
+        requests.append(request)
+        return "x"
+
+    async with hosting(Handler(handler)) as host:
+        await host.get()
+        with pytest.raises(StateError, match="loop"):
+            requests[0].body()
+
+
+async def test_a_decorator_that_hides_a_coroutine_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(request: Request) -> str:
+        return "x"
+
+    def decorated(request: Request) -> object:
+        return handler(request)
+
+    async with hosting(Handler(decorated)) as host:
+        assert (await host.get()).status == 500
+    assert "coroutine" in caplog.text

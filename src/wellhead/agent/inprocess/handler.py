@@ -90,6 +90,8 @@ async def _send_pieces(response: Response, pieces: AsyncIterable[Piece], flow: F
                 await flow.send(encoded(piece))
             else:
                 await flow.start(response.status, fields_of(response, piece, whole=False), encoded(piece))
+            if flow.bodyless:  # nobody is sent the others, and there may be no end of them
+                break
         if flow.replied:
             await flow.send(b"", True)
         else:
@@ -115,6 +117,9 @@ class _InThread:
 
     def __call__(self) -> None:
         answer = self._handler(self._request, self._ctx)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise StateError("a handler in a thread answered with a coroutine: what decorates it must be one")
         response = response_of(answer)
         body = response.body
         if isinstance(body, AsyncIterable):
@@ -139,6 +144,8 @@ class _InThread:
                 begun = True
                 fields = fields_of(response, piece, whole=False)
                 awaited(loop, partial(flow.start, response.status, fields, encoded(piece)))
+            if flow.bodyless:
+                break
         if begun:
             awaited(loop, partial(flow.send, b"", True))
         else:
@@ -147,7 +154,7 @@ class _InThread:
 
 def is_awaited(call: object) -> bool:
     """Whether calling it gives a coroutine or an async generator."""
-    while hasattr(call, "func"):  # functools.partial
+    while isinstance(call, partial):
         call = call.func
     if not inspect.isroutine(call) and not inspect.isclass(call):
         call = type(call).__call__

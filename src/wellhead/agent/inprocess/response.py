@@ -31,11 +31,21 @@ class Response:
     headers: HeaderItems = ()
     content_type: str | None = None  # by default by what the body is
 
+    def __post_init__(self) -> None:
+        if isinstance(self.body, bytearray | memoryview):
+            self.body = bytes(self.body)
+        if isinstance(self.body, dict):  # whose keys would be sent as pieces
+            self.body = _json(self.body)
+            self.content_type = self.content_type or JSON
+
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: HeaderItems = ()) -> Response:
         """A value as JSON."""
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return cls(text, status, headers, JSON)
+        return cls(_json(value), status, headers, JSON)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def response_of(answer: object) -> Response:
