@@ -101,7 +101,7 @@ def _in_process(options: Options, answerer: Answerer) -> Callable[[], Upstream]:
 def _to_address(options: Options, address: str | int) -> Forwarding:
     if options.interface != "auto":
         raise InputError(f"interface is for applications; {address} is an address")
-    if options.max_body_bytes is not None and options.ws_handler is None:
+    if options.max_body_bytes is not None:
         raise InputError(f"max_body_bytes is for applications; {address} is an address")
     upstream = parse_upstream(address, options.upstream_http)
     contexts = upstream_contexts(
