@@ -159,6 +159,12 @@ def test_who_has_the_secret_of_a_removed_tunnel_is_told_so_and_nobody_else(recor
         now(records.snapshot.admit("my-agent", access.mint(access.CONNECT_SECRET), "", ""))
 
 
+def test_a_tunnel_that_is_named_like_the_id_of_another_does_not_take_its_agents(records: Records) -> None:
+    theirs = TunnelView(TunnelId("other"), TUNNEL, THEIRS, TunnelStatus.ACTIVE, TlsMode.EDGE)
+    records.snapshot.put_tunnel(theirs, access.digest(access.mint(access.CONNECT_SECRET)))
+    assert now(records.snapshot.admit(TUNNEL, records.secret, "", "")).tunnel.id == TUNNEL
+
+
 @pytest.mark.parametrize("tunnel", ["my-agent", "no-agent"])
 def test_a_credential_that_is_nobodys_is_told_from_one_for_another_tunnel_or_none(
     records: Records, tunnel: str

@@ -94,7 +94,8 @@ class Snapshot:
         self._on_revoked.append(call)
 
     async def admit(self, tunnel: str, secret: Secret, peer: str, agent: str) -> Admission:
-        entry = self._by_name.get(tunnel) or self._by_id.get(TunnelId(tunnel))
+        # The id first: a tunnel may have been named like the id of another.
+        entry = self._by_id.get(TunnelId(tunnel)) or self._by_name.get(tunnel)
         # Both comparisons are made whatever is found, so that every refusal takes the same time.
         by_secret = access.matches(secret, entry.secret_digest if entry is not None else None)
         key = self.key(secret)
