@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ import pytest
 
 import wellhead
 from tests.agent.conftest import House, visit
+from tests.kit.small_apps import TextApp, served
 from tests.kit.upstreams import PATIENCE
 from wellhead import Exchange, Status, errors
 from wellhead.agent.state import Kept, TunnelState
@@ -24,29 +25,18 @@ from wellhead.net.tls import client_context
 from wellhead.profile import Profile
 
 
-class _App(BaseHTTPRequestHandler):
+class _App(TextApp):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
-        body = f"{self.path} {self.headers['Host']}".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: object) -> None: ...
+    def text(self) -> str:
+        return f"{self.path} {self.headers['Host']}"
 
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[int]:
     """The port of a small application."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _App) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    with served(_App, ThreadingHTTPServer) as port:
+        yield port
 
 
 @pytest.fixture

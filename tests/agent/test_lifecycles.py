@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,8 +18,8 @@ from websockets.asyncio.client import connect as connect_websocket
 
 import wellhead
 from tests.agent.conftest import House, visit
-from tests.cli.conftest import Hello
 from tests.kit.programs import Program, environment
+from tests.kit.small_apps import Hello, served
 from wellhead.errors import InputError
 from wellhead.model.names import suggest
 from wellhead.net.tls import client_context
@@ -42,12 +41,8 @@ async def _echo(ws: wellhead.WebSocket) -> None:
 @pytest.fixture
 def port() -> Iterator[int]:
     """Of an application behind a socket."""
-    with HTTPServer(("127.0.0.1", 0), Hello) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with served(Hello) as port:
+        yield port
 
 
 def _handlers() -> list[Any]:

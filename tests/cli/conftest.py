@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 
 import httpx
@@ -12,6 +11,7 @@ import pytest
 
 from tests.kit.certs import authority
 from tests.kit.programs import Agent, Edge
+from tests.kit.small_apps import Hello, running
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.main import run
 from wellhead.client import Client
@@ -58,27 +58,11 @@ def visit(edge: Edge, agent: Agent, path: str = "/", method: str = "GET", **head
     return httpx.request(method, url, headers=host | named, timeout=20)
 
 
-class Hello(BaseHTTPRequestHandler):
-    """An app that says hello and the target."""
-
-    def do_GET(self) -> None:
-        body = f"hello {self.path}".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: object) -> None: ...
-
-
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """An app with TLS whose certificate is of an authority of its own; its port and that authority."""
     ca = authority(tmp_path)
     with HTTPServer(("127.0.0.1", 0), Hello) as server:
         server.socket = ca.leaf_context("localhost", [ALPN_HTTP]).wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server.server_port, ca.ca_file
-        server.shutdown()
-        thread.join()
+        with running(server):
+            yield server.server_port, ca.ca_file

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Hello, visit
+from tests.cli.conftest import visit
 from tests.kit.programs import Agent, Edge, quiet_port, run
+from tests.kit.small_apps import Hello, served
 from wellhead.agent import Status
 from wellhead.cli.attending import StateLines, state_line
 from wellhead.cli.exit import ExitCode
@@ -20,12 +21,8 @@ from wellhead.errors import DialError
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), Hello) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with served(Hello) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")

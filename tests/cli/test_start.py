@@ -4,15 +4,15 @@ import asyncio
 import io
 import os
 import signal
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.kit.programs import Edge, Program, environment, quiet_port, run, wellhead
+from tests.kit.small_apps import TextApp, served
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.start import Fleet, Watch, prefixed
 from wellhead.cli.start_plan import Wanted, read_plan
@@ -206,31 +206,16 @@ def test_every_line_begins_with_its_tunnel() -> None:
 # All of it
 
 
-class _Upstream(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
+class _Upstream(TextApp):
+    def text(self) -> str:
         assert isinstance(self.server, HTTPServer)
-        body = str(self.server.server_port).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: object) -> None: ...
+        return str(self.server.server_port)
 
 
 @pytest.fixture(scope="module")
 def upstreams() -> Iterator[tuple[int, int]]:
-    servers = [HTTPServer(("127.0.0.1", 0), _Upstream) for _ in range(2)]
-    threads = [
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}) for server in servers
-    ]
-    for thread in threads:
-        thread.start()
-    yield servers[0].server_port, servers[1].server_port
-    for server, thread in zip(servers, threads, strict=True):
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(_Upstream) as first, served(_Upstream) as second:
+        yield first, second
 
 
 @pytest.fixture(scope="module")

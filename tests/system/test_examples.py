@@ -5,15 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
-from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from tests.kit.programs import Edge, Program, environment
+from tests.kit.small_apps import NoContent, served
 from wellhead.model import access
 from wellhead.model.access import Secret
 
@@ -26,22 +25,10 @@ FORWARDERS = [path for path in EXAMPLES if path.stem in ("forward_url", "watch_r
 pytestmark = pytest.mark.system
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), _Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with served(NoContent) as port:
+        yield port
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

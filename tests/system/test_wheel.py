@@ -6,17 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import urllib.request
 import venv
 import zipfile
 from collections.abc import Iterator, Sequence
-from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from tests.kit.programs import Program, environment
+from tests.kit.small_apps import NoContent, served
 
 ROOT = Path(__file__).parents[2]
 PIP_SECONDS = 280
@@ -168,22 +167,10 @@ def test_the_demo_shows_a_round_trip(programs: Path, home: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-class _App(SimpleHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None: ...
-
-
 @pytest.fixture
 def app() -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), _App) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with served(NoContent) as port:
+        yield port
 
 
 def test_a_server_and_an_agent_carry_a_visitor(programs: Path, home: Path, app: int, tmp_path: Path) -> None:

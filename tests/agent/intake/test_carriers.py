@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 import wellhead
 from tests.agent.conftest import House, visit
+from tests.kit.small_apps import TextApp, served
 from tests.kit.upstreams import PATIENCE
 from wellhead import Status
 from wellhead.cli.exit import ExitCode, exit_code
@@ -19,28 +19,17 @@ from wellhead.errors import InputError, Superseded
 from wellhead.model.names import suggest
 
 
-class _App(BaseHTTPRequestHandler):
+class _App(TextApp):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
-        body = f"{self.path} {self.headers['X-Forwarded-Host']}".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: object) -> None: ...
+    def text(self) -> str:
+        return f"{self.path} {self.headers['X-Forwarded-Host']}"
 
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _App) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    with served(_App, ThreadingHTTPServer) as port:
+        yield port
 
 
 @pytest.mark.parametrize("carrier", ["auto", "mux", "h2"])
