@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.kit.watched import Watched
 from wellhead.agent.inprocess.asgi import Asgi
 from wellhead.agent.inprocess.upstream import Answerer, InProcess
 from wellhead.net.upstream_exchange import Exchange
@@ -33,7 +34,7 @@ def envelope(
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-class Visit:
+class Visit(Watched):
     """The opener's side of one stream: what came, and what may be sent."""
 
     def __init__(self, upstream: InProcess, head: bytes, data: bytes, end: bool, kind: StreamKind) -> None:
@@ -43,7 +44,7 @@ class Visit:
         self.reset: int | None = None
         self.holding = False  # takes no credit back
         self._unconsumed = 0
-        self._news = asyncio.Event()
+        self.changed = asyncio.Event()
         near, far = join(len(data), end)
         near.sink = self
         self.stream: Stream = near
@@ -60,13 +61,6 @@ class Visit:
 
     def send(self, data: bytes = b"", end: bool = False) -> bool:
         return self.stream.send(data, end)
-
-    async def until(self, done: Callable[[], object], seconds: float = 5.0) -> None:
-        """Until ``done()``, asked whenever something came."""
-        async with asyncio.timeout(seconds):
-            while not done():
-                self._news.clear()
-                await self._news.wait()
 
     async def over(self) -> None:
         """Until the reply's end or a reset."""
@@ -85,14 +79,14 @@ class Visit:
             self._unconsumed += len(data)
         else:
             self.stream.consumed(len(data))
-        self._news.set()
+        self.changed.set()
 
     def on_reset(self, reason: int) -> None:
         self.reset = reason
-        self._news.set()
+        self.changed.set()
 
     def on_writable(self) -> None:
-        self._news.set()
+        self.changed.set()
 
     def release(self) -> None:
         """Take everything that was held."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from tests.kit.certs import trusting
+from tests.kit.watched import Watched
 from wellhead.errors import H2Error
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.tls import ALPN_H2
@@ -19,7 +20,6 @@ from wellhead.wire.h2 import Fields, H2Connection, H2Role, H2Stream, H2Terms
 from wellhead.wire.h2_frames import GOAWAY, header
 from wellhead.wire.streams import Buffer
 
-PATIENCE = 20.0
 TOKEN = "owner-token-1"
 
 
@@ -36,7 +36,7 @@ def hello_answer(pool: int = 2, deadline: float | None = None, *, ours: bool = F
 
 
 @dataclass
-class Asked:
+class Asked(Watched):
     """One stream that the agent opened, and what came on it."""
 
     stream: H2Stream
@@ -76,12 +76,6 @@ class Asked:
         self.ended = self.ended or end
         self.changed.set()
 
-    async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not what():
-                self.changed.clear()
-                await self.changed.wait()
-
     async def whole(self) -> bytes:
         """The body, once it has ended."""
         await self.until(lambda: self.ended or self.reset is not None)
@@ -100,7 +94,7 @@ class Asked:
             self.stream.data(body, True)
 
 
-class Line(asyncio.Protocol):
+class Line(Watched, asyncio.Protocol):
     """One connection of an agent."""
 
     def __init__(self, edge: ScriptedEdge) -> None:
@@ -171,12 +165,6 @@ class Line(asyncio.Protocol):
         self.changed.set()
         self.edge.changed.set()
 
-    async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not what():
-                self.changed.clear()
-                await self.changed.wait()
-
     # What a test has it do
 
     async def deliver(self, request_id: str, *more: tuple[bytes, bytes], body: bytes | None = b"") -> Asked:
@@ -189,10 +177,14 @@ class Line(asyncio.Protocol):
             intake.stream.data(body, True)
         return intake
 
+    async def begun(self, request_id: str) -> Asked:
+        """The POST for this request, as soon as it is there."""
+        await self.until(lambda: request_id in self.replies)
+        return self.replies[request_id]
+
     async def reply_to(self, request_id: str) -> Asked:
         """The POST for this request, which is acknowledged once it is whole."""
-        await self.until(lambda: request_id in self.replies)
-        reply = self.replies[request_id]
+        reply = await self.begun(request_id)
         await reply.until(lambda: reply.ended or reply.reset is not None)
         if reply.reset is None:
             reply.reply(200)
@@ -230,7 +222,7 @@ def saying(status: int, *more: tuple[bytes, bytes], body: bytes = b"") -> Answer
 
 
 @dataclass
-class ScriptedEdge:
+class ScriptedEdge(Watched):
     """Answers each hello by the next of ``answers``, and by the last of them for ever."""
 
     answers: list[Callable[[Line, Asked], None]]
@@ -249,12 +241,6 @@ class ScriptedEdge:
     @property
     def hellos(self) -> list[Asked]:
         return [hello for line in self.lines for hello in line.hellos]
-
-    async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not what():
-                self.changed.clear()
-                await self.changed.wait()
 
     async def line(self, number: int = 0, parked: int = 1) -> Line:
         """The connection of this number, once so many intakes are parked there."""

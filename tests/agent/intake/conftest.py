@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.kit.certs import authority
-from tests.kit.scripted_edge import PATIENCE, ScriptedEdge
+from tests.kit.scripted_edge import Answer, Asked, Line, ScriptedEdge, scripted_edge
+from tests.kit.watched import PATIENCE, Watched
 from wellhead.agent.intake.carrier import IntakeCarrier
 from wellhead.agent.intake.terms import IntakeLimits
 from wellhead.errors import WellheadError
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.backoff import Backoff
 from wellhead.net.uplink import Status, Uplink, UplinkTimes
+from wellhead.wire.h2 import H2Terms
 from wellhead.wire.intake import SECRET, Caller
 from wellhead.wire.messages import Welcome
 from wellhead.wire.streams import Buffer, HeadKind, Stream, StreamKind
 
 
-class Upstream:
+class Upstream(Watched):
     """One stream as the agent is given it: writes down what it hears, and says what the test has it say."""
 
     def __init__(self, stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
@@ -55,12 +58,6 @@ class Upstream:
         self.writable += 1
         self.changed.set()
 
-    async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not what():
-                self.changed.clear()
-                await self.changed.wait()
-
     def reply(self, body: bytes = b"", *lines: bytes, status: int = 200) -> None:
         """A whole reply."""
         fields = b"".join(line + b"\r\n" for line in lines)
@@ -68,7 +65,7 @@ class Upstream:
         self.stream.head(HeadKind.REPLY, head, body, True)
 
 
-class Agent:
+class Agent(Watched):
     """An uplink on this carrier, and all that it told."""
 
     def __init__(self, edge: ScriptedEdge, limits: IntakeLimits, **times: float) -> None:
@@ -105,12 +102,6 @@ class Agent:
     def statuses(self) -> list[Status]:
         return [status for status, _ in self.told]
 
-    async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not what():
-                self.changed.clear()
-                await self.changed.wait()
-
     async def connected(self, times: int = 1) -> None:
         await self.until(lambda: self.statuses.count(Status.CONNECTED) >= times)
 
@@ -131,6 +122,35 @@ class Agent:
 
 
 MakeAgent = Callable[..., Agent]
+
+
+@asynccontextmanager
+async def a_line(
+    ca: LocalAuthority, agent: MakeAgent, *answers: Answer, terms: H2Terms | None = None, parked: int = 1
+) -> AsyncIterator[tuple[Agent, Line]]:
+    """An agent and the edge's end of its connection, once so many of its intakes are parked there."""
+    async with scripted_edge(ca, *answers, terms=terms) as edge:
+        yield agent(edge), await edge.line(parked=parked)
+
+
+class Bridged:
+    """What is open over a bridge: the edge's end of the bridge and the upstream's end of its stream."""
+
+    def __init__(self, line: Line, bridge: Asked, upstream: Upstream) -> None:
+        self.line = line
+        self.bridge = bridge
+        self.upstream = upstream
+
+    def edge_says(self, *pieces: bytes, end: bool = False) -> None:
+        for piece in pieces:
+            self.bridge.stream.data(self.framed(piece))
+        if end:
+            self.bridge.stream.data(b"", True)
+        self.line.flush()
+
+    def framed(self, piece: bytes) -> bytes:
+        """A piece as it stands on the bridge."""
+        return piece
 
 
 @pytest.fixture(scope="session")

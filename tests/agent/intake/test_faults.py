@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.kit.scripted_edge import PATIENCE, Line, ScriptedEdge, scripted_edge
+from tests.kit.scripted_edge import Line, ScriptedEdge, scripted_edge
+from tests.kit.watched import PATIENCE
 from wellhead.agent.intake.carrier import IntakeCarrier
 from wellhead.agent.intake.terms import IntakeLimits
 from wellhead.net.authority import LocalAuthority

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.agent.intake.conftest import MakeAgent
+from tests.agent.intake.conftest import MakeAgent, a_line
 from tests.kit.scripted_edge import scripted_edge, welcoming
 from wellhead.agent.intake import request as intake_request
 from wellhead.net.authority import LocalAuthority
@@ -22,9 +22,7 @@ POST = ((b"inkbox-method", b"POST"), *GET[1:])
 
 
 async def test_a_request_becomes_a_stream_and_its_reply_a_post(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         assert (upstream.kind, upstream.ended) == (StreamKind.HTTP, True)
@@ -62,9 +60,7 @@ async def test_the_slot_is_parked_again_before_the_reply(ca: LocalAuthority, age
 
 
 async def test_a_body_reaches_the_upstream_while_it_arrives(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent) as (our, line):
         intake = await line.deliver("req-1", *POST, body=None)
         upstream = await our.stream()
         assert not upstream.ended
@@ -78,9 +74,7 @@ async def test_a_body_reaches_the_upstream_while_it_arrives(ca: LocalAuthority, 
 
 
 async def test_a_body_is_credited_as_the_upstream_takes_it(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent) as (our, line):
         intake = await line.deliver("req-1", *POST, body=None)
         upstream = await our.stream()
         upstream.greedy = False
@@ -95,14 +89,11 @@ async def test_a_body_is_credited_as_the_upstream_takes_it(ca: LocalAuthority, a
 
 
 async def test_a_reply_of_known_length_is_sent_as_it_comes(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"abc")
-        await line.until(lambda: "req-1" in line.replies)
-        reply = line.replies["req-1"]
+        reply = await line.begun("req-1")
         assert await reply.has(3) == b"abc" and not reply.ended
         assert reply.get(b"content-length") == "6"
         upstream.stream.send(b"def", True)
@@ -113,14 +104,11 @@ async def test_a_reply_of_known_length_is_sent_as_it_comes(ca: LocalAuthority, a
 async def test_a_reply_of_unknown_length_streams_to_an_edge_of_ours(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca, welcoming(ours=True)) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent, welcoming(ours=True)) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-        await line.until(lambda: "req-1" in line.replies)
-        reply = line.replies["req-1"]
+        reply = await line.begun("req-1")
         assert b"content-length" not in dict(reply.fields)
         for number in range(3):
             upstream.stream.send(b"data: %d\n\n" % number)
@@ -132,9 +120,7 @@ async def test_a_reply_of_unknown_length_streams_to_an_edge_of_ours(
 async def test_a_reply_of_unknown_length_is_measured_for_any_other_edge(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, b"HTTP/1.1 200 OK\r\n\r\n", b"abc")
@@ -149,9 +135,7 @@ async def test_a_reply_to_head_tells_an_edge_of_ours_how_long_it_would_be(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
     for ours, told in ((True, "123"), (False, "")):
-        async with scripted_edge(ca, welcoming(ours=ours)) as edge:
-            our = agent(edge)
-            line = await edge.line()
+        async with a_line(ca, agent, welcoming(ours=ours)) as (our, line):
             await line.deliver("req-1", (b"inkbox-method", b"HEAD"), (b"inkbox-path", b"/"))
             upstream = await our.stream()
             upstream.stream.head(HeadKind.REPLY, b"HTTP/1.1 200 OK\r\nContent-Length: 123\r\n\r\n", b"", True)
@@ -170,9 +154,7 @@ async def test_what_the_upstream_cannot_answer_is_told_with_a_reason(
         Reason.OVERLOADED: ("503", "agent-overloaded"),
         Reason.INTERNAL: ("500", "internal-error"),
     }
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent) as (our, line):
         for number, (reason, told) in enumerate(reasons.items()):
             await line.deliver(f"req-{number}", *GET)
             (await our.stream(number)).stream.reset(reason)
@@ -183,14 +165,11 @@ async def test_what_the_upstream_cannot_answer_is_told_with_a_reason(
 
 
 async def test_a_reply_that_breaks_off_is_reset(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"abc")
-        await line.until(lambda: "req-1" in line.replies)
-        reply = line.replies["req-1"]
+        reply = await line.begun("req-1")
         await reply.has(3)
         upstream.stream.reset(Reason.UPSTREAM_FAILED)
         await reply.until(lambda: reply.reset is not None)
@@ -199,9 +178,7 @@ async def test_a_reply_that_breaks_off_is_reset(ca: LocalAuthority, agent: MakeA
 async def test_a_visitor_who_leaves_during_the_upload_takes_the_request_back(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         intake = await line.deliver("req-1", *POST, body=None)
         upstream = await our.stream()
         intake.stream.reset(8)
@@ -211,9 +188,7 @@ async def test_a_visitor_who_leaves_during_the_upload_takes_the_request_back(
 
 
 async def test_a_visitor_who_leaves_during_the_reply_cancels_it(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"abc")
@@ -254,8 +229,7 @@ async def test_a_slow_edge_stops_the_upstream(ca: LocalAuthority, agent: MakeAge
             ready = stream.send(bytes(65536))
             sent += 65536
         assert sent < size
-        await line.until(lambda: "req-1" in line.replies)
-        reply = line.replies["req-1"]
+        reply = await line.begun("req-1")
         await reply.has(1)
         reply.greedy = True
         reply.stream.consumed(reply.stream.held)
@@ -281,8 +255,7 @@ async def test_a_whole_reply_has_the_time_that_its_visitor_takes(
         line = await edge.line()
         await line.deliver("req-1", *GET)
         (await our.stream()).reply(bytes(3 * 2**20))
-        await line.until(lambda: "req-1" in line.replies)
-        reply = line.replies["req-1"]
+        reply = await line.begun("req-1")
         await line.deliver("req-2", *GET)  # whose acknowledgement does not come
         (await our.stream(1)).reply(b"x")
         await line.until(lambda: "req-2" in line.replies)
@@ -296,9 +269,7 @@ async def test_a_whole_reply_has_the_time_that_its_visitor_takes(
 
 
 async def test_a_deadline_is_told_and_the_upstream_let_go(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca, welcoming(deadline=0.2)) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent, welcoming(deadline=0.2)) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         reply = await line.reply_to("req-1")
@@ -309,9 +280,7 @@ async def test_a_deadline_is_told_and_the_upstream_let_go(ca: LocalAuthority, ag
 
 
 async def test_a_reply_that_has_begun_has_no_deadline(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca, welcoming(deadline=0.05, ours=True)) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent, welcoming(deadline=0.05, ours=True)) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, b"HTTP/1.1 200 OK\r\n\r\n", b"a")

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.agent.intake.conftest import MakeAgent
+from tests.agent.intake.conftest import MakeAgent, a_line
 from tests.agent.intake.test_request import GET, POST
-from tests.kit.scripted_edge import PATIENCE, Asked, Line, saying, scripted_edge, welcoming
+from tests.kit.scripted_edge import Asked, Line, saying, scripted_edge, welcoming
+from tests.kit.watched import PATIENCE
 from wellhead.agent.intake import session as intake_session
 from wellhead.agent.intake.hello import TunnelUnknown, refusal
 from wellhead.agent.intake.terms import TERMS, IntakeLimits
@@ -334,9 +335,7 @@ async def test_an_edge_that_answers_no_ping_is_given_up(
     ca: LocalAuthority, agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_session, "PULSE", replace(Liveness(), ping_seconds=0.3, pong_seconds=1.5))
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         assert line.transport is not None
         line.transport.pause_reading()
         await our.until(lambda: Status.RECONNECTING in our.statuses)
@@ -347,9 +346,7 @@ async def test_an_edge_that_answers_no_ping_is_given_up(
 async def test_an_agent_that_leaves_says_so_and_finishes_what_it_took(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-1", *GET)
         upstream = await our.stream()
         leaving = asyncio.ensure_future(our.uplink.aclose(PATIENCE))
@@ -405,9 +402,7 @@ async def test_large_and_odd_heads_are_taken_as_they_are(ca: LocalAuthority, age
 
 
 async def test_a_body_that_is_elsewhere_is_not_fetched(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-1", *POST, (b"inkbox-body-uri", b"http://127.0.0.1:1/secret"))
         reply = await line.reply_to("req-1")
         assert (reply.get(b"inkbox-status"), reply.get(b"inkbox-reason")) == ("502", "body-fetch-failed")

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tests.agent.intake.conftest import MakeAgent, Upstream
+from tests.agent.intake.conftest import MakeAgent, Upstream, a_line
 from tests.agent.intake.test_request import GET, POST
 from tests.kit.scripted_edge import scripted_edge, welcoming
 from wellhead.agent.intake.slots import Slots
@@ -207,9 +207,7 @@ async def test_streams_that_are_not_to_be_had_are_waited_for_and_nothing_is_drop
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
     """Six streams and four slots: with so few the SDKs lose ten of twelve replies."""
-    async with scripted_edge(ca, welcoming(4), terms=H2Terms(max_streams=6)) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=4)
+    async with a_line(ca, agent, welcoming(4), terms=H2Terms(max_streams=6), parked=4) as (our, line):
         for first in (0, 6):
             for number in range(first, first + 6):
                 await line.deliver(f"req-{number}", *GET)
@@ -221,9 +219,7 @@ async def test_streams_that_are_not_to_be_had_are_waited_for_and_nothing_is_drop
 
 
 async def test_replies_that_find_no_stream_wait_for_one(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca, welcoming(2), terms=H2Terms(max_streams=3)) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, welcoming(2), terms=H2Terms(max_streams=3), parked=2) as (our, line):
         uploads = [await line.deliver(f"req-{number}", *POST, body=None) for number in range(2)]
         for number in range(2):  # while both uploads hold their streams
             (await our.stream(number)).reply(b"%d" % number)
@@ -248,9 +244,7 @@ async def test_a_single_stream_is_enough_for_one_request_after_another(
 
 
 async def test_an_upload_takes_no_slot_from_an_edge_of_ours(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca, welcoming(1, ours=True)) as edge:
-        our = agent(edge)
-        line = await edge.line()
+    async with a_line(ca, agent, welcoming(1, ours=True)) as (our, line):
         uploads = [await line.deliver(f"req-{number}", *POST, body=None) for number in range(4)]
         for number, intake in enumerate(uploads):
             upstream = await our.stream(number)

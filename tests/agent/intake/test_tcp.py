@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.agent.intake.conftest import Agent, MakeAgent, Upstream
-from tests.kit.scripted_edge import Asked, Line, scripted_edge
+from tests.agent.intake.conftest import Agent, Bridged, MakeAgent, a_line
+from tests.kit.scripted_edge import Line, scripted_edge
 from wellhead.agent.intake import tcp as intake_tcp
 from wellhead.net.authority import LocalAuthority
 from wellhead.wire.facts import Facts
@@ -22,20 +22,8 @@ ENVELOPE = (
 )
 
 
-class Pipe:
+class Pipe(Bridged):
     """A TCP connection that is bound."""
-
-    def __init__(self, line: Line, bridge: Asked, upstream: Upstream) -> None:
-        self.line = line
-        self.bridge = bridge
-        self.upstream = upstream
-
-    def edge_says(self, *pieces: bytes, end: bool = False) -> None:
-        for piece in pieces:
-            self.bridge.stream.data(piece)
-        if end:
-            self.bridge.stream.data(b"", True)
-        self.line.flush()
 
     @property
     def at_edge(self) -> bytes:
@@ -59,9 +47,7 @@ async def bound(our: Agent, line: Line, number: int = 0) -> Pipe:
 async def test_a_connection_is_bound_before_the_agent_hears_of_it(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-0", *ENVELOPE, (b"inkbox-tcp-id", b"tcp-0"))
         await line.until(lambda: len(line.bridges) == 1)
         assert not our.streams
@@ -95,9 +81,7 @@ async def test_bytes_pass_both_ways_however_they_are_framed(ca: LocalAuthority, 
 
 
 async def test_each_side_may_end_and_the_other_go_on(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         pipe = await bound(our, line)
         pipe.upstream.stream.send(b"all", True)
         await pipe.bridge.until(lambda: pipe.bridge.ended)
@@ -133,9 +117,7 @@ async def test_a_slow_visitor_who_said_all_still_hears_all(
 ) -> None:
     monkeypatch.setattr(intake_tcp, "HALF_CLOSE_SECONDS", 0.05)
     monkeypatch.setattr(intake_tcp, "CLEAN_UP_SECONDS", 0.05)
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         pipe, clock = await bound(our, line), await bound(our, line, 1)
         pipe.bridge.greedy = False
         pipe.edge_says(end=True)
@@ -151,9 +133,7 @@ async def test_a_slow_visitor_who_said_all_still_hears_all(
 
 
 async def test_a_reset_is_told_as_one(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         first, second = await bound(our, line), await bound(our, line, 1)
         first.upstream.stream.reset(Reason.UPSTREAM_FAILED)
         await first.bridge.until(lambda: first.bridge.ended)
@@ -179,9 +159,7 @@ async def test_a_connection_that_is_not_to_be_had_is_forgotten(
     ca: LocalAuthority, agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
     monkeypatch.setattr(intake_tcp, "TCP_SECONDS", 0.1)
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-0", *ENVELOPE, (b"inkbox-tcp-id", b"tcp-0"))
         await line.until(lambda: len(line.bridges) == 1)
         bridge = line.bridges["/_system/tcp/tcp-0"]

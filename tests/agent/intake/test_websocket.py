@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from tests.agent.intake.conftest import Agent, MakeAgent, Upstream
-from tests.kit.scripted_edge import PATIENCE, Asked, Line, scripted_edge, welcoming
+from tests.agent.intake.conftest import Agent, Bridged, MakeAgent, a_line
+from tests.kit.scripted_edge import Line, scripted_edge, welcoming
+from tests.kit.watched import PATIENCE
 from wellhead.agent.intake import websocket as intake_websocket
 from wellhead.agent.intake.terms import IntakeLimits
 from wellhead.net.authority import LocalAuthority
@@ -49,20 +50,11 @@ SWITCH = (
 )
 
 
-class Conversation:
+class Conversation(Bridged):
     """A WebSocket that is open: the edge's end of its bridge and the upstream's end of its stream."""
 
-    def __init__(self, line: Line, bridge: Asked, upstream: Upstream) -> None:
-        self.line = line
-        self.bridge = bridge
-        self.upstream = upstream
-
-    def edge_says(self, *pieces: bytes, end: bool = False) -> None:
-        for piece in pieces:
-            self.bridge.stream.data(outer_frame(piece, mask=None))
-        if end:
-            self.bridge.stream.data(b"", True)
-        self.line.flush()
+    def framed(self, piece: bytes) -> bytes:
+        return outer_frame(piece, mask=None)
 
     def at_edge(self) -> list[Event]:
         """What came over the bridge so far: messages, then the outer Close if there is one."""
@@ -97,9 +89,7 @@ async def opened(our: Agent, line: Line, number: int = 0) -> Conversation:
 async def test_an_upgrade_asks_the_upstream_first_and_then_opens_its_bridge(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-1", *UPGRADE)
         upstream = await our.stream()
         assert upstream.kind is StreamKind.WEBSOCKET and not upstream.ended
@@ -108,8 +98,7 @@ async def test_an_upgrade_asks_the_upstream_first_and_then_opens_its_bridge(
         key = re.search(rb"Sec-WebSocket-Key: (\S{24})\r\n", upstream.envelope)
         assert key is not None
         upstream.stream.head(HeadKind.REPLY, SWITCH % accept_key(key[1]))
-        await line.until(lambda: "req-1" in line.replies)
-        reply = line.replies["req-1"]
+        reply = await line.begun("req-1")
         assert (reply.get(b"inkbox-status"), reply.get(b"content-length")) == ("200", "0")
         assert reply.get(b"inkbox-h-sec-websocket-protocol") == "chat"
         assert not reply.get(b"inkbox-h-sec-websocket-accept")
@@ -133,9 +122,7 @@ async def test_messages_pass_whole_both_ways(ca: LocalAuthority, agent: MakeAgen
 
 
 async def test_what_the_upstream_says_with_its_101_is_not_lost(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-0", *UPGRADE)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, SWITCH % b"x", frame(TEXT, b"first"))
@@ -197,9 +184,7 @@ async def test_an_envelope_that_means_nothing_is_dropped(ca: LocalAuthority, age
 async def test_a_message_larger_than_every_window_passes(ca: LocalAuthority, agent: MakeAgent) -> None:
     """Of a message that is not whole nothing may hold back credit, or it never becomes whole."""
     size = 3 * 2**20
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         both = [await opened(our, line, number) for number in range(2)]
         for each in both:
             each.edge_says(binary_envelope(bytes(size)))
@@ -212,9 +197,7 @@ async def test_a_message_larger_than_every_window_passes(ca: LocalAuthority, age
 async def test_an_upstream_that_does_not_read_holds_up_its_own_visitor_alone(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         slow, quick = await opened(our, line, 0), await opened(our, line, 1)
         slow.upstream.greedy = False
         for _ in range(200):
@@ -269,9 +252,7 @@ async def test_a_close_of_the_upstream_is_told_with_code_and_reason(
 async def test_an_upstream_that_ends_before_its_bridge_is_there_is_heard(
     ca: LocalAuthority, agent: MakeAgent, words: bytes
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-0", *UPGRADE)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, SWITCH % b"x", words)
@@ -323,9 +304,7 @@ async def test_an_upstream_that_answers_no_close_is_left(
 async def test_an_upstream_that_vanishes_ends_the_bridge_without_a_close(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         first, second = await opened(our, line, 0), await opened(our, line, 1)
         first.upstream.stream.send(b"", True)
         await first.bridge.until(lambda: first.bridge.ended)
@@ -336,9 +315,7 @@ async def test_an_upstream_that_vanishes_ends_the_bridge_without_a_close(
 
 
 async def test_a_visitor_who_vanishes_cuts_the_upstream(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         first, second = await opened(our, line, 0), await opened(our, line, 1)
         first.edge_says(end=True)
         second.bridge.stream.reset(8)
@@ -373,9 +350,7 @@ async def test_a_message_above_the_limit_closes_both_with_1009(ca: LocalAuthorit
 
 
 async def test_an_upgrade_that_is_refused_is_an_ordinary_reply(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         await line.deliver("req-1", *UPGRADE)
         (await our.stream()).reply(b"no", b"Content-Type: text/plain", status=403)
         reply = await line.reply_to("req-1")
@@ -387,9 +362,7 @@ async def test_an_upgrade_that_is_refused_is_an_ordinary_reply(ca: LocalAuthorit
 
 
 async def test_an_upgrade_that_takes_too_long_is_answered_504(ca: LocalAuthority, agent: MakeAgent) -> None:
-    async with scripted_edge(ca, welcoming(deadline=0.1)) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, welcoming(deadline=0.1), parked=2) as (our, line):
         await line.deliver("req-1", *UPGRADE)
         upstream = await our.stream()
         assert (await line.reply_to("req-1")).get(b"inkbox-status") == "504"
@@ -400,9 +373,7 @@ async def test_an_upgrade_that_takes_too_long_is_answered_504(ca: LocalAuthority
 async def test_a_bridge_that_is_not_to_be_had_ends_the_upstreams_socket(
     ca: LocalAuthority, agent: MakeAgent, refusal: str
 ) -> None:
-    async with scripted_edge(ca, welcoming(deadline=0.3)) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, welcoming(deadline=0.3), parked=2) as (our, line):
         await line.deliver("req-1", *UPGRADE)
         upstream = await our.stream()
         upstream.stream.head(HeadKind.REPLY, SWITCH % b"x")
@@ -448,9 +419,7 @@ async def test_a_lost_session_cuts_its_bridges(ca: LocalAuthority, agent: MakeAg
 async def test_bridges_that_end_in_disorder_cost_the_connection_no_window(
     ca: LocalAuthority, agent: MakeAgent
 ) -> None:
-    async with scripted_edge(ca) as edge:
-        our = agent(edge)
-        line = await edge.line(parked=2)
+    async with a_line(ca, agent, parked=2) as (our, line):
         for number in range(20):
             both = await opened(our, line, number)
             both.upstream.greedy = False
