@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.kit.carriers import APP, conversing, identity
+from tests.kit.carriers import APP, Upstream, conversing, identity
 from tests.kit.programs import Edge, eventually
 from tests.kit.sdks import NEW, OLD, SdkAgent, sdk
 from tests.kit.visitors import ask
@@ -22,6 +22,7 @@ from wellhead.client import Client
 
 pytestmark = NEEDED
 
+REFUSED = 4  # the exit code of an agent that is not wanted any more
 BOTH = pytest.mark.parametrize("version", [OLD, NEW])
 
 
@@ -134,6 +135,20 @@ def test_a_newer_agent_takes_the_tunnel_over_and_the_older_one_ends(edge: Edge, 
         assert "status superseded" in first.text
         for _ in range(5):
             assert user.status() == 200
+
+
+def test_our_agent_takes_over_on_this_carrier_and_is_one_more_on_its_own(edge: Edge, tmp_path: Path) -> None:
+    user = User(edge, tmp_path, NEW, "passed-on")
+    with Upstream() as upstream, user.agent() as official:
+        flags = (upstream.url, "--name", user.name)
+        with edge.agent(*flags, "--carrier", "mux"):
+            assert user.status() == 200
+            with edge.agent(*flags, "--carrier", "h2") as first:
+                official.line("^ended TunnelSupersededError")
+                with edge.agent(*flags, "--carrier", "h2"):
+                    assert first.wait() == REFUSED and "another agent" in first.text
+                    assert user.status() == 200
+        assert user.status() == 503
 
 
 def test_two_older_agents_of_one_tunnel_do_not_displace_each_other_without_end(
