@@ -88,6 +88,27 @@ async def test_a_body_is_credited_as_the_upstream_takes_it(ca: LocalAuthority, a
         await line.reply_to("req-1")
 
 
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_body_that_the_upstream_did_not_take_costs_the_connection_no_window(
+    ca: LocalAuthority, agent: MakeAgent, fails: bool
+) -> None:
+    async with scripted_edge(ca) as edge:
+        our = agent(edge)
+        our.answers = lambda upstream: setattr(upstream, "greedy", False)
+        line = await edge.line()
+        for number in range(20):  # the connection's window is 16 MiB
+            await line.deliver(f"req-{number}", *POST, body=bytes(2**20))
+            line.flush()
+            upstream = await our.stream(number)
+            await upstream.until(lambda one=upstream: one.ended)  # type: ignore[misc]
+            if fails:
+                upstream.stream.reset(Reason.UPSTREAM_FAILED)
+            else:
+                upstream.reply()
+            await line.reply_to(f"req-{number}")
+            line.flush()
+
+
 async def test_a_reply_of_known_length_is_sent_as_it_comes(ca: LocalAuthority, agent: MakeAgent) -> None:
     async with a_line(ca, agent) as (our, line):
         await line.deliver("req-1", *GET)

@@ -50,6 +50,11 @@ class Bridge(Call):
         if self.stream is not None and count:
             self.stream.consumed(count)
 
+    def let_go(self) -> None:
+        """Nobody takes what is still here: the connection shall not lack it."""
+        if self.stream is not None:
+            self.stream.consumed(self.stream.held)
+
     def on_headers(self, fields: Fields, end: bool) -> None:
         status = fields[0][1]
         if self.is_bound:

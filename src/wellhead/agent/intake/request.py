@@ -215,7 +215,11 @@ class RequestStream:
 
     def _drop_upload(self) -> None:
         intake, self._intake = self._intake, None
-        if intake is not None and not intake.over:
+        if intake is None:
+            return
+        if intake.over:  # all of it is here: a reset would credit nothing
+            intake.consumed(intake.held)
+        else:
             intake.reset(ErrorCode.CANCEL)
 
     def _forget(self) -> None:
@@ -225,6 +229,8 @@ class RequestStream:
         self.due = 0.0
         if self._post is None:
             self.home.owed -= 1
+        if self._intake is not None and self._intake.over:
+            self._drop_upload()
         self.home.forget(self)
 
 

@@ -82,7 +82,8 @@ class TcpStream:
             self._finish()
 
     def consumed(self, count: int) -> None:
-        self._bridge.consumed(count)
+        if not self._gone:
+            self._bridge.consumed(count)
 
     # The bridge
 
@@ -105,7 +106,7 @@ class TcpStream:
             else:
                 self._fail(1002, "protocol-error")
                 return
-        self._bridge.consumed(len(data) - payload)
+        self.consumed(len(data) - payload)
         if end:
             self._ended()
 
@@ -167,6 +168,7 @@ class TcpStream:
 
     def _forget(self) -> None:
         if not self._gone:
+            self._bridge.let_go()
             self._gone = True
             self.due = 0.0
             self.home.forget(self)

@@ -312,6 +312,8 @@ class WebSocketStream:
         if not self._gone:
             self._gone = True
             self.due = 0.0
+            self._owed = 0
+            self._bridge.let_go()
             if self._post is None:
                 self._owes_no_more()
             self.home.forget(self)
