@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -161,4 +164,93 @@ def test_a_child_does_not_outlive_who_started_it(edge: Edge, tmp_path: Path) -> 
     with _run(edge, tmp_path, "main:app", "--reload") as agent:
         (child,) = psutil.Process(agent.pid).children()
         os.kill(agent.pid, signal.SIGKILL)
-        eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 20)
+        eventually(lambda: _is_over(child), 20)
+
+
+ALONE = [sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"]
+
+SLOW = """
+import asyncio, signal, time
+
+async def app(request):
+    if request.path == "/slow":
+        print("begun", flush=True)
+        await asyncio.sleep(0.4)
+        return "finished"
+    if request.path == "/endless":
+        return endless()
+    if request.path == "/stuck":
+        print("stuck", flush=True)
+        time.sleep(600)
+    return "{said}"
+
+async def endless():
+    print("endless", flush=True)
+    while True:
+        yield "more"
+        await asyncio.sleep(0.05)
+"""
+
+
+def _slow(directory: Path, said: str) -> None:
+    (directory / "main.py").write_text(SLOW.format(said=said))
+
+
+@pytest.mark.parametrize("path", ["/slow", "/endless", "/stuck"])
+def test_what_runs_at_a_change_is_finished_shortly_or_given_up(edge: Edge, tmp_path: Path, path: str) -> None:
+    _slow(tmp_path, "old")
+    with ThreadPoolExecutor(1) as pool, _run(edge, tmp_path, "main:app", "--reload") as agent:
+        visiting = pool.submit(_body, edge, agent, path)
+        agent.line("^(begun|stuck|endless)$")
+        mark = agent.mark()
+        _slow(tmp_path, "new")
+        agent.line(r"^connected$", after=mark)
+        assert visit(edge, agent).text == "new"
+        body = visiting.result(30)
+        assert body == ("finished" if path == "/slow" else None)
+        assert agent.stop() == ExitCode.OK
+
+
+def _body(edge: Edge, agent: Agent, path: str) -> str | None:
+    """What a visitor gets; None where it is cut off or refused."""
+    try:
+        reply = visit(edge, agent, path)
+    except httpx.HTTPError:
+        return None
+    return reply.text if reply.status_code == 200 else None
+
+
+@pytest.mark.parametrize("flags", [[], ["--reload"]], ids=["", "reload"])
+@pytest.mark.parametrize("path", ["/slow", "/stuck"])
+def test_an_interrupt_ends_it_cleanly_and_a_second_one_at_once(
+    edge: Edge, tmp_path: Path, flags: list[str], path: str
+) -> None:
+    _slow(tmp_path, "hello")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        Agent(edge.home, "main:app", *flags, command="run", cwd=tmp_path, prefix=ALONE) as agent,
+    ):
+        visiting = pool.submit(_body, edge, agent, path)
+        agent.line("^(begun|stuck)$")
+        processes = [psutil.Process(agent.pid), *psutil.Process(agent.pid).children()]
+        os.killpg(agent.pid, signal.SIGINT)  # as a terminal does: to all of them
+        if path == "/slow":
+            assert agent.wait() == ExitCode.OK
+            assert visiting.result(30) == "finished"
+        else:
+            eventually(lambda: _again(agent), 20, every=0.3)
+            assert agent.wait() == -signal.SIGINT
+        for process in processes:
+            eventually(lambda process=process: _is_over(process), 20)
+    assert "Traceback" not in agent.text
+
+
+def _again(agent: Agent) -> bool:
+    """Whether it is over; where it is not, interrupt it once more."""
+    if agent.process.poll() is None:
+        os.killpg(agent.pid, signal.SIGINT)
+    return agent.process.poll() is not None
+
+
+def _is_over(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -158,19 +158,21 @@ def stop_event(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     """An event that SIGINT or SIGTERM sets; a second signal ends the process at once.
 
     Call it in the main thread. The first signal gives both their default action back, so whoever is
-    tired of waiting for a drain gets what the shell promises.
+    tired of waiting for a drain gets what the shell promises; also where an application blocks the loop.
     """
     stopping = asyncio.Event()
 
-    def on_signal() -> None:
-        stopping.set()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-            # remove_signal_handler gives SIGINT Python's handler, which a busy loop may never run.
-            signal.signal(number, signal.SIG_DFL)
+    # Not by add_signal_handler: its callbacks wait for the loop, which somebody's code may be blocking.
+    def on_signal(number: int, frame: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        try:
+            loop.call_soon_threadsafe(stopping.set)
+        except RuntimeError:  # the loop is over, and what is left takes too long
+            os.kill(os.getpid(), number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+        signal.signal(number, on_signal)
     return stopping
 
 
