@@ -6,8 +6,8 @@ import asyncio
 import ssl
 
 from wellhead.errors import WellheadError
+from wellhead.net.dialling import dial_tls
 from wellhead.net.session import Session
-from wellhead.net.sockets import dial_tls
 from wellhead.net.tls import ALPN_MUX
 from wellhead.wire.frames import Kind
 from wellhead.wire.messages import Hello, Welcome

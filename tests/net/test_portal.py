@@ -19,9 +19,11 @@ from tests.kit.talk import Talk
 from wellhead.errors import ClientHelloError, TrustError
 from wellhead.net import portal
 from wellhead.net.authority import LocalAuthority
+from wellhead.net.dialling import dial_tls
 from wellhead.net.pace import Job, Pace
 from wellhead.net.portal import Portal, PortalTerms, RawWay, Way
-from wellhead.net.sockets import NOTSENT_LOWAT_BYTES, dial_tls, listen
+from wellhead.net.socket_options import NOTSENT_LOWAT_BYTES
+from wellhead.net.sockets import listen
 from wellhead.wire.sni import ClientHello
 
 BOTH_LOOPS = True

@@ -10,8 +10,8 @@ import pytest
 from tests.kit.certs import authority, trusting
 from tests.kit.talk import Talk, tls_server
 from wellhead.errors import DialError, SettingsError
+from wellhead.net.dialling import dial_tls
 from wellhead.net.proxy import Proxy, proxy_for
-from wellhead.net.sockets import dial_tls
 
 BOTH_LOOPS = True
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}

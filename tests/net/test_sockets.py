@@ -15,21 +15,10 @@ import pytest
 from tests.kit.certs import authority, trusting
 from tests.kit.talk import Talk, tls_server
 from wellhead.errors import DialError, InputError, SettingsError, TrustError
-from wellhead.net import sockets as net_sockets
-from wellhead.net.sockets import (
-    Address,
-    begin_listening,
-    bind,
-    connect_first,
-    dial,
-    dial_tls,
-    listen,
-    parse_address,
-    reset_on_close,
-    resolve,
-    tune,
-    unsent,
-)
+from wellhead.net import dialling
+from wellhead.net.dialling import connect_first, dial, dial_tls, resolve
+from wellhead.net.socket_options import reset_on_close, tune, unsent
+from wellhead.net.sockets import Address, begin_listening, bind, listen, parse_address
 
 BOTH_LOOPS = True
 
@@ -209,13 +198,13 @@ class Answering:
 )
 def test_a_listener_on_this_machine_is_not_waited_for(errors: list[int], connected: bool) -> None:
     sock = cast(socket.socket, Answering(*errors))
-    assert net_sockets._connects_at_once(sock, Address("127.0.0.1", 1)) is connected
+    assert dialling._connects_at_once(sock, Address("127.0.0.1", 1)) is connected
 
 
 def test_a_listener_on_this_machine_that_is_gone_is_known_at_once() -> None:
     sock = cast(socket.socket, Answering(errno.EINPROGRESS, errno.ECONNREFUSED))
     with pytest.raises(ConnectionRefusedError):
-        net_sockets._connects_at_once(sock, Address("127.0.0.1", 1))
+        dialling._connects_at_once(sock, Address("127.0.0.1", 1))
 
 
 async def test_a_dial_that_takes_too_long_names_the_bound() -> None:

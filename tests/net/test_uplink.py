@@ -23,7 +23,7 @@ from wellhead.errors import (
     TrustError,
     WellheadError,
 )
-from wellhead.net import sockets
+from wellhead.net import dialling
 from wellhead.net.authority import LocalAuthority
 from wellhead.net.backoff import Backoff
 from wellhead.net.carrier import MuxCarrier
@@ -482,7 +482,7 @@ async def test_a_connection_that_is_lost_while_it_is_dialled_leaves_nothing_behi
             session.connection_lost(ConnectionResetError(104, "reset"))
         raise DialError("no TLS connection within 10 s")
 
-    monkeypatch.setattr(sockets, "dial_agreed", dialled)
+    monkeypatch.setattr(dialling, "dial_agreed", dialled)
     watched = watch(EdgeAddress("localhost", 1, trusting(ca, [ALPN_MUX])))
     await watched.until(Status.RECONNECTING, 2)
     await watched.end()

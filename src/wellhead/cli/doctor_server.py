@@ -28,8 +28,9 @@ from wellhead.model.access import Secret
 from wellhead.model.names import is_loopback
 from wellhead.model.text import escape
 from wellhead.net.certificates import alarm_step
+from wellhead.net.dialling import dial, dial_tls, resolve
 from wellhead.net.proxy import Proxy, open_tunnel, proxy_for
-from wellhead.net.sockets import authority, dial, dial_tls, resolve, why
+from wellhead.net.sockets import authority, why
 from wellhead.net.tls import ALPN_HTTP, ALPN_MUX, client_context
 from wellhead.version import VERSION
 

@@ -34,7 +34,7 @@ from wellhead.net.certificates import Certificates, ContextFor
 from wellhead.net.plain import PlainPort
 from wellhead.net.portal import Portal, PortalTerms, RawWay
 from wellhead.net.portal import Way as TlsWay
-from wellhead.net.sockets import tune
+from wellhead.net.socket_options import tune
 from wellhead.net.tls import ALPN_ACME, ALPN_H2, ALPN_HTTP, ALPN_MUX
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.watchdog import Watchdog

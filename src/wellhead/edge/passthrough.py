@@ -22,7 +22,8 @@ from wellhead.edge.ingress import Ingress
 from wellhead.edge.registry import Line, Live
 from wellhead.errors import ClientHelloError
 from wellhead.model.records import TunnelStatus, TunnelView
-from wellhead.net.sockets import authority, unsent
+from wellhead.net.socket_options import unsent
+from wellhead.net.sockets import authority
 from wellhead.net.splice import Splice
 from wellhead.visitors.exchange import PAGES
 from wellhead.visitors.pages import BROKEN, Page

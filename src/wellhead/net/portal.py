@@ -32,7 +32,7 @@ from wellhead.net.farewell import Farewell
 from wellhead.net.loop import begin, file_limit
 from wellhead.net.pace import Pace
 from wellhead.net.plain import Entrance
-from wellhead.net.sockets import CARRIER_LOWAT_BYTES, tune
+from wellhead.net.socket_options import CARRIER_LOWAT_BYTES, tune
 from wellhead.net.tls import accept_tls
 from wellhead.wire.sni import (
     DECODE_ERROR,

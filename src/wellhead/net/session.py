@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from wellhead.errors import ProtocolError, SessionLost, WellheadError
-from wellhead.net.sockets import unsent, why
+from wellhead.net.socket_options import unsent
+from wellhead.net.sockets import why
 from wellhead.net.writing import write_joined
 from wellhead.wire.mux import HELD_MAX, Mux, MuxStream, Role, is_answer
 from wellhead.wire.streams import Buffer, Reason, StreamKind

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import select
 
-from wellhead.net.sockets import reset_on_close
+from wellhead.net.socket_options import reset_on_close
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream
 
 

@@ -34,7 +34,7 @@ from wellhead.errors import (
     WellheadError,
 )
 from wellhead.logs import Log
-from wellhead.net import sockets
+from wellhead.net import dialling
 from wellhead.net.backoff import Backoff
 from wellhead.net.carrier import Carried, Carrier, Opening
 from wellhead.net.changes import NetworkChanges, is_ours
@@ -187,7 +187,7 @@ class Uplink:
         """A welcomed session.
 
         Raises:
-            DialError, TrustError: see ``sockets.dial_tls``.
+            DialError, TrustError: see ``dialling.dial_tls``.
             RefusedError: the edge said no.
             HelloError: it said something else, or nothing.
         """
@@ -201,7 +201,7 @@ class Uplink:
             return opening.protocol
 
         try:
-            await sockets.dial_agreed(
+            await dialling.dial_agreed(
                 edge.host,
                 edge.port,
                 context=edge.context,

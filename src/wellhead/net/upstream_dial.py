@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wellhead.errors import DialError, TrustError
-from wellhead.net import sockets, tls
+from wellhead.net import dialling, tls
 from wellhead.net.upstream_address import UpstreamAddress, UpstreamHttp
 
 
@@ -57,7 +57,7 @@ async def connect(
             async with asyncio.timeout(seconds):
                 transport, _ = await loop.create_unix_connection(factory, address.path)
             return transport
-        sock = await sockets.dial(
+        sock = await dialling.dial(
             address.host,
             address.port,
             timeout_seconds=seconds,

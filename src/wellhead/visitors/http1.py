@@ -18,7 +18,7 @@ import asyncio
 from typing import cast
 
 from wellhead.errors import HttpError
-from wellhead.net.sockets import reset_on_close
+from wellhead.net.socket_options import reset_on_close
 from wellhead.visitors import pages
 from wellhead.visitors.conversation import Conversation
 from wellhead.visitors.exchange import Exchange

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 
-from wellhead.net.sockets import reset_on_close
+from wellhead.net.socket_options import reset_on_close
 from wellhead.visitors.exchange import Exchange
 from wellhead.visitors.house import House
 from wellhead.visitors.http1_body import RequestBody

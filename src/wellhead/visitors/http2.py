@@ -19,7 +19,7 @@ import secrets
 from typing import cast
 
 from wellhead.errors import H2Error, HttpError
-from wellhead.net.sockets import reset_on_close
+from wellhead.net.socket_options import reset_on_close
 from wellhead.net.writing import write_joined
 from wellhead.visitors import pages
 from wellhead.visitors.house import Destination, House

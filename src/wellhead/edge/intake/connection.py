@@ -13,7 +13,7 @@ from typing import Protocol
 from wellhead.edge.intake.session import IntakeSession, path_of
 from wellhead.edge.intake.terms import IntakeTerms
 from wellhead.errors import H2Error
-from wellhead.net.sockets import CARRIER_LOWAT_BYTES, tune, unacknowledged
+from wellhead.net.socket_options import CARRIER_LOWAT_BYTES, tune, unacknowledged
 from wellhead.visitors.house import House
 from wellhead.visitors.http2 import Http2Visitor
 from wellhead.visitors.pages import Page
