@@ -93,7 +93,7 @@ def test_a_peer_whose_machine_took_the_question_may_be_busy_for_longer() -> None
     watch.pulse.owes = True
     watch.until(Verdict.ASK)
     began = watch.now
-    while watch.pulse.look(watch.now, watch.booted, 0, acknowledged=True) is Verdict.ALIVE:
+    while watch.pulse.look(watch.now, watch.booted, 0, acknowledged=lambda: True) is Verdict.ALIVE:
         watch.now += 0.25
     assert watch.now - began == BUSY_SECONDS
 

@@ -9,6 +9,7 @@ longer than a network may be gone: where its machine took the question, it has `
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 from wellhead.net.session import Liveness
 
@@ -19,6 +20,10 @@ class Verdict(enum.Enum):
     ALIVE = "alive"
     ASK = "ask"  # now, with a PING
     DEAD = "dead"
+
+
+def _unknown() -> bool:
+    return False
 
 
 class Pulse:
@@ -71,9 +76,11 @@ class Pulse:
         if self._answer_by:
             self._answer_by = max(self._answer_by, now + self._patience)
 
-    def look(self, now: float, booted: float, unsent: int, *, acknowledged: bool = False) -> Verdict:
-        """A look at the clock. ``unsent``: bytes that wait to leave; ``acknowledged``: the peer took
-        all others, or its machine did."""
+    def look(
+        self, now: float, booted: float, unsent: int, *, acknowledged: Callable[[], bool] = _unknown
+    ) -> Verdict:
+        """A look at the clock. ``unsent``: bytes that wait to leave; ``acknowledged``: the peer's machine
+        took all others."""
         slept = booted - self._booted > 2 * self._liveness.ping_seconds
         self._booted = booted
         if slept:  # bytes may wait in the socket: an old deadline says nothing
@@ -87,7 +94,7 @@ class Pulse:
             if self._moves:
                 self._moves = False
                 self._answer_by = now + self._patience
-            elif acknowledged and now - self._asked < BUSY_SECONDS:
+            elif now - self._asked < BUSY_SECONDS and acknowledged():
                 self._answer_by = self._asked + BUSY_SECONDS
             else:
                 return Verdict.DEAD

@@ -353,3 +353,30 @@ async def test_a_visitor_that_leaves_in_the_middle_of_a_reply_costs_the_agent_no
     answer.stream.data(b"x" * 50_000, True)
     agent.talk()
     assert answer.status == 200 and answer.reset is None
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "reason"),
+    [
+        (b"upstream-unreachable", 502, "upstream-unreachable"),
+        (b"upstream-error", 502, "upstream-failed"),
+        (b"response-deadline-exceeded", 504, "deadline"),
+        (b"agent-overloaded", 503, "overloaded"),
+    ],
+)
+@pytest.mark.parametrize("body", [b"upstream error", b""])
+async def test_an_application_that_did_not_answer_is_told_in_the_houses_words(
+    zone: Zone, word: bytes, code: int, reason: str, body: bytes
+) -> None:
+    visit, agent, envelope = await exchange(zone, head())
+    answer = agent.reply(envelope.request_id, body, code, [(b"inkbox-reason", word)])
+    assert answer.status == 200 and answer.reset is None
+    reply = visit.transport.take()
+    assert status(reply) == code and b"upstream error" not in reply
+    assert [line.reason for line in zone.house.lines] == [reason]
+
+
+async def test_an_applications_own_502_is_its_own(zone: Zone) -> None:
+    visit, agent, envelope = await exchange(zone, head())
+    agent.reply(envelope.request_id, b"mine", 502)
+    assert visit.transport.take().endswith(b"mine")

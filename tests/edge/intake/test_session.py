@@ -279,7 +279,7 @@ async def test_a_busy_program_whose_machine_answers_is_waited_for(
     zone: Zone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = await zone.welcomed()
-    monkeypatch.setattr(agent.connection, "unsent", lambda: (0, True))
+    monkeypatch.setattr(agent.connection, "acknowledged", lambda: True)
     visit = asks(zone)
     agent.silent = True
     await zone.wait(15)

@@ -122,11 +122,12 @@ class ZoneConnection(Http2Visitor):
         if self._transport is not None:
             self._transport.abort()
 
-    def unsent(self) -> tuple[int, bool]:
-        transport = self._transport
-        if transport is None:
-            return 0, False
-        return transport.get_write_buffer_size(), unacknowledged(transport) == 0
+    @property
+    def unsent(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def acknowledged(self) -> bool:
+        return self._transport is not None and unacknowledged(self._transport) == 0
 
     # Swept: by the house before the promotion, by the gate after it
 

@@ -55,7 +55,8 @@ from wellhead.wire.streams import Reason
 _log = Log("wellhead.edge")
 MAX_HELLO = 4096 + 512  # bytes of a hello's header list, as HPACK counts them
 OUR_AGENT = "wellhead-"  # how the user-agent of an agent of this house begins
-LOOK_SECONDS = 0.25  # between two looks at the clocks of all
+LOOK_SECONDS = 0.25  # between two looks at the clocks of those that are busy
+IDLE_LOOKS = 4  # one of so many is for the others too
 STOOD_STILL_SECONDS = 1.0  # between two looks, and the loop was busy or the machine asleep
 END_SECONDS = 0.5  # for an agent to read the last bytes of a session that is ended
 _STATUSES = {SecretRejected: 401, TunnelForbidden: 403, Superseded: 409, QuotaExceeded: 429}
@@ -102,6 +103,7 @@ class IntakeGate:
         self._seats: dict[TunnelId, Seat] = {}
         self._numbers = itertools.count(1)
         self._looked = self._loop.time()
+        self._looks = 0
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
         directory.on_removed(self.end_tunnel)
         directory.on_revoked(self.end_key)
@@ -342,9 +344,12 @@ class IntakeGate:
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
         now = self._loop.time()
         stood_still, self._looked = now - self._looked > STOOD_STILL_SECONDS, now
-        for session, connection in list(self._connections.items()):
+        self._looks += 1
+        for at, (session, connection) in enumerate(list(self._connections.items()), self._looks):
             if stood_still:
                 session.pulse.excuse(now)
+            if at % IDLE_LOOKS and session.is_idle:
+                continue
             try:
                 connection.tick(now)
             except Exception as error:  # the clocks of all others go on

@@ -28,6 +28,13 @@ from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REPLY, _INTERIM = HeadKind.REPLY, HeadKind.INTERIM  # bound once, for the path of every request
 _BODYLESS = frozenset((204, 304))
+# What agents say where the application did not answer, with its status.
+FAILURES = {
+    "upstream-unreachable": (502, Reason.UPSTREAM_UNREACHABLE),
+    "upstream-error": (502, Reason.UPSTREAM_FAILED),
+    "response-deadline-exceeded": (504, Reason.TIMEOUT),
+    "agent-overloaded": (503, Reason.OVERLOADED),
+}
 
 
 class Home(Protocol):
@@ -215,6 +222,12 @@ class IntakeRequest:
     def replied(self, read: ReplyRead, stream: H2Stream, end: bool) -> IntakeRequest:
         """The agent's post, whose sink this becomes."""
         self._post = stream
+        failure = FAILURES.get(read.reason) if read.reason else None
+        if failure is not None and failure[0] == read.status:
+            if end:
+                stream.headers(DONE, True)
+            self.failed(failure[1])  # said in the house's own words, as on the native carrier
+            return self
         self._bodyless = self.method == b"HEAD" or read.status in _BODYLESS
         if end or self._bodyless:
             if end:

@@ -76,8 +76,12 @@ class Connection(Protocol):
     def elsewhere(self, stream: H2Stream, fields: Fields, path: bytes, end: bool) -> None:
         """The agent asks for something that is not the session's."""
 
-    def unsent(self) -> tuple[int, bool]:
-        """Bytes that wait to be sent, and whether the agent's machine acknowledged all others."""
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+
+    def acknowledged(self) -> bool:
+        """Whether the agent's machine took all that was sent."""
 
 
 class IntakeSession:
@@ -151,7 +155,12 @@ class IntakeSession:
     @property
     def held(self) -> int:
         waiting = sum([bridge.held for bridge in self._bridges.values()])
-        return self._h2.held + waiting + self._connection.unsent()[0]
+        return self._h2.held + waiting + self._connection.unsent
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs or waits, and it does not leave: its clocks are in no hurry."""
+        return not (self.running or self.pool.waiting or self._leave_by)
 
     @property
     def bridges(self) -> int:
@@ -420,8 +429,8 @@ class IntakeSession:
     # Clocks and ends
 
     def _check_pulse(self, now: float) -> None:
-        unsent, acknowledged = self._connection.unsent()
-        self._ask(self.pulse.look(now, 0.0, unsent, acknowledged=acknowledged))
+        connection = self._connection
+        self._ask(self.pulse.look(now, 0.0, connection.unsent, acknowledged=connection.acknowledged))
 
     def _ask(self, verdict: Verdict) -> None:
         if verdict is Verdict.ASK:
