@@ -169,9 +169,9 @@ def run_(
     ca_file: CaFile = None,
     quiet: UrlsOnly = False,
 ) -> int | None:
-    """Put an application on a public hostname, without a server of its own.
+    """Put an application on a public hostname.
 
-    ASGI, WSGI, or a handler (request, ctx).
+    ASGI, WSGI, or a handler (request, ctx): it needs no server of its own.
     """
     from wellhead.cli.attending import LinkOptions
     from wellhead.cli.run import RunOptions, run_app
