@@ -118,20 +118,20 @@ class _Cycle:
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if self._flow.answered:
-            await asyncio.sleep(0)  # "any further messages on the channel will be ignored"
-        elif kind == "http.response.body":
+        if kind == "http.response.body":
             await self._body(message.get("body", b""), not message.get("more_body", False))
         elif kind == "http.response.start":
             if self._start is not None or self._flow.replied:
-                raise StateError("http.response.start was sent before")
+                if not self._flow.answered:
+                    raise StateError("http.response.start was sent before")
+                return  # "any further messages on the channel will be ignored"
             self._start = message
             self._trailers = message.get("trailers", False)
         elif kind == "http.response.trailers":
-            if not self._trailers:
+            if not self._trailers and not self._flow.answered:
                 raise StateError("http.response.trailers were not announced by http.response.start")
             self._fields += _fields(message)
-            if not message.get("more_trailers", False):
+            if not self._flow.answered and not message.get("more_trailers", False):
                 self._flow.trailers(self._fields)
         elif kind == "http.response.pathsend":
             await self._path(os.fsdecode(message["path"]))
@@ -144,6 +144,9 @@ class _Cycle:
     async def _body(self, data: bytes, last: bool) -> None:
         flow, end = self._flow, last and not self._trailers
         if flow.replied:
+            if flow.answered:  # "any further messages on the channel will be ignored"
+                await asyncio.sleep(0)
+                return
             ready = flow.put(data, end)
         else:
             start = self._start

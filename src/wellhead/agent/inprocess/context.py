@@ -8,42 +8,50 @@ from dataclasses import dataclass, field
 
 from wellhead.agent.inprocess.head import RequestHead
 
+_making = threading.Lock()
+
 
 class Cancellation:
     """Fires once: the visitor has left, or the answer comes too late. For the loop and for threads."""
 
-    __slots__ = ("_event", "_loop", "_waiters")
+    __slots__ = ("_event", "_fired", "_waiters")
 
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self._loop = asyncio.get_running_loop()
+        self._fired = False
+        self._event: threading.Event | None = None  # made when a thread waits: one for every request is dear
         self._waiters: list[asyncio.Future[None]] = []
 
     def is_set(self) -> bool:
         """Whether it has fired."""
-        return self._event.is_set()
+        return self._fired
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it fires, or for ``timeout`` seconds; whether it has. For handlers in a thread."""
-        return self._event.wait(timeout)
+        with _making:
+            event = self._event = self._event or threading.Event()
+        return self._fired or event.wait(
+            timeout
+        )  # asked after it can be set: ``fire`` looks in the other order
 
     async def fired(self) -> None:
         """Wait until it fires. For handlers in the loop."""
-        while not self._event.is_set():
-            waiter = self._loop.create_future()
+        while not self._fired:
+            waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             await waiter
 
     def fire(self) -> None:
         """In the loop."""
-        self._event.set()
+        self._fired = True
+        if self._event is not None:
+            self._event.set()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Context:
     """``forwarded_for_ip`` is the visitor's address as the edge tells it, empty where it does not;
     ``sni_host`` the name that its TLS was made for, None without TLS; ``envelope`` the request as it came.

@@ -50,7 +50,9 @@ class Handler:
         flow.on_over = ctx.cancelled.fire
         if self._in_loop:
             answer = self._call(Request(request, flow), ctx)
-            await _send(response_of(await answer if inspect.isawaitable(answer) else answer), flow)
+            if inspect.iscoroutine(answer) or inspect.isawaitable(answer):
+                answer = await answer
+            await _send(response_of(answer), flow)
         else:
             await self._threads.run(_InThread(self._call, SyncRequest(request, flow), ctx, flow))
 
@@ -65,10 +67,10 @@ class Handler:
 async def _send(response: Response, flow: Flow) -> None:
     """Send a response of a handler in the loop."""
     body = response.body
-    if isinstance(body, AsyncIterable):
-        await _send_pieces(response, body, flow)
-    elif isinstance(body, str | bytes) or body is None:
+    if isinstance(body, str | bytes) or body is None:
         await _send_whole(response, body, flow)
+    elif isinstance(body, AsyncIterable):
+        await _send_pieces(response, body, flow)
     else:  # its pieces are at hand: what blocks belongs into a handler that is no coroutine
         await _send_pieces(response, _in_turn(body), flow)
 

@@ -94,9 +94,9 @@ class RequestHeads:
                 if len(self._known) >= _REMEMBERED:
                     self._known.clear()
                 self._known[key] = known
-        return known._replace(
-            headers=(*known.headers, (b"x-request-id", request_id)), request_id=request_id.decode("latin-1")
-        )
+        headers = (*known.headers, (b"x-request-id", request_id))
+        # Not ``_replace``, which takes three times as long.
+        return RequestHead._make((*known[:5], headers, *known[6:10], request_id.decode("latin-1")))
 
 
 def _read(envelope: Envelope, request_id: str) -> RequestHead:

@@ -18,6 +18,8 @@ TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
 JSON = "application/json"
 
+_NO_NAMES: set[bytes] = set()
+
 
 @dataclass(slots=True)
 class Response:
@@ -75,18 +77,23 @@ def fields_of(response: Response, first: Piece | None, *, whole: bool) -> list[F
     Raises:
         StateError: a field that is no text of one byte per character.
     """
-    items = response.headers.items() if isinstance(response.headers, Mapping) else response.headers
-    try:
-        fields = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in items]
-    except (UnicodeEncodeError, AttributeError) as error:
-        raise StateError(f"a field of a response must be text in Latin-1: {error}") from None
-    names = {name for name, _ in fields}
+    fields, names = _given(response) if response.headers else ([], _NO_NAMES)
     if b"content-type" not in names and first is not None:
         kind = response.content_type or (TEXT if isinstance(first, str) else BYTES)
         fields.append((b"content-type", kind.encode("latin-1")))
     if whole and b"content-length" not in names and response.status not in (204, 304):
         fields.append((b"content-length", b"%d" % len(encoded(first))))
     return fields
+
+
+def _given(response: Response) -> tuple[list[Field], set[bytes]]:
+    """The fields that a response has of its own, and their names."""
+    items = response.headers.items() if isinstance(response.headers, Mapping) else response.headers
+    try:
+        fields = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in items]
+    except (UnicodeEncodeError, AttributeError) as error:
+        raise StateError(f"a field of a response must be text in Latin-1: {error}") from None
+    return fields, {name for name, _ in fields}
 
 
 def encoded(piece: object) -> bytes:

@@ -155,11 +155,7 @@ class InProcess:
             answer = self._converse(call, request, call.socket)
         else:
             answer = self._answer(call, request, flow)
-        call.task = task = _task(self._loop, answer)
-        if not task.done():
-            task.add_done_callback(lambda _: self._over(flow, call))
-        else:
-            self._over(flow, call)
+        call.task = _task(self._loop, answer)
 
     def tell(self, exchange: Exchange, failure: str) -> None:
         """A request is over, perhaps one that did not get here."""
@@ -191,6 +187,9 @@ class InProcess:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        for flow, call in list(self._calls.items()):
+            if call.task is not None and call.task.done():  # cancelled before its first step
+                self._over(flow, call)
 
     # A request's task
 
@@ -203,8 +202,17 @@ class InProcess:
             if _is_for_the_loop(error):
                 raise
             self._failed(call, request, error)
+        finally:  # not by a callback of the task, which is one more turn of the loop
+            self._over(flow, call)
 
     async def _converse(self, call: _Call, request: RequestHead, socket: Socket) -> None:
+        try:
+            await self._speak(call, request, socket)
+            await socket.wait_closed()
+        finally:
+            self._over(call.flow, call)
+
+    async def _speak(self, call: _Call, request: RequestHead, socket: Socket) -> None:
         try:
             await self._answerer.websocket(request, socket)
         except BaseException as error:
@@ -220,7 +228,6 @@ class InProcess:
                 self._failed(call, request, RuntimeError("the application neither accepted nor refused"))
             else:
                 socket.close(1000)
-        await socket.wait_closed()
 
     def _failed(self, call: _Call, request: RequestHead, error: BaseException) -> None:
         """The visitor sees that, and the log sees why."""
