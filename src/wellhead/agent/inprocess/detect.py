@@ -69,6 +69,8 @@ def detect(app: Callable[..., Any]) -> str:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         and parameter.default is parameter.empty
     ]
+    if inspect.isclass(app) and len(plain) < 2:  # an ASGI 2 application, or an instance was meant
+        raise InputError(f"{label_of(app)} is a class: give an instance of it, or say interface=")
     names = [parameter.name for parameter in plain]
     if len(plain) == 3:
         return "asgi"
