@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from websockets.frames import Opcode
 
-from tests.kit.inprocess import asgi, envelope
+from tests.kit.inprocess import Host, asgi, envelope
 from tests.kit.socket_client import SocketClient
 from wellhead.agent.inprocess.socket import SocketTerms
 from wellhead.wire.streams import Reason
@@ -31,6 +33,23 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "websocket.close", "code": 4001, "reason": "as you wish"})
             return
         await send({**message, "type": "websocket.send"})
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[tuple[Host, SocketClient, asyncio.Future[Any]]]:
+    """A visitor of an application that accepts and waits for one message; the last of the three is that."""
+    heard: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            heard.set_result(await receive())
+
+    async with asgi(app) as host:
+        client = SocketClient(host)
+        await client.open()
+        yield host, client, heard
 
 
 @pytest.mark.parametrize("compress", [False, True], ids=["plain", "deflate"])
@@ -62,17 +81,7 @@ async def test_a_close_of_the_application_is_the_visitors() -> None:
 
 
 async def test_a_close_of_the_visitor_is_told_with_its_code() -> None:
-    heard: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            heard.set_result(await receive())
-
-    async with asgi(app) as host:
-        client = SocketClient(host)
-        await client.open()
+    async with listening() as (_, client, heard):
         client.protocol.send_close(3000, "enough")
         client.flush()
         message = await asyncio.wait_for(heard, 5)
@@ -81,17 +90,7 @@ async def test_a_close_of_the_visitor_is_told_with_its_code() -> None:
 
 
 async def test_a_visitor_that_vanishes_is_1006() -> None:
-    heard: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            heard.set_result(await receive())
-
-    async with asgi(app) as host:
-        client = SocketClient(host)
-        await client.open()
+    async with listening() as (_, client, heard):
         client.visit.stream.reset(Reason.CANCELLED)
         assert (await asyncio.wait_for(heard, 5))["code"] == 1006
 
@@ -210,17 +209,7 @@ async def test_a_slow_application_holds_a_window_and_no_more() -> None:
 
 
 async def test_a_draining_agent_tells_both_sides() -> None:
-    heard: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            heard.set_result(await receive())
-
-    async with asgi(app) as host:
-        client = SocketClient(host)
-        await client.open()
+    async with listening() as (host, client, heard):
         host.upstream.drain()
         assert (await asyncio.wait_for(heard, 5))["code"] == 4500
         frame = await client.frame()
