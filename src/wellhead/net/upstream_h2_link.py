@@ -11,11 +11,11 @@ from typing import Protocol, cast
 
 from wellhead.errors import H2Error
 from wellhead.logs import Log
+from wellhead.net.h2_writer import H2Writer
 from wellhead.net.tls import ALPN_H2
 from wellhead.net.upstream_h2_reply import H2Reply
 from wellhead.net.upstream_h2_request import H2Request
 from wellhead.net.upstream_owner import Owner
-from wellhead.net.writing import write_joined
 from wellhead.wire.h2 import H2Connection, H2Role, H2Terms
 from wellhead.wire.h2_frames import MAX_FRAME, ErrorCode
 from wellhead.wire.streams import Reason
@@ -56,15 +56,16 @@ class Home(Protocol):
         """Nobody answered."""
 
 
-class H2Link(asyncio.Protocol):
+class H2Link(H2Writer):
     """See the module; made by ``net.upstream_h2`` only."""
 
     __slots__ = (
-        "_asked", "_has_enough", "_heard", "_held", "_home", "_paused", "_pinged", "_receiving", "_resets",
-        "_scheduled", "_transport", "h2", "is_leaving", "requests", "reused", "since",
+        "_asked", "_has_enough", "_heard", "_held", "_home", "_pinged", "_resets", "is_leaving", "requests",
+        "reused", "since",
     )  # fmt: skip
 
     def __init__(self, home: Home) -> None:
+        super().__init__(home.owner.loop, HIGH_WATER)
         self.h2 = H2Connection(
             H2Role.CLIENT,
             terms=TERMS,
@@ -78,11 +79,7 @@ class H2Link(asyncio.Protocol):
         self.is_leaving = False
         self.since = 0.0  # loop time: when it was dialled, or became idle
         self._home = home
-        self._transport: asyncio.Transport | None = None
         self._held: list[H2Reply] = []  # whose heads wait for the end of the read
-        self._paused = False  # the upstream does not read, or the connection is closing
-        self._scheduled = False
-        self._receiving = False
         self._heard = 0.0  # loop time of the last byte
         self._pinged = -PING_PAUSE_SECONDS
         self._asked = False  # and nothing was heard since
@@ -231,29 +228,6 @@ class H2Link(asyncio.Protocol):
             transport.abort()
         else:
             self._home.owner.cancel_dial(self)
-
-    # Writing
-
-    def _wake(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            if not self._receiving:  # else data_received flushes when the read is used up
-                self._home.owner.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._scheduled = False
-        transport = self._transport
-        if transport is None or self._paused:
-            return
-        try:
-            pieces = self.h2.take(HIGH_WATER)
-        except Exception:  # what was taken out is lost: the upstream shall not read on without it
-            transport.abort()
-            raise
-        if pieces:
-            write_joined(transport, pieces)
-        if self.h2.pending and not self._paused:
-            self._wake()
 
     # Ends
 

@@ -29,10 +29,10 @@ from wellhead.agent.intake.websocket import WebSocketStream
 from wellhead.errors import Draining, H2Error, HelloError, SessionLost, Superseded, WellheadError
 from wellhead.logs import Log
 from wellhead.net.carrier import Ear, OnStream
+from wellhead.net.h2_writer import H2Writer
 from wellhead.net.pulse import Pulse, Verdict
 from wellhead.net.session import boot_time
 from wellhead.net.sockets import why
-from wellhead.net.writing import write_joined
 from wellhead.wire.h2 import Fields, H2Connection, H2Role, H2Sink, H2Stream
 from wellhead.wire.intake import Caller, EnvelopeError, Hello, Parcel, ParcelReader
 from wellhead.wire.masking import NO_MASK
@@ -72,10 +72,11 @@ class House(Protocol):
         """A later session was welcomed."""
 
 
-class IntakeSession(asyncio.Protocol):
+class IntakeSession(H2Writer):
     """See the module. ``ear`` is told of welcome, refusal, drain and loss."""
 
     def __init__(self, house: House, ear: Ear) -> None:
+        super().__init__(asyncio.get_running_loop(), HIGH_WATER)
         self.caller = house.caller
         self.heads = house.heads
         self.limits = house.limits
@@ -87,7 +88,6 @@ class IntakeSession(asyncio.Protocol):
         self.now = 0.0
         self._house = house
         self._ear = ear
-        self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.h2 = H2Connection(
             H2Role.CLIENT, terms=TERMS, on_goaway=self._goaway, wake=self._wake, clock=self._loop.time
@@ -97,13 +97,9 @@ class IntakeSession(asyncio.Protocol):
         self._slots: Slots | None = None  # None until the edge has welcomed us
         self._calls: deque[Call] = deque()  # that wait for room
         self._pulse = Pulse(PULSE, 0.0, 0.0)
-        self._transport: asyncio.Transport | None = None
         self._leaving = False  # we take no more envelopes
         self._over = False  # it is ending
         self._error: WellheadError | None = None
-        self._paused = False
-        self._scheduled = False
-        self._receiving = False
 
     # What the uplink asks for
 
@@ -240,27 +236,11 @@ class IntakeSession(asyncio.Protocol):
 
     # Writing
 
-    def _wake(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            if not self._receiving:  # else data_received flushes when the read is used up
-                self._loop.call_soon(self._flush)
+    def _wrote(self) -> None:
+        self._heed(self._pulse.wrote(self._loop.time()))
 
-    def _flush(self) -> None:
-        self._scheduled = False
-        transport = self._transport
-        if transport is None or self._paused:
-            return
-        try:
-            pieces = self.h2.take(HIGH_WATER)
-        except Exception:  # what was taken out is lost: the edge shall not read on without it
-            self.abort()
-            raise
-        if pieces:
-            write_joined(transport, pieces)
-            self._heed(self._pulse.wrote(self._loop.time()))
-        if self.h2.pending and not self._paused:
-            self._wake()
+    def _torn(self, transport: asyncio.Transport) -> None:
+        self.abort()
 
     # Hello
 
