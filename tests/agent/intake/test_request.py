@@ -88,6 +88,20 @@ async def test_a_body_is_credited_as_the_upstream_takes_it(ca: LocalAuthority, a
         await line.reply_to("req-1")
 
 
+@pytest.mark.parametrize("ours", [True, False])
+async def test_an_upload_that_fails_costs_no_slot(ca: LocalAuthority, agent: MakeAgent, ours: bool) -> None:
+    async with scripted_edge(ca, welcoming(2, ours=ours)) as edge:
+        our = agent(edge)
+        line = await edge.line(parked=2)
+        for number in range(4):
+            intake = await line.deliver(f"req-{number}", *POST, body=None)
+            line.flush()
+            (await our.stream(number)).stream.reset(Reason.UPSTREAM_FAILED)
+            await line.reply_to(f"req-{number}")
+            await intake.until(lambda one=intake: one.reset is not None)  # type: ignore[misc]
+        await line.until(lambda: len(line.parked) == 2)
+
+
 @pytest.mark.parametrize("fails", [True, False])
 async def test_a_body_that_the_upstream_did_not_take_is_not_held_for_ever(
     ca: LocalAuthority, agent: MakeAgent, fails: bool

@@ -220,7 +220,10 @@ class RequestStream:
         if intake.over:  # all of it is here: a reset would credit nothing
             intake.consumed(intake.held)
         else:
+            upload = intake.sink
             intake.reset(ErrorCode.CANCEL)
+            if isinstance(upload, Upload):  # who resets hears nothing of it
+                upload.leave()
 
     def _forget(self) -> None:
         if self._gone:
@@ -253,16 +256,18 @@ class Upload:
 
     def on_data(self, data: Buffer, end: bool) -> None:
         if end:
-            self._leave()
+            self.leave()
         self._stream.received(data, end)
 
     def on_reset(self, code: int) -> None:
-        self._leave()
+        self.leave()
         self._stream.withdrawn()
 
     def on_writable(self) -> None:
         """Nothing is sent there."""
 
-    def _leave(self) -> None:
-        if self._slot is not None:
-            self._slot.freed()
+    def leave(self) -> None:
+        """Nothing more comes: the slot asks for the next envelope."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.freed()
