@@ -45,6 +45,19 @@ async def test_a_startup_that_fails_is_an_error_with_its_message() -> None:
         await Lifespan(app).start()
 
 
+async def test_a_startup_whose_message_is_a_traceback_is_told_by_its_last_line() -> None:
+    """Starlette sends one, and raises it again for the log."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        trace = "Traceback (most recent call last):\n  File x\nRuntimeError: no database\n"
+        await send({"type": "lifespan.startup.failed", "message": trace})
+
+    with pytest.raises(HandlerError) as caught:
+        await Lifespan(app).start()
+    assert str(caught.value) == "the application's startup failed: RuntimeError: no database"
+
+
 async def test_an_application_without_a_lifespan_is_served() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -47,6 +47,8 @@ class Lifespan:
             raise
         if failure is not None:
             await self._give_up()
+            if failure.startswith("Traceback "):  # Starlette's words for it; the log has it whole
+                failure = failure.rstrip().rpartition("\n")[2]
             raise HandlerError(f"the application's startup failed: {failure or 'it did not say why'}")
 
     async def stop(self) -> None:
