@@ -106,6 +106,16 @@ def test_what_can_be_called_and_is_no_application_is_one_line(tmp_path: Path) ->
     assert ended.stderr == "error: main:app takes 4 arguments: neither an application nor a handler\n"
 
 
+def test_a_factory_that_is_not_said_to_be_one_is_told_before_the_first_request(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("def make(): ...\n")
+    ended = run("run", "main:make", home=tmp_path / "home", cwd=tmp_path)
+    assert ended.returncode == ExitCode.FAILED
+    assert ended.stderr.splitlines() == [
+        "error: main:make takes no argument: neither an application nor a handler",
+        "hint: if it makes one: connect(make()), or `wellhead run --factory`",
+    ]
+
+
 def test_a_startup_that_fails_ends_it(edge: Edge, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(
         "async def app(scope, receive, send):\n"

@@ -41,7 +41,10 @@ def run_app(
     try:
         answerer_of(app, options.interface, ws_handler)
     except InputError as error:
-        raise HandlerError(str(error)) from None
+        failed = HandlerError(str(error))
+        for note in getattr(error, "__notes__", ()):
+            failed.add_note(note)
+        raise failed from None
     attend(
         app,
         options.app,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from inspect import Parameter
 from typing import Any, Literal, get_args
 
 from wellhead.agent.inprocess.asgi import Asgi
@@ -18,6 +19,7 @@ from wellhead.errors import InputError
 
 Interface = Literal["auto", "asgi", "wsgi", "handler"]
 INTERFACES: tuple[str, ...] = get_args(Interface)
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL)
 
 
 def answerer_of(
@@ -54,20 +56,24 @@ def detect(app: Callable[..., Any]) -> str:
     """``asgi``, ``wsgi`` or ``handler``, by the number of arguments and whether it is awaited.
 
     Three are ASGI's (awaited; a class of two steps is not: ASGI 2 is not served), two are WSGI's unless it is
-    a coroutine function, whose names are not those of PEP 3333, or is told otherwise; fewer are a handler's.
+    a coroutine function, whose names are not those of PEP 3333, or is told otherwise; fewer are a handler's,
+    which can be given one at least.
 
     Raises:
-        InputError: it takes more.
+        InputError: it takes more, or none: what makes an application, most likely.
     """
     try:
         signature = inspect.signature(app)
     except (TypeError, ValueError):
         raise InputError(f"the interface of {label_of(app)} cannot be told: say interface=") from None
+    if not any(parameter.kind in _POSITIONAL for parameter in signature.parameters.values()):
+        none = InputError(f"{label_of(app)} takes no argument: neither an application nor a handler")
+        none.add_note("if it makes one: connect(make()), or `wellhead run --factory`")
+        raise none
     plain = [
         parameter
         for parameter in signature.parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        and parameter.default is parameter.empty
+        if parameter.kind in _POSITIONAL[:2] and parameter.default is parameter.empty
     ]
     if inspect.isclass(app) and len(plain) < 2:  # an ASGI 2 application, or an instance was meant
         raise InputError(f"{label_of(app)} is a class: give an instance of it, or say interface=")

@@ -110,4 +110,4 @@ def encoded(piece: object) -> bytes:
         return b""
     if isinstance(piece, bytearray | memoryview):
         return bytes(piece)
-    raise StateError(f"a piece of a body is a {type(piece).__name__}, must be str or bytes")
+    raise StateError(f"a piece of a body is of type {type(piece).__name__}, must be str or bytes")
