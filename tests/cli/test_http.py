@@ -36,6 +36,20 @@ def _get(edge: Edge, agent: Agent, path: str) -> str:
 
 
 @pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("main:app", "`wellhead run main:app` runs a Python application"),
+        (".", "`wellhead serve .` serves the files of a directory"),
+    ],
+)
+def test_what_another_command_takes_names_that_command(
+    given: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here(["http", given]) == ExitCode.USAGE
+    assert capsys.readouterr().err.splitlines()[1:] == [f"hint: {hint}"]
+
+
+@pytest.mark.parametrize(
     ("upstream", "complaint"),
     [
         ("0", "port must be 1..65535"),

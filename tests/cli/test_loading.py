@@ -77,6 +77,13 @@ def test_an_application_that_is_none_is_named(
         load(f"{name}:{attribute}", factory=factory)
 
 
+def test_a_typing_error_in_the_name_is_told_with_what_there_is(module: Module) -> None:
+    name = module("class Site:\n    def application(self): ...\n")
+    with pytest.raises(HandlerError) as caught:
+        load(f"{name}:Site.aplication")
+    assert caught.value.__notes__ == ["did you mean application?"]
+
+
 @pytest.mark.parametrize("name", ["not_written", "not_written.deeper"])
 def test_a_module_that_is_not_there_is_named_with_where_it_was_looked_for(
     module: Module, tmp_path: Path, name: str

@@ -10,6 +10,7 @@ from wellhead import logs
 from wellhead.agent.carriers import alpn_of
 from wellhead.cli.attending import LinkOptions, attend
 from wellhead.errors import InputError, LinkError
+from wellhead.model.text import escape
 from wellhead.net.upstream_address import UpstreamAddress, parse_upstream
 from wellhead.net.upstream_dial import connect as dial
 from wellhead.net.upstream_dial import upstream_contexts
@@ -31,7 +32,12 @@ class HttpOptions:
 
 def run_http(options: HttpOptions, link: LinkOptions) -> None:
     """Forward until a signal."""
-    upstream = parse_upstream(options.upstream, options.upstream_http)
+    try:
+        upstream = parse_upstream(options.upstream, options.upstream_http)
+    except InputError as error:
+        if meant := _meant(options.upstream):
+            error.add_note(meant)
+        raise
     HostPolicy(options.host_header, upstream)  # a wrong one is told before anything is dialled
     alpn_of(link.carrier)
     if not upstream.tls and (options.upstream_ca_file is not None or not options.verify_upstream):
@@ -49,6 +55,16 @@ def run_http(options: HttpOptions, link: LinkOptions) -> None:
         verify_upstream=options.verify_upstream,
         upstream_ca_file=options.upstream_ca_file,
     )
+
+
+def _meant(upstream: str) -> str | None:
+    """The command for what is no address."""
+    if upstream and Path(upstream).is_dir():
+        return f"`wellhead serve {escape(upstream)}` serves the files of a directory"
+    module, colon, name = upstream.partition(":")
+    if colon and all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):
+        return f"`wellhead run {upstream}` runs a Python application"
+    return None
 
 
 async def probe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -33,7 +34,10 @@ def load(name: str, *, factory: bool = False) -> Callable[..., Any]:
             app = getattr(app, part)
         except AttributeError:
             where = getattr(module, "__file__", None) or "built in"
-            raise HandlerError(f"module {module_name} ({where}) has no {'.'.join(path)}") from None
+            absent = HandlerError(f"module {module_name} ({where}) has no {'.'.join(path)}")
+            if similar := difflib.get_close_matches(part, dir(app), n=1):
+                absent.add_note(f"did you mean {similar[0]}?")
+            raise absent from None
     if not callable(app):
         raise HandlerError(f"{name} is of type {type(app).__name__}, which cannot be called")
     if factory:
