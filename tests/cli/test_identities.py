@@ -28,9 +28,16 @@ def test_an_identitys_life(server: Client, typed: Type) -> None:
     told = typed("identities", "delete", "my-agent", "--yes")
     assert told == "my-agent is gone, with its tunnel and its keys\n"
     assert "a valid API key" in typed("identities", "list", "--api-key", key, code=ExitCode.REFUSED)
-    assert "no such identity" in typed("identities", "delete", "my-agent", "-y", code=ExitCode.NOT_FOUND)
+    assert 'no identity "my-agent" at ' in typed(
+        "identities", "delete", "my-agent", "-y", code=ExitCode.NOT_FOUND
+    )
 
 
 def test_a_key_is_for_scopes_or_for_an_identity(server: Client, typed: Type) -> None:
     for more in ([], ["--scope", "admin", "--identity", "my-agent"]):
         assert "--scope or --identity" in typed("keys", "create", "x", *more, code=ExitCode.USAGE)
+
+
+def test_an_identity_that_is_not_there_is_named(server: Client, typed: Type) -> None:
+    for command in (["identities", "get", "nobody"], ["keys", "create", "x", "--identity", "nobody"]):
+        assert f'no identity "nobody" at {server.url}' in typed(*command, code=ExitCode.NOT_FOUND)

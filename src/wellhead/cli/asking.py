@@ -23,7 +23,7 @@ from wellhead.model.text import shown
 if TYPE_CHECKING:
     from wellhead.client import Client
     from wellhead.client.calls import Call
-    from wellhead.model.records import Tunnel
+    from wellhead.model.records import Identity, Tunnel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,6 +107,18 @@ def tunnel_of(server: Client, given: str) -> Tunnel:
     if (tunnel := server.tunnels.find(given)) is not None:
         return tunnel
     raise NotFound(404, f"no tunnel {shown(given)} at {server.url}")
+
+
+def identity_of(server: Client, handle: str) -> Identity:
+    """The identity of this handle.
+
+    Raises:
+        NotFound: there is none.
+    """
+    try:
+        return server.identities.get(handle)
+    except NotFound:
+        raise NotFound(404, f"no identity {shown(handle)} at {server.url}") from None
 
 
 def as_json(record: object) -> str:

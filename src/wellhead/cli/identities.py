@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wellhead.cli.asking import Ask, asks
+from wellhead.cli.asking import Ask, asks, identity_of
 from wellhead.cli.completion import tunnel_names
 from wellhead.cli.consent import ask_first
 from wellhead.cli.hints import hint_on
@@ -87,7 +87,7 @@ def list_identities(ask: Ask) -> None:
 def get_identity(ask: Ask, handle: Handle) -> None:
     """Show an identity and its tunnel."""
     with ask.open() as server:
-        found = server.identities.get(handle)
+        found = identity_of(server, handle)
     ask.tell(found, _described(found), [escape(found.id)])
 
 
@@ -99,7 +99,7 @@ def delete_identity(ask: Ask, handle: Handle, yes: Yes = False) -> None:
     It cannot be restored, and its handle is free.
     """
     with ask.open() as server:
-        found = server.identities.get(handle)
+        found = identity_of(server, handle)
         ask_first(f"End {escape(found.agent_handle)}, its tunnel and its keys for good?", yes=yes)
         server.identities.delete(found.agent_handle)
     told = f"{escape(found.agent_handle)} is gone, with its tunnel and its keys"

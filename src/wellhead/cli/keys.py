@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wellhead.cli.asking import Ask, asks, tunnel_of
+from wellhead.cli.asking import Ask, asks, identity_of, tunnel_of
 from wellhead.cli.completion import tunnel_names
 from wellhead.cli.consent import ask_first
 from wellhead.cli.options import Yes
@@ -63,7 +63,7 @@ def create_key(
     end = None if expires is None else end_of(expires, datetime.now(UTC))
     with ask.open() as server:
         scopes = [_scope(server, given) for given in scope or ()]
-        identity_id = None if identity is None else server.identities.get(identity).id
+        identity_id = None if identity is None else identity_of(server, identity).id
         made = server.keys.create(
             label, scopes=scopes, identity=identity_id, description=description or None, expires_at=end
         )
