@@ -66,6 +66,7 @@ async def test_a_new_tunnel_is_created_kept_and_answered_for(
         app, name=name, on_request=told.append, **house.options(home)
     ) as listener:
         assert listener.status.value == "connected"
+        assert repr(listener) == f"<TunnelListener {listener.public_url} connected>"
         assert listener.public_url.startswith(f"https://{name}.localhost:")
         assert listener.tunnel is not None and listener.tunnel.tunnel_name == name
         for url in listener.public_urls:

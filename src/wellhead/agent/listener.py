@@ -89,6 +89,9 @@ class TunnelListener:
 
     # What it tells
 
+    def __repr__(self) -> str:
+        return f"<TunnelListener {self.public_url} {self.status.value}>"
+
     @property
     def public_url(self) -> str:
         """Where visitors find the tunnel: ``https://…``."""
