@@ -41,6 +41,7 @@ from wellhead.wire.ws_frames import (
     PONG,
     TEXT,
     Binary,
+    Broken,
     Close,
     Event,
     Ping,
@@ -238,9 +239,8 @@ class WebSocketStream:
                 self._bridge.send(b"", True)
                 self._hand(b"", True)
         else:
-            self._closing = True
-            self._say_close(event.code, event.reason)
-            self._hand(close_frame(event.code, event.reason, _mask()), True)
+            self._break_off(event)
+            return True
         self._over = True
         self._finish()
         return True
@@ -261,11 +261,15 @@ class WebSocketStream:
             self.due = self.home.now + STOP_SECONDS
             self._hand(_close(event.code, event.reason, _mask()))
         else:
-            self._closing = True
-            self._say_close(event.code, event.reason)
-            self._hand(close_frame(event.code, event.reason, _mask()), True)
-            self._over = True
-            self._finish()
+            self._break_off(event)
+
+    def _break_off(self, why: Broken) -> None:
+        """One side broke the rules: both are told."""
+        self._closing = True
+        self._say_close(why.code, why.reason)
+        self._hand(close_frame(why.code, why.reason, _mask()), True)
+        self._over = True
+        self._finish()
 
     def _say(self, envelope: bytes) -> bool:
         return self._bridge.send(outer_frame(envelope, mask=self.home.mask()))
