@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from starlette.datastructures import Headers, QueryParams
-
 from wellhead.agent.inprocess.context import context_of
 from wellhead.agent.inprocess.flow import Flow
 from wellhead.agent.inprocess.handler import is_awaited, takes
 from wellhead.agent.inprocess.head import RequestHead
+from wellhead.agent.inprocess.request import Asked
 from wellhead.agent.inprocess.response import Body, HeaderItems, Response, encoded, fields_of
 from wellhead.agent.inprocess.socket import Message, Socket, SocketClosed
 from wellhead.agent.inprocess.upstream import Answerer
 from wellhead.errors import InputError, StateError
 
 
-class WebSocket:
+class WebSocket(Asked):
     """One visitor's WebSocket; accepted or denied by the handler.
 
     >>> async def ws_handler(ws, ctx):
@@ -27,21 +26,9 @@ class WebSocket:
     """
 
     def __init__(self, head: RequestHead, socket: Socket) -> None:
-        self.path = head.path  # percent-decoded
-        self.target = head.target.decode("latin-1")
+        super().__init__(head)
         self.subprotocols = list(socket.subprotocols)  # that the visitor offers, best first
-        self._head = head
         self._socket = socket
-
-    @property
-    def headers(self) -> Headers:
-        """Of the request, by name in any case."""
-        return Headers(raw=list(self._head.headers))
-
-    @property
-    def query(self) -> QueryParams:
-        """What stands behind the question mark, decoded."""
-        return QueryParams(self._head.query)
 
     async def accept(self, *, subprotocol: str | None = None, headers: HeaderItems = ()) -> None:
         """Begin. ``subprotocol`` is one of those offered; ``headers`` go along with the answer.

@@ -14,16 +14,13 @@ from wellhead.agent.inprocess.head import RequestHead
 from wellhead.agent.inprocess.threads import awaited
 
 
-class _Head:
-    """What is known before the body."""
+class Asked:
+    """What a visitor asked for, with a request or for a WebSocket."""
 
-    def __init__(self, head: RequestHead, flow: Flow) -> None:
-        self.method = head.method
+    def __init__(self, head: RequestHead) -> None:
         self.path = head.path  # percent-decoded
         self.target = head.target.decode("latin-1")  # path and query, as the visitor sent them
         self._head = head
-        self._flow = flow
-        self._body: bytes | None = None
 
     @property
     def headers(self) -> Headers:
@@ -34,6 +31,16 @@ class _Head:
     def query(self) -> QueryParams:
         """What stands behind the question mark, decoded; ``getlist`` gives all of a name."""
         return QueryParams(self._head.query)
+
+
+class _Head(Asked):
+    """What is known before the body."""
+
+    def __init__(self, head: RequestHead, flow: Flow) -> None:
+        super().__init__(head)
+        self.method = head.method
+        self._flow = flow
+        self._body: bytes | None = None
 
     @property
     def url(self) -> str:
