@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -144,6 +145,17 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
     )
 
 
+def _endless(key: str) -> Generator[bytes, None, None]:
+    made = 0
+    try:
+        while True:
+            made += 1
+            FACTS.said[key] = str(made)
+            yield PIECE
+    finally:
+        FACTS.said[key] = f"{made} ended"
+
+
 def _pieces(path: str, key: str, pieces: Iterator[bytes], whole: Any) -> Iterator[bytes]:
     """For code in a thread."""
     if path == "/stream":
@@ -151,14 +163,7 @@ def _pieces(path: str, key: str, pieces: Iterator[bytes], whole: Any) -> Iterato
         FACTS.go[key].wait(30)
         yield b"two"
     elif path == "/endless":
-        made = 0
-        try:
-            while True:
-                made += 1
-                FACTS.said[key] = str(made)
-                yield PIECE
-        finally:
-            FACTS.said[key] = f"{made} ended"
+        yield from _endless(key)
     elif path == "/first":
         yield from pieces
     elif path == "/slurp":
@@ -192,14 +197,9 @@ async def _answer(request: Request, key: str) -> AsyncIterator[bytes]:
         await _going(key)
         yield b"two"
     elif request.path == "/endless":
-        made = 0
-        try:
-            while True:
-                made += 1
-                FACTS.said[key] = str(made)
-                yield PIECE
-        finally:
-            FACTS.said[key] = f"{made} ended"
+        with closing(_endless(key)) as endless:
+            for piece in endless:
+                yield piece
     elif request.path == "/first":
         async for piece in request:
             yield piece

@@ -29,6 +29,22 @@ async def answer(send: Any, body: bytes = b"", status: int = 200, headers: Any =
     await send({"type": "http.response.body", "body": body})
 
 
+def silent() -> tuple[Any, asyncio.Event]:
+    """An application that never answers, and whether it was cancelled."""
+    cancelled = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    return app, cancelled
+
+
 async def test_the_scope_says_what_the_visitor_asked_for() -> None:
     scopes: list[Any] = []
 
@@ -143,17 +159,7 @@ async def test_a_producer_waits_for_a_visitor_that_does_not_read() -> None:
 
 
 async def test_a_visitor_that_leaves_cancels_a_producer_which_does_not_listen() -> None:
-    cancelled = asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
-
+    app, cancelled = silent()
     async with asgi(app) as host:
         visit = host.open(envelope())
         await asyncio.sleep(0)
@@ -318,16 +324,7 @@ async def test_a_body_above_the_cap_is_refused_before_it_is_read() -> None:
 
 
 async def test_no_reply_by_its_deadline_is_a_timeout_and_cancels() -> None:
-    cancelled = asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-
+    app, cancelled = silent()
     async with asgi(app, limits=UpstreamLimits(reply_seconds=0.1)) as host:
         visit = await host.get()
         await asyncio.wait_for(cancelled.wait(), 5)
