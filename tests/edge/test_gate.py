@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.kit.muxpair import RecordingSink
+from tests.kit.notebook import Notebook
 from tests.kit.transport import FakeTransport
 from wellhead.edge.credentials import REMEMBERED, Credentials
 from wellhead.edge.gate import Gate, GateTerms
@@ -35,15 +36,12 @@ MOST = 10  # rejected credentials a minute
 VIEW = TunnelView(TunnelId("t_1"), "my-agent", OrganizationId("org"), TunnelStatus.ACTIVE, TlsMode.EDGE)
 
 
-class Records:
+class Records(Notebook):
     """A directory with one tunnel whose secret is ``good``; ``answer`` may be held back or replaced."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked = 0
-        self.current = True
-        self.opened: list[str] = []
-        self.closed: list[str] = []
-        self.error: Exception | None = None
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.removed: Callable[[TunnelId], None] = lambda tunnel: None
@@ -53,9 +51,6 @@ class Records:
 
     def named(self, name: str) -> TunnelView | None:
         return self.tunnel(name)
-
-    def is_current(self) -> bool:
-        return self.current
 
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         self.removed = call
@@ -71,15 +66,6 @@ class Records:
         if secret.reveal() != "good":
             raise SecretRejected("not this secret")
         return Admission(VIEW)
-
-    def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
-        self.opened.append(session_id)
-
-    def session_closed(self, tunnel_id: TunnelId, session_id: str) -> None:
-        self.closed.append(session_id)
-
-    async def is_admin(self, key: Secret) -> bool:
-        return False
 
 
 class Agent:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.kit.h2talk import frames
 from tests.kit.house import COUNTS, TERMS, House, Visit
+from tests.kit.notebook import Notebook
 from tests.kit.transport import FakeTransport
 from wellhead.edge.credentials import Credentials
 from wellhead.edge.intake.bridge import BridgeTerms
@@ -48,17 +49,14 @@ AGENT_H2 = agent_h2_terms(
 INTAKE = IntakeTerms(h2=AGENT_H2, bridge=BridgeTerms(), liveness=Liveness())
 
 
-class Records:
+class Records(Notebook):
     """A directory of one tunnel, whose secret is ``secret``, and of a key of its own, ``key``."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.views = {TUNNEL: VIEW}
         self.secret, self.key = "whs_good", "wh_good"
-        self.current = True
-        self.error: Exception | None = None
         self.gates: list[asyncio.Event] = []  # hellos wait for one each, where there are some
-        self.opened: list[str] = []
-        self.closed: list[str] = []
         self.removed: list[Callable[[TunnelId], None]] = []
         self.revoked: list[Callable[[KeyId], None]] = []
 
@@ -67,9 +65,6 @@ class Records:
 
     def named(self, name: str) -> TunnelView | None:
         return self.tunnel(name)
-
-    def is_current(self) -> bool:
-        return self.current
 
     def on_removed(self, call: Callable[[TunnelId], None]) -> None:
         self.removed.append(call)
@@ -86,15 +81,6 @@ class Records:
         if view is None or secret.reveal() not in (self.secret, self.key):
             raise SecretRejected("not this secret")
         return Admission(view, KEY_ID if secret.reveal() == self.key else None)
-
-    def session_opened(self, tunnel_id: TunnelId, session_id: str, peer: str, agent: str) -> None:
-        self.opened.append(session_id)
-
-    def session_closed(self, tunnel_id: TunnelId, session_id: str) -> None:
-        self.closed.append(session_id)
-
-    async def is_admin(self, key: Secret) -> bool:
-        return False
 
 
 class Zone:
