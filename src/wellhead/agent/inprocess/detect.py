@@ -66,10 +66,6 @@ def detect(app: Callable[..., Any]) -> str:
         signature = inspect.signature(app)
     except (TypeError, ValueError):
         raise InputError(f"the interface of {label_of(app)} cannot be told: say interface=") from None
-    if not any(parameter.kind in _POSITIONAL for parameter in signature.parameters.values()):
-        none = InputError(f"{label_of(app)} takes no argument: neither an application nor a handler")
-        none.add_note("if it makes one: connect(make()), or `wellhead run --factory`")
-        raise none
     plain = [
         parameter
         for parameter in signature.parameters.values()
@@ -77,6 +73,10 @@ def detect(app: Callable[..., Any]) -> str:
     ]
     if inspect.isclass(app) and len(plain) < 2:  # an ASGI 2 application, or an instance was meant
         raise InputError(f"{label_of(app)} is a class: give an instance of it, or say interface=")
+    if not any(parameter.kind in _POSITIONAL for parameter in signature.parameters.values()):
+        none = InputError(f"{label_of(app)} takes no argument: neither an application nor a handler")
+        none.add_note("if it makes one: connect(make()), or `wellhead run --factory`")
+        raise none
     names = [parameter.name for parameter in plain]
     if len(plain) == 3:
         return "asgi"
