@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from wellhead.errors import H2Error
 from wellhead.wire.h2_frames import ErrorCode
-from wellhead.wire.hpack import TABLE_SIZE, Decoder, Encoder, Fields, list_size, unhuffman
+from wellhead.wire.hpack import (
+    TABLE_SIZE,
+    Decoder,
+    Encoder,
+    Fields,
+    list_size,
+    spelled,
+    spelling,
+    unhuffman,
+)
 from wellhead.wire.hpack_tables import STATIC
 from wellhead.wire.intake_calls import Caller
 
@@ -228,6 +237,40 @@ def test_where_spelled_blocks_come_again_they_are_remembered_and_elsewhere_not()
     for at in range(3000):
         decoder.decode(block(1 if at % 30 else at))
     assert decoder.decode(block(1)) is decoder.decode(block(1))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.binary(min_size=3, max_size=3), st.sampled_from([b"x", b"yy", b"zz", b""]), st.integers(0, 9)
+        ),
+        max_size=40,
+    ),
+    st.lists(st.integers(0, 40), max_size=2),
+)
+def test_blocks_that_differ_in_spelled_out_values_alone_are_read_as_they_are(
+    messages: list[tuple[bytes, bytes, int]], inserts: list[int]
+) -> None:
+    """Of the same length again and again, other lengths within; and now and then the table moves."""
+    encoder, decoder, oracle = Encoder(), reader(), hpack.Decoder()
+    path, other = spelling(b"x-path"), spelling(b"x-id")
+    for at, (value, odd, number) in enumerate(messages):
+        fields: Fields = [(b":method", b"POST"), (b"x-constant", b"c")]
+        if at in inserts:
+            fields.append((b"x-new", b"%d" % at))
+        lead = spelled(path, value[: 3 - len(odd)]) + spelled(other, odd + b"%d" % number)
+        block = encoder.encode(fields, lead)
+        assert decoder.decode(block) == oracle.decode(block, raw=True)
+        assert decoder.size >= list_size(fields)
+
+
+def test_what_is_known_of_blocks_alike_is_forgotten_with_the_table() -> None:
+    decoder = reader()
+    newest = b"\xbe"  # whichever that is
+    for name in (b"a", b"b"):
+        decoder.decode(b"\x40\x01%b\x011" % name)
+        for value in (b"x", b"y", b"z"):
+            assert decoder.decode(newest + b"\x00\x01n\x01" + value) == [(name, b"1"), (b"n", value)]
 
 
 def test_blocks_that_never_come_again_do_not_push_out_those_that_do() -> None:

@@ -31,6 +31,7 @@ OVERHEAD = 32  # bytes that an entry counts beside its name and value (RFC 7541 
 
 _REMEMBERED = 40  # blocks, or lists, of each direction: an agent's 32 intakes and some more
 _UNHEEDED = 1000  # blocks that are not remembered after so many others that never came again
+_SHAPES = 8  # lengths of blocks
 _REMEMBERED_SIZE = 1024  # bytes of a block that is worth remembering
 _MAX_SHIFT = 28  # four bytes of a number: far above every length that fits into a block
 _PATH_LITERAL = 4  # a literal that is not indexed, with a name of the static table
@@ -60,6 +61,40 @@ def unhuffman(data: bytes) -> bytes:
     return text
 
 
+class _Shape:
+    """A block that inserts nothing, but for the values that it spells out: what is around them is the same.
+
+    As long as the table stands still, another block of its length that agrees everywhere else has the same
+    fields, with the values that stand in those places.
+    """
+
+    __slots__ = ("_constant", "_fields", "_values", "size")
+
+    def __init__(self, block: bytes, fields: Fields, values: list[tuple[int, int]], size: int) -> None:
+        self.size = size  # of the list: values have their lengths
+        self._fields = fields
+        self._values: list[tuple[int, int, int, bytes]] = []  # begin, end, which field, its name
+        self._constant: list[tuple[int, int, bytes]] = []
+        at = 0
+        for begin, which in values:
+            name, value = fields[which]
+            self._constant.append((at, begin, block[at:begin]))
+            at = begin + len(value)
+            self._values.append((begin, at, which, name))
+        if at < len(block):
+            self._constant.append((at, len(block), block[at:]))
+
+    def filled(self, block: bytes) -> Fields | None:
+        """The header list of a block of this length; None: it differs in more."""
+        for begin, end, constant in self._constant:
+            if block[begin:end] != constant:
+                return None
+        fields = self._fields.copy()
+        for begin, end, which, name in self._values:
+            fields[which] = (name, block[begin:end])
+        return fields
+
+
 class Decoder:
     """The peer's blocks, in order. After an error it is of no more use: the tables differ.
 
@@ -76,8 +111,10 @@ class Decoder:
         "_free",
         "_known",
         "_largest",
+        "_last_length",
         "_max_fields",
         "_max_list",
+        "_shapes",
         "_spelled",
         "_table_size",
         "_unheeded",
@@ -99,6 +136,9 @@ class Decoder:
         self._came_again = False  # one of those, since they were forgotten last
         self._unheeded = 0  # how many of them are not to be remembered, because none did
         self._alone: dict[bytes, tuple[Fields, int, Fields]] = {}  # and what they insert
+        # Blocks that differ in spelled-out values alone, by their length.
+        self._shapes: dict[int, _Shape] = {}
+        self._last_length = 0  # of the last that spelled something out
 
     def allow(self, max_list: int, max_fields: int, exact_above: int) -> None:
         """Set the limits anew."""
@@ -126,9 +166,14 @@ class Decoder:
             for field in inserted:
                 self._insert(field)
             return fields
-        fields, inserted = [], []
-        entries = self._entries
         end = len(block)
+        shape = self._shapes.get(end)
+        if shape is not None and (filled := shape.filled(block)) is not None:  # fast path
+            self.size = shape.size
+            return filled
+        fields, inserted = [], []
+        values: list[tuple[int, int]] = []  # where short values stand that enter no table
+        entries = self._entries
         literals = 0  # bytes of names and values that stood in the block itself
         stands_alone = True  # what it means does not depend on the table
         left = self._max_fields
@@ -166,6 +211,7 @@ class Decoder:
                     if at > end:
                         raise _bad("length")
                     value = block[begin:at]
+                    values.append((begin, len(fields)))
                 else:
                     value, at = _string(block, at)
                 field = (name, value)
@@ -179,6 +225,9 @@ class Decoder:
         self._measure(fields, literals)
         if end <= _REMEMBERED_SIZE and not resized:
             if not inserted:
+                if values and end == self._last_length:
+                    self._shape(block, fields, values)
+                self._last_length = end
                 if literals and self._unheeded:
                     self._unheeded -= 1
                 else:
@@ -199,6 +248,12 @@ class Decoder:
                 self._came_again = False
         memory[block] = (fields, self.size)
 
+    def _shape(self, block: bytes, fields: Fields, values: list[tuple[int, int]]) -> None:
+        """Two blocks of this length came one after the other: others will that say as much."""
+        if len(self._shapes) >= _SHAPES:
+            self._shapes.clear()
+        self._shapes[len(block)] = _Shape(block, fields, values, self.size)
+
     def _measure(self, fields: Fields, literals: int) -> None:
         size = literals + len(fields) * (OVERHEAD + self._largest)
         if size > self._exact_above:
@@ -211,6 +266,7 @@ class Decoder:
         """The table changes: blocks mean something else."""
         self._known.clear()
         self._spelled.clear()
+        self._shapes.clear()
 
     def _insert(self, field: Field) -> None:
         self._forget()
