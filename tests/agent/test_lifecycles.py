@@ -132,8 +132,8 @@ def leave(number, frame):
     listener.close()
 
 signal.signal(signal.SIGTERM, leave)
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     print("closed", listener.wait(), flush=True)
 except KeyboardInterrupt:
     listener.close()
