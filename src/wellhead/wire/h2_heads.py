@@ -22,6 +22,7 @@ from wellhead.wire.h2_stream import GOT_END, GOT_HEAD, HEAD_ONLY, LEAVING, NO_SI
 from wellhead.wire.hpack import Decoder, Fields
 
 LATE_WEIGHT = 0.1  # of a frame for a stream that just ended, or whose type nobody knows
+_LENGTH = b"content-length"
 _TOO_LARGE: Fields = [(b":status", b"431"), (b"content-length", b"0")]
 
 OnStream = Callable[[H2Stream, Fields, bool], None]
@@ -37,6 +38,7 @@ class Heads(Ledger):
         "_block_size",
         "_closing",
         "_decoder",
+        "_length_at",
         "_on_stream",
         "_shrink",
     )
@@ -54,6 +56,7 @@ class Heads(Ledger):
         super().__init__(role, terms, wake, clock, note, shared)
         self._on_stream = on_stream
         self._decoder = Decoder(terms.max_list_decoded, terms.max_fields, terms.max_list)
+        self._length_at = 0  # where the content-length stood in the last list that had one
         self._closing = False  # a GOAWAY of ours named the last stream: later ones are not served
         # A window that is smaller than what the peer may presume holds once it knows of it.
         self._shrink = max(0, DEFAULT_WINDOW - terms.window)
@@ -194,15 +197,18 @@ class Heads(Ledger):
 
     def _promise(self, stream: H2Stream, fields: Fields, end: bool) -> bool:
         """Hold the body to its content-length, if one can be read; False: it broke it already."""
-        for name, value in fields:
-            if name == b"content-length":
-                if not value.isdigit() or len(value) > 19:
-                    return True  # judged with the other fields
-                stream._left = int(value)
-                if end and stream._left:
-                    self._break_stream(stream, ErrorCode.PROTOCOL_ERROR)
-                    return False
+        at = self._length_at
+        if at >= len(fields) or fields[at][0] != _LENGTH:  # else it stands where it stood last time
+            at = next((at for at, (name, _) in enumerate(fields) if name == _LENGTH), -1)
+            if at < 0:
                 return True
+            self._length_at = at
+        value = fields[at][1]
+        if value.isdigit() and len(value) <= 19:  # else it is judged with the other fields
+            stream._left = int(value)
+            if end and stream._left:
+                self._break_stream(stream, ErrorCode.PROTOCOL_ERROR)
+                return False
         return True
 
 

@@ -143,7 +143,10 @@ class Outbox:
         self, stream_id: int, fields: Fields, end: bool, more: Fields | None = None, lead: bytes = b""
     ) -> None:
         encoder = self._encoder
-        if more is None:
+        known = encoder.known.get(id(fields))
+        if known is not None and known[0] is fields and more is None:  # fast path, see ``Encoder.encode``
+            block = lead + known[1] if lead else known[1]
+        elif more is None:
             block = encoder.encode(fields, lead)
         else:
             block = encoder.encode(fields, lead, once=True) + encoder.encode(more)

@@ -308,6 +308,7 @@ class Encoder:
 
     ``shared``: what is sent over the connection belongs to several people, so nothing secret may enter
     the table, where one could find out about another's by guessing (RFC 7541 section 7.1).
+    ``known``: lists by their ids, with their blocks as long as the table stands still.
     """
 
     __slots__ = (
@@ -315,7 +316,7 @@ class Encoder:
         "_entries",
         "_free",
         "_heads",
-        "_known",
+        "known",
         "_least",
         "_newest",
         "_places",
@@ -328,7 +329,7 @@ class Encoder:
         self._newest = 0  # how many were inserted
         self._capacity = self._free = TABLE_SIZE
         self._least: int | None = None  # smallest capacity since the last block; None: it did not change
-        self._known: dict[int, tuple[Fields, bytes]] = {}
+        self.known: dict[int, tuple[Fields, bytes]] = {}
         self._heads: dict[bytes, bytes] = {}  # what stands before the value of a literal not inserted
         self._unindexed = _SHARED_UNINDEXED if shared else _UNINDEXED
 
@@ -340,7 +341,7 @@ class Encoder:
         self._least = size if self._least is None else min(size, self._least)
         self._free += size - self._capacity
         self._capacity = size
-        self._known.clear()
+        self.known.clear()
         self._heads.clear()
         self._evict()
 
@@ -351,7 +352,7 @@ class Encoder:
         list's, as ``spelled`` gives them. ``once``: this list never comes again, and none is to be forgotten
         for it.
         """
-        known = self._known.get(id(fields))
+        known = self.known.get(id(fields))
         if known is not None and known[0] is fields:  # fast path: the entry keeps the list, and its id, alive
             return lead + known[1]
         if self._least is not None:
@@ -381,9 +382,9 @@ class Encoder:
                 _put_integer(out, 0x80, 0x7F, index)
         block = bytes(out)
         if inserted == self._newest and len(block) <= _REMEMBERED_SIZE and not once:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[id(fields)] = (fields, block)
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            self.known[id(fields)] = (fields, block)
         return lead + block
 
     def _literal(self, out: bytearray, field: Field) -> None:
@@ -412,7 +413,7 @@ class Encoder:
         out += value
 
     def _insert(self, field: Field, size: int) -> None:
-        self._known.clear()
+        self.known.clear()
         self._heads.clear()
         self._free -= size
         self._evict()
