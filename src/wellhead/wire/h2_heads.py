@@ -56,7 +56,8 @@ class Heads(Ledger):
         super().__init__(role, terms, wake, clock, note, shared)
         self._on_stream = on_stream
         self._decoder = Decoder(terms.max_list_decoded, terms.max_fields, terms.max_list)
-        self._length_at = 0  # where the content-length stood in the last list that had one
+        # Where the content-length stood in the last list that had one: with a body behind it, and without.
+        self._length_at = [0, 0]
         self._closing = False  # a GOAWAY of ours named the last stream: later ones are not served
         # A window that is smaller than what the peer may presume holds once it knows of it.
         self._shrink = max(0, DEFAULT_WINDOW - terms.window)
@@ -197,12 +198,12 @@ class Heads(Ledger):
 
     def _promise(self, stream: H2Stream, fields: Fields, end: bool) -> bool:
         """Hold the body to its content-length, if one can be read; False: it broke it already."""
-        at = self._length_at
+        at = self._length_at[end]
         if at >= len(fields) or fields[at][0] != _LENGTH:  # else it stands where it stood last time
             at = next((at for at, (name, _) in enumerate(fields) if name == _LENGTH), -1)
             if at < 0:
                 return True
-            self._length_at = at
+            self._length_at[end] = at
         value = fields[at][1]
         if value.isdigit() and len(value) <= 19:  # else it is judged with the other fields
             stream._left = int(value)
