@@ -133,13 +133,20 @@ class Program:
         return self.wait(seconds)
 
     def kill(self) -> None:
-        """End it whatever it does. Idempotent."""
+        """End it whatever it does. Idempotent.
+
+        Raises:
+            AssertionError: something that it started lives on, and holds its output.
+        """
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)  # a stopped one would not be reaped in time
             self.process.kill()
         self.process.wait(10)
         for reader in self._readers:
             reader.join(5)
+        if any(reader.is_alive() for reader in self._readers):  # to close under them would wait for them
+            said = self.text[-4000:]
+            raise AssertionError(f"{self.command[:6]} left behind what holds its output:\n{said}")
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
