@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -14,6 +15,10 @@ import pytest
 # How long an example takes says what else the machine does; a test that hangs has pytest's clock.
 hypothesis.settings.register_profile("wellhead", deadline=None)
 hypothesis.settings.load_profile("wellhead")
+
+# A shell has what it starts in the background ignore SIGINT, and programs of tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 

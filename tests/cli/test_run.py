@@ -177,6 +177,16 @@ def test_a_child_does_not_outlive_who_started_it(edge: Edge, tmp_path: Path) -> 
         eventually(lambda: _is_over(child), 20)
 
 
+def test_nor_does_one_whose_application_holds_up_the_loop(edge: Edge, tmp_path: Path) -> None:
+    _slow(tmp_path, "old")
+    with ThreadPoolExecutor(1) as pool, _run(edge, tmp_path, "main:app", "--reload") as agent:
+        pool.submit(_body, edge, agent, "/stuck")
+        agent.line("^stuck$")
+        (child,) = psutil.Process(agent.pid).children()
+        os.kill(agent.pid, signal.SIGKILL)
+        eventually(lambda: _is_over(child), 30)
+
+
 ALONE = [sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"]
 
 SLOW = """

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
+import threading
+import time
 from pathlib import Path
 
 from wellhead.cli.attending import LinkOptions
@@ -16,6 +19,7 @@ from wellhead.cli.output import speak_plainly
 from wellhead.cli.run import RunOptions, run_app
 
 DRAIN_SECONDS = 1.0  # somebody waits for the new code
+ORPHANED_SECONDS = 8.0  # for it to leave by itself when the pipe has ended; whoever starts it waits for less
 
 
 def order(options: RunOptions, link: LinkOptions) -> bytes:
@@ -31,6 +35,7 @@ def main() -> None:
     pipe = int(sys.argv[1])
     os.set_inheritable(pipe, False)
     sys.argv = ["wellhead"]
+    threading.Thread(target=_end_orphan, args=(pipe,), name="wellhead-orphan", daemon=True).start()
     # Two versions of a file within a second, as long as one another, have the same compiled file.
     sys.dont_write_bytecode = True
     speak_plainly()
@@ -43,6 +48,15 @@ def main() -> None:
         report(error)
         sys.exit(exit_code(error))
     sys.exit(ExitCode.OK)
+
+
+def _end_orphan(pipe: int) -> None:
+    """End the process where the application holds up the loop, and nobody is there any more to end it."""
+    poll = select.poll()
+    poll.register(pipe, 0)  # its end alone: what comes through it is for somebody else
+    poll.poll()
+    time.sleep(ORPHANED_SECONDS)
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def _line(pipe: int) -> bytes:
