@@ -136,7 +136,8 @@ async def serving(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for peer in peers:
-            peer.writer.transport.abort()  # what a slow peer has not taken would outlive the loop
+            with contextlib.suppress(AttributeError):  # of asyncio 3.11, for one that is closed
+                peer.writer.transport.abort()  # what a slow peer has not taken would outlive the loop
         await asyncio.sleep(0)
 
 

@@ -289,12 +289,17 @@ async def test_a_session_whose_stream_ids_run_out_is_replaced(
 
 
 async def test_sessions_that_are_drained_as_they_begin_are_not_replaced_in_haste(
-    ca: LocalAuthority, agent: MakeAgent
+    ca: LocalAuthority, agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scripted_edge(ca) as edge:
         our = agent(edge)
         pauses: list[float] = []
-        our.uplink._backoff.pause = lambda error=None: pauses.append(1.0) or 0.01  # type: ignore
+
+        def pause(error: object = None) -> float:
+            pauses.append(1.0)
+            return 0.01
+
+        monkeypatch.setattr(our.uplink._backoff, "pause", pause)
         for number in range(3):
             line = await edge.line(number, parked=2)
             line.goaway(0, DRAIN)
