@@ -6,6 +6,7 @@
     faces         sdk                             over client and agent
     programs      edge, control, agent, host      never know one another
     visitors      visitors                        under edge and agent, over net
+    applications  inprocess                       under agent and host, over net
     I/O           net  under edge, agent, host    client  under agent, host, cli
     contracts     wire  under net and its users
     nouns         model, settings, errors, ...    under all
@@ -24,7 +25,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 
 NOUNS = {"errors", "issued", "limits", "model", "settings", "lines", "logs", "private", "profile", "version"}
-PROGRAMS = {"edge", "control", "agent", "host"}
+PROGRAMS = {"edge", "control", "agent", "host"}  # and the guest, which a host puts into each sandbox
 COMPOSITION = {"serve", "serve_control", "serve_process", "embedded", "testing", "cli", "__main__"}
 
 # room -> the rooms it may import from, beside itself
@@ -45,10 +46,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "visitors": NOUNS | {"wire", "net"},
     "edge": NOUNS | {"wire", "net", "visitors"},
     "control": NOUNS | {"wire"},
-    "agent": NOUNS | {"wire", "net", "visitors", "client"},
-    "host": NOUNS | {"wire", "net", "client"},
+    "inprocess": NOUNS | {"wire", "net"},
+    "agent": NOUNS | {"wire", "net", "visitors", "client", "inprocess"},
+    "guest": {"errors", "model", "wire"},
+    "host": NOUNS | {"wire", "net", "client", "inprocess", "guest"},
     "sdk": NOUNS | {"client", "agent"},
-    "": {"version", "errors", "model", "agent", "client", "sdk"},  # wellhead/__init__.py: the public names
+    "": {
+        "version",
+        "errors",
+        "model",
+        "agent",
+        "client",
+        "inprocess",
+        "sdk",
+    },  # wellhead/__init__.py: the public names
 }
 
 # What brings in sockets, time or tasks: not for rooms that turn bytes into facts.

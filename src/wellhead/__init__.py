@@ -19,11 +19,11 @@ from wellhead.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from wellhead.agent import Exchange, Status, TunnelListener, connect, connect_async
-    from wellhead.agent.inprocess.context import Context
-    from wellhead.agent.inprocess.conversation import WebSocket
-    from wellhead.agent.inprocess.request import Request, SyncRequest
-    from wellhead.agent.inprocess.response import Response
     from wellhead.client import CreatedKey, CreatedTunnel, Page, Timeouts
+    from wellhead.inprocess.context import Context
+    from wellhead.inprocess.conversation import WebSocket
+    from wellhead.inprocess.request import Request, SyncRequest
+    from wellhead.inprocess.response import Response
     from wellhead.model.access import Scope, Secret
     from wellhead.model.certificates import (
         CertificateRecord,
@@ -77,10 +77,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "wellhead.agent.inprocess.context": ("Context",),
-    "wellhead.agent.inprocess.conversation": ("WebSocket",),
-    "wellhead.agent.inprocess.request": ("Request", "SyncRequest"),
-    "wellhead.agent.inprocess.response": ("Response",),
+    "wellhead.inprocess.context": ("Context",),
+    "wellhead.inprocess.conversation": ("WebSocket",),
+    "wellhead.inprocess.request": ("Request", "SyncRequest"),
+    "wellhead.inprocess.response": ("Response",),
     "wellhead.agent": ("Exchange", "Status", "TunnelListener", "connect", "connect_async"),
     "wellhead.client": ("CreatedKey", "CreatedTunnel", "Page", "Timeouts"),
     "wellhead.model.access": ("Scope", "Secret"),

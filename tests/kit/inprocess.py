@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.kit.watched import Watched
-from wellhead.agent.inprocess.asgi import Asgi
-from wellhead.agent.inprocess.upstream import Answerer, InProcess
+from wellhead.inprocess.asgi import Asgi
+from wellhead.inprocess.upstream import Answerer, InProcess
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.wire.pair import join
 from wellhead.wire.streams import Buffer, HeadKind, Stream, StreamKind

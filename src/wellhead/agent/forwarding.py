@@ -17,7 +17,7 @@ from wellhead.net.upstream_exchange import Exchange
 from wellhead.wire.streams import Buffer, Stream, StreamKind
 
 if TYPE_CHECKING:
-    from wellhead.agent.inprocess.upstream import Answerer
+    from wellhead.inprocess.upstream import Answerer
 
 
 class Upstream(Protocol):
@@ -77,7 +77,7 @@ def forwarding(options: Options) -> Forwarding:
 
 def _to_application(options: Options) -> Forwarding:
     # Loaded here: who forwards to an address needs none of it, and starts sooner.
-    from wellhead.agent.inprocess.detect import answerer_of, label_of
+    from wellhead.inprocess.detect import answerer_of, label_of
 
     told: list[str] = []
     answerer = answerer_of(
@@ -87,7 +87,7 @@ def _to_application(options: Options) -> Forwarding:
 
 
 def _in_process(options: Options, answerer: Answerer) -> Callable[[], Upstream]:
-    from wellhead.agent.inprocess.upstream import InProcess
+    from wellhead.inprocess.upstream import InProcess
 
     return functools.partial(
         InProcess,
@@ -120,7 +120,7 @@ def _to_address(options: Options, address: str | int) -> Forwarding:
         return Forwarding(str(upstream), upstream.raw, make)
     if upstream.raw:
         raise InputError(f"upstream {upstream} ends visitors' TLS itself: no ws_handler can hear them")
-    from wellhead.agent.inprocess.conversation import Conversations
+    from wellhead.inprocess.conversation import Conversations
 
     told: list[str] = []
     answerer = Conversations(options.ws_handler, tunnel=lambda: "".join(told))

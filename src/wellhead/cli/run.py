@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 
 from wellhead import logs
-from wellhead.agent.inprocess.detect import INTERFACES, answerer_of
 from wellhead.cli.attending import LinkOptions, attend
 from wellhead.cli.loading import load
 from wellhead.errors import HandlerError, InputError
+from wellhead.inprocess.detect import INTERFACES, answerer_of
 
 DRAIN_SECONDS = 5.0
 

@@ -17,14 +17,14 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
 from typing import Any
 
-from wellhead.agent.inprocess.context import Context, context_of
-from wellhead.agent.inprocess.flow import Flow
-from wellhead.agent.inprocess.head import RequestHead
-from wellhead.agent.inprocess.request import Request, SyncRequest
-from wellhead.agent.inprocess.response import Piece, Response, encoded, fields_of, response_of
-from wellhead.agent.inprocess.socket import Socket
-from wellhead.agent.inprocess.threads import Threads, awaited
 from wellhead.errors import StateError
+from wellhead.inprocess.context import Context, context_of
+from wellhead.inprocess.flow import Flow
+from wellhead.inprocess.head import RequestHead
+from wellhead.inprocess.request import Request, SyncRequest
+from wellhead.inprocess.response import Piece, Response, encoded, fields_of, response_of
+from wellhead.inprocess.socket import Socket
+from wellhead.inprocess.threads import Threads, awaited
 
 
 class Handler:

@@ -17,12 +17,12 @@ from urllib.parse import unquote_to_bytes
 
 from a2wsgi.wsgi import build_environ
 
-from wellhead.agent.inprocess.asgi import Asgi, Message, Receive, Scope, Send
-from wellhead.agent.inprocess.flow import Flow
-from wellhead.agent.inprocess.head import RequestHead
-from wellhead.agent.inprocess.socket import Socket
-from wellhead.agent.inprocess.threads import Threads, awaited
 from wellhead.errors import StateError, VisitorGone
+from wellhead.inprocess.asgi import Asgi, Message, Receive, Scope, Send
+from wellhead.inprocess.flow import Flow
+from wellhead.inprocess.head import RequestHead
+from wellhead.inprocess.socket import Socket
+from wellhead.inprocess.threads import Threads, awaited
 
 BUFFER = 64 * 1024  # bytes of a request that are read at once
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.kit.inprocess import asgi
 from tests.kit.socket_client import SocketClient
-from wellhead.agent.inprocess.socket import SocketTerms
+from wellhead.inprocess.socket import SocketTerms
 from wellhead.wire.streams import Reason
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from wellhead.agent.inprocess.context import context_of
-from wellhead.agent.inprocess.flow import Flow
-from wellhead.agent.inprocess.handler import is_awaited, takes
-from wellhead.agent.inprocess.head import RequestHead
-from wellhead.agent.inprocess.request import Asked
-from wellhead.agent.inprocess.response import Body, HeaderItems, Response, encoded, fields_of
-from wellhead.agent.inprocess.socket import Message, Socket, SocketClosed
-from wellhead.agent.inprocess.upstream import Answerer
 from wellhead.errors import InputError, StateError
+from wellhead.inprocess.context import context_of
+from wellhead.inprocess.flow import Flow
+from wellhead.inprocess.handler import is_awaited, takes
+from wellhead.inprocess.head import RequestHead
+from wellhead.inprocess.request import Asked
+from wellhead.inprocess.response import Body, HeaderItems, Response, encoded, fields_of
+from wellhead.inprocess.socket import Message, Socket, SocketClosed
+from wellhead.inprocess.upstream import Answerer
 
 
 class WebSocket(Asked):

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import Any, Literal, get_args
 
-from wellhead.agent.inprocess.asgi import Asgi
-from wellhead.agent.inprocess.conversation import Conversations, WithWebSockets
-from wellhead.agent.inprocess.handler import Handler, is_awaited
-from wellhead.agent.inprocess.upstream import Answerer
-from wellhead.agent.inprocess.wsgi import Wsgi
 from wellhead.errors import InputError
+from wellhead.inprocess.asgi import Asgi
+from wellhead.inprocess.conversation import Conversations, WithWebSockets
+from wellhead.inprocess.handler import Handler, is_awaited
+from wellhead.inprocess.upstream import Answerer
+from wellhead.inprocess.wsgi import Wsgi
 
 Interface = Literal["auto", "asgi", "wsgi", "handler"]
 INTERFACES: tuple[str, ...] = get_args(Interface)

@@ -11,7 +11,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from wellhead.agent.inprocess.head import (
+from wellhead.errors import StateError, VisitorGone
+from wellhead.inprocess.head import (
     Field,
     ReplyHead,
     ReplyHeads,
@@ -20,7 +21,6 @@ from wellhead.agent.inprocess.head import (
     interim_head,
     trailer_head,
 )
-from wellhead.errors import StateError, VisitorGone
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream
 

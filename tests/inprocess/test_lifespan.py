@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.kit.inprocess import asgi
-from wellhead.agent.inprocess.lifespan import Lifespan
 from wellhead.errors import HandlerError
+from wellhead.inprocess.lifespan import Lifespan
 
 
 async def test_a_lifespan_is_lived_once_and_its_state_is_each_requests_copy() -> None:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wellhead.agent.inprocess.head import Field
 from wellhead.errors import StateError
+from wellhead.inprocess.head import Field
 
 Piece = str | bytes
 Body = Piece | Iterable[Piece] | AsyncIterable[Piece] | None

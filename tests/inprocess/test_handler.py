@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.kit.inprocess import REQUEST_ID, envelope, hosting
-from wellhead.agent.inprocess.context import Context
-from wellhead.agent.inprocess.handler import Handler
-from wellhead.agent.inprocess.request import Request, SyncRequest
-from wellhead.agent.inprocess.response import Response
 from wellhead.errors import StateError, VisitorGone
+from wellhead.inprocess.context import Context
+from wellhead.inprocess.handler import Handler
+from wellhead.inprocess.request import Request, SyncRequest
+from wellhead.inprocess.response import Response
 from wellhead.net.upstream_owner import UpstreamLimits
 from wellhead.wire.streams import Reason
 

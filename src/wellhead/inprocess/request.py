@@ -9,9 +9,9 @@ from typing import Any
 
 from starlette.datastructures import Headers, QueryParams
 
-from wellhead.agent.inprocess.flow import Flow
-from wellhead.agent.inprocess.head import RequestHead
-from wellhead.agent.inprocess.threads import awaited
+from wellhead.inprocess.flow import Flow
+from wellhead.inprocess.head import RequestHead
+from wellhead.inprocess.threads import awaited
 
 
 class Asked:

@@ -12,7 +12,7 @@ from websockets.frames import Opcode
 
 from tests.kit.inprocess import Host, asgi, envelope
 from tests.kit.socket_client import SocketClient
-from wellhead.agent.inprocess.socket import SocketTerms
+from wellhead.inprocess.socket import SocketTerms
 from wellhead.wire.streams import Reason
 
 

@@ -10,11 +10,11 @@ from websockets.frames import Opcode
 
 from tests.kit.inprocess import hosting
 from tests.kit.socket_client import SocketClient
-from wellhead.agent.inprocess.context import Context
-from wellhead.agent.inprocess.conversation import Conversations, WebSocket, WithWebSockets
-from wellhead.agent.inprocess.handler import Handler
-from wellhead.agent.inprocess.request import Request
 from wellhead.errors import InputError
+from wellhead.inprocess.context import Context
+from wellhead.inprocess.conversation import Conversations, WebSocket, WithWebSockets
+from wellhead.inprocess.handler import Handler
+from wellhead.inprocess.request import Request
 from wellhead.wire.streams import Reason
 
 

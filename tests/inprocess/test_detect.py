@@ -8,9 +8,9 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from wellhead.agent.inprocess.detect import detect
-from wellhead.agent.inprocess.handler import is_awaited
 from wellhead.errors import InputError
+from wellhead.inprocess.detect import detect
+from wellhead.inprocess.handler import is_awaited
 
 
 class TwoSteps:

@@ -21,9 +21,9 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from wellhead.agent.inprocess.flow import Flow
-from wellhead.agent.inprocess.head import Field, RequestHead, switch_head
 from wellhead.errors import StateError, VisitorGone
+from wellhead.inprocess.flow import Flow
+from wellhead.inprocess.head import Field, RequestHead, switch_head
 from wellhead.logs import Log
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Stream
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from dataclasses import dataclass, field
 
-from wellhead.agent.inprocess.head import RequestHead
+from wellhead.inprocess.head import RequestHead
 
 _making = threading.Lock()
 

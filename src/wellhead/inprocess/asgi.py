@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from pathlib import Path
 from typing import Any, cast
 
-from wellhead.agent.inprocess.flow import Flow
-from wellhead.agent.inprocess.head import Field, RequestHead
-from wellhead.agent.inprocess.lifespan import Lifespan
-from wellhead.agent.inprocess.socket import ABNORMAL, Socket, SocketClosed
 from wellhead.errors import StateError, VisitorGone
+from wellhead.inprocess.flow import Flow
+from wellhead.inprocess.head import Field, RequestHead
+from wellhead.inprocess.lifespan import Lifespan
+from wellhead.inprocess.socket import ABNORMAL, Socket, SocketClosed
 
 # The specification's own types: what applications are written against is no more definite.
 Message = MutableMapping[str, Any]

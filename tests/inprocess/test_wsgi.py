@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kit.inprocess import REQUEST_ID, envelope, hosting
-from wellhead.agent.inprocess.wsgi import Wsgi
+from wellhead.inprocess.wsgi import Wsgi
 from wellhead.wire.streams import Reason
 
 

@@ -17,10 +17,10 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from wellhead.agent.inprocess.flow import Flow
-from wellhead.agent.inprocess.head import ReplyHeads, RequestHead, RequestHeads
-from wellhead.agent.inprocess.socket import Socket, SocketTerms
 from wellhead.errors import HttpError, VisitorGone
+from wellhead.inprocess.flow import Flow
+from wellhead.inprocess.head import ReplyHeads, RequestHead, RequestHeads
+from wellhead.inprocess.socket import Socket, SocketTerms
 from wellhead.logs import Log
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_owner import OnExchange, UpstreamLimits
