@@ -332,6 +332,60 @@ class Unavailable(ApiError):
     code = "unavailable"
 
 
+class HostError(WellheadError):
+    """A host cannot do what it was asked; ``status`` is what that is in HTTP, ``code`` the word for it."""
+
+    code = "agent_error"
+    status = 502
+    detail = "the host failed"
+
+
+class HostInvalid(HostError):
+    """What was asked for breaks a rule."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class HostForbidden(HostError):
+    code = "forbidden"
+    status = 403
+
+
+class HostNotFound(HostError):
+    """No such sandbox, process, terminal or file here."""
+
+    code = "not_found"
+    status = 404
+
+
+class HostConflict(HostError):
+    """It is there already, or is not what the call needs."""
+
+    code = "conflict"
+    status = 409
+
+
+class HostState(HostError):
+    """The sandbox's status does not allow it."""
+
+    code = "invalid_state"
+    status = 409
+
+
+class HostTooLarge(HostError):
+    code = "too_large"
+    status = 413
+
+
+class HostBusy(HostError):
+    """No capacity; later perhaps."""
+
+    code = "no_hosts_available"
+    status = 503
+    retry = Retry.LATER
+
+
 ApiError.by_status = {
     400: BadRequest,
     401: Unauthorized,

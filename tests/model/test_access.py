@@ -114,7 +114,7 @@ def test_a_scope_is_read_and_written_alike(text: str) -> None:
     assert str(Scope.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "Admin", "tunnel", "tunnel:", "host:x", "admin:x", "admin "])
+@pytest.mark.parametrize("text", ["", "Admin", "tunnel", "tunnel:", "hosts:x", "admin:x", "admin "])
 def test_other_words_are_no_scopes(text: str) -> None:
     with pytest.raises(InputError):
         Scope.parse(text)

@@ -11,6 +11,7 @@ from typing import assert_never, cast
 from wellhead.errors import LinkError, ProtocolError
 from wellhead.logs import Log
 from wellhead.model.changes import Change
+from wellhead.model.sandboxes import HostId
 from wellhead.model.snapshot import Snapshot
 from wellhead.wire import feed as wire
 from wellhead.wire.feed import (
@@ -22,6 +23,9 @@ from wellhead.wire.feed import (
     Failed,
     FromEdge,
     Here,
+    HostAnswered,
+    HostCall,
+    HostSeen,
     HttpChallenge,
     KeysUsed,
     Mark,
@@ -36,6 +40,7 @@ from wellhead.wire.feed import (
 
 SETTLE_SECONDS = 1.0  # for the edge to take a change; an edge that is busier than that does so later
 TELL_SECONDS = 10.0  # for the edge to take what it is told besides
+CALL_GRACE_SECONDS = 2.0  # for the edge to say itself that a host is late
 
 _log = Log("wellhead.control")
 
@@ -49,6 +54,9 @@ class Feed(asyncio.Protocol):
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.on_wanted: Callable[[str], None] = lambda hostname: None
+        self.on_host_seen: Callable[[HostSeen], None] = lambda seen: None
+        self._calls: dict[int, asyncio.Future[HostAnswered]] = {}
+        self._called = 0
         self.over: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -98,6 +106,31 @@ class Feed(asyncio.Protocol):
         self._write(wire.from_control(message))
         if not await self._is_taken(TELL_SECONDS) or self._transport is None:
             raise LinkError("the edge does not answer")
+
+    async def call_host(
+        self, host: HostId, method: str, target: str, body: str, seconds: float
+    ) -> tuple[int, str]:
+        """Ask a host through the edge: status and body of its answer.
+
+        Raises:
+            LinkError: it could not be asked, or did not answer in time.
+        """
+        self._called += 1
+        number = self._called
+        answer: asyncio.Future[HostAnswered] = self._loop.create_future()
+        self._calls[number] = answer
+        self._flush()  # what the host is asked about the edge knows first
+        self._write(wire.from_control(HostCall(number, host, method, target, body, seconds)))
+        try:
+            async with asyncio.timeout(seconds + CALL_GRACE_SECONDS):
+                answered = await answer
+        except TimeoutError:
+            raise LinkError(f"the host did not answer within {seconds:g} s") from None
+        finally:
+            self._calls.pop(number, None)
+        if not answered.status:
+            raise LinkError(answered.body)
+        return answered.status, answered.body
 
     def note(self, message: OrdersFailing) -> None:
         """Tell the edge, who hears of it at some time."""
@@ -164,6 +197,11 @@ class Feed(asyncio.Protocol):
                 self._trespass(message)
             case Wanted():
                 self.on_wanted(message.hostname)
+            case HostAnswered():
+                if (waiting := self._calls.pop(message.number, None)) is not None and not waiting.done():
+                    waiting.set_result(message)
+            case HostSeen():
+                self.on_host_seen(message)
             case Ask():
                 self._write(wire.from_control(Here()))
             case Stop():
@@ -196,5 +234,8 @@ class Feed(asyncio.Protocol):
         self._transport = None
         self._writable.set()
         self._settled(self._told)
+        for answer in self._calls.values():
+            if not answer.done():
+                answer.set_exception(LinkError("the edge is gone"))
         if not self.over.done():
             self.over.set_result(None)

@@ -29,6 +29,9 @@ from wellhead.wire.feed import (
     FromControl,
     FromEdge,
     Here,
+    HostAnswered,
+    HostCall,
+    HostSeen,
     HttpChallenge,
     KeysUsed,
     Mark,
@@ -69,6 +72,8 @@ class Follower:
         self.challenges = Challenges(self._loop.time)
         self.orders_failing = 0  # names whose last order of a certificate failed
         self.on_certificates: Callable[[], None] = lambda: None
+        self.on_host_call: Callable[[HostCall], None] = self._no_host
+        self.on_host_seen_anew: Callable[[], None] = lambda: None
         self._link: Link | None = None  # the one that has told all records
         self._untold: dict[TunnelId, None] = {}  # a set that keeps its order
         self._used: dict[KeyId, None] = {}  # the same, of keys
@@ -91,6 +96,7 @@ class Follower:
         self._link = link
         # It may be a new one, which knows of no session.
         self._untold = dict.fromkeys(self.directory.had_sessions())
+        self.on_host_seen_anew()
         self.flush()
 
     def on_lost(self, link: Link) -> None:
@@ -107,6 +113,14 @@ class Follower:
         """Tell that a name of ours has no certificate; nobody to tell is no matter, it is asked for again."""
         if self._link is not None and not self._link.choked:
             self._link.send(Wanted(hostname))
+
+    def tell(self, message: HostAnswered | HostSeen) -> None:
+        """Tell the control plane, if there is one: of the next one ``on_host_seen_anew`` tells."""
+        if self._link is not None:
+            self._link.send(message)
+
+    def _no_host(self, call: HostCall) -> None:
+        self.tell(HostAnswered(call.number, 0, "no host has a session here"))
 
     def flush(self) -> None:
         """Tell what is to be told, as far as the control plane takes it now."""
@@ -219,6 +233,8 @@ class Link(asyncio.Protocol):
                 self._follower.on_certificates()
             case OrdersFailing():
                 self._follower.orders_failing = message.names
+            case HostCall():
+                self._follower.on_host_call(message)
             case HttpChallenge():
                 self._follower.challenges.put_http(message.hostname, message.token, message.answer)
             case AlpnChallenge():

@@ -132,11 +132,12 @@ def _base62(number: int, width: int) -> str:
 class ScopeKind(enum.Enum):
     ADMIN = "admin"  # everything of its organization
     TUNNEL = "tunnel"  # read one tunnel and connect to it
+    HOST = "host"  # be this host
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a key may do: ``admin`` or ``tunnel:{id}``."""
+    """What a key may do: ``admin``, ``tunnel:{id}`` or ``host:{id}``."""
 
     kind: ScopeKind
     resource: str | None = None
@@ -150,9 +151,9 @@ class Scope:
         if text == "admin":
             return cls(ScopeKind.ADMIN)
         kind, _, resource = text.partition(":")
-        if kind == "tunnel" and resource:
-            return cls(ScopeKind.TUNNEL, resource)
-        raise InputError(f"{shown(text)} is not a scope, expected admin or tunnel:ID")
+        if kind in ("tunnel", "host") and resource:
+            return cls(ScopeKind(kind), resource)
+        raise InputError(f"{shown(text)} is not a scope, expected admin, tunnel:ID or host:ID")
 
     def __str__(self) -> str:
         return self.kind.value if self.resource is None else f"{self.kind.value}:{self.resource}"
@@ -170,7 +171,13 @@ def may_use_tunnel(scopes: Iterable[Scope], tunnel_id: str) -> bool:
     return any(scope == ADMIN or scope == Scope(ScopeKind.TUNNEL, tunnel_id) for scope in scopes)
 
 
+def may_use_host(scopes: Iterable[Scope], host_id: str) -> bool:
+    """Whether these scopes are those of the host itself: an admin key is no host's."""
+    return Scope(ScopeKind.HOST, host_id) in scopes
+
+
 def only_tunnel(scopes: Iterable[Scope]) -> str | None:
     """The id of the tunnel that these scopes reach, where they reach it and nothing else."""
-    resources = {scope.resource for scope in scopes}
-    return resources.pop() if len(resources) == 1 else None
+    reached = set(scopes)
+    scope = reached.pop() if len(reached) == 1 else None
+    return scope.resource if scope is not None and scope.kind is ScopeKind.TUNNEL else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wellhead.model.records import ApiKey, KeyId, TunnelId, TunnelView
+from wellhead.model.sandboxes import HostId, HostView, SandboxId, SandboxView
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +56,46 @@ class KeyDropped:
     do: Literal["drop_key"] = "drop_key"
 
 
-Change = TunnelPut | TunnelDropped | SessionsEnded | KeyPut | KeyDropped
+@dataclass(frozen=True, slots=True)
+class HostPut:
+    """A host as it now is."""
+
+    view: HostView
+    do: Literal["put_host"] = "put_host"
+
+
+@dataclass(frozen=True, slots=True)
+class HostDropped:
+    """The record is gone, and its sessions are to end."""
+
+    host: HostId
+    do: Literal["drop_host"] = "drop_host"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPut:
+    """A sandbox as it now is."""
+
+    view: SandboxView
+    do: Literal["put_sandbox"] = "put_sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxDropped:
+    """Nobody asks for it any more."""
+
+    sandbox: SandboxId
+    do: Literal["drop_sandbox"] = "drop_sandbox"
+
+
+Change = (
+    TunnelPut
+    | TunnelDropped
+    | SessionsEnded
+    | KeyPut
+    | KeyDropped
+    | HostPut
+    | HostDropped
+    | SandboxPut
+    | SandboxDropped
+)

@@ -15,7 +15,18 @@ from typing import assert_never
 from wellhead.errors import SecretRejected, TunnelForbidden, TunnelRemoved
 from wellhead.model import access
 from wellhead.model.access import Secret
-from wellhead.model.changes import Change, KeyDropped, KeyPut, SessionsEnded, TunnelDropped, TunnelPut
+from wellhead.model.changes import (
+    Change,
+    HostDropped,
+    HostPut,
+    KeyDropped,
+    KeyPut,
+    SandboxDropped,
+    SandboxPut,
+    SessionsEnded,
+    TunnelDropped,
+    TunnelPut,
+)
 from wellhead.model.records import (
     AGENT_MAX,
     Admission,
@@ -25,6 +36,7 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
+from wellhead.model.sandboxes import HostId, HostView, SandboxId, SandboxView
 from wellhead.model.text import escape
 
 
@@ -70,6 +82,9 @@ class Snapshot:
         self._by_id: dict[TunnelId, _Tunnel] = {}
         self._keys: dict[str, KeyPut] = {}  # by handle
         self._expiring: dict[KeyId, datetime] = {}  # keys that will end by themselves
+        self._hosts: dict[HostId, HostView] = {}
+        self._sandboxes: dict[SandboxId, SandboxView] = {}
+        self._on_host_removed: list[Callable[[HostId], None]] = []
 
     def __len__(self) -> int:
         """How many tunnels there are."""
@@ -140,6 +155,24 @@ class Snapshot:
         if not entry.sessions:
             entry.presence = replace(entry.presence, connected=False, last_disconnected_at=self._clock())
             self._on_presence(tunnel_id)
+
+    def host(self, host_id: HostId) -> HostView | None:
+        return self._hosts.get(host_id)
+
+    def sandbox(self, sandbox_id: SandboxId) -> SandboxView | None:
+        return self._sandboxes.get(sandbox_id)
+
+    def on_host_removed(self, call: Callable[[HostId], None]) -> None:
+        self._on_host_removed.append(call)
+
+    async def admit_host(self, host: str, secret: Secret) -> tuple[HostView, KeyId]:
+        view, key = self._hosts.get(HostId(host)), self.key(secret)
+        if view is None or key is None or not access.may_use_host(key.scopes, view.id):
+            raise SecretRejected("no such host, or the key is not good for it")
+        if key.organization_id != view.organization_id:
+            raise SecretRejected("no such host, or the key is not good for it")
+        self.used(key.id)
+        return view, key.id
 
     async def is_admin(self, key: Secret) -> bool:
         record = self.key(key)
@@ -218,6 +251,14 @@ class Snapshot:
                 self.put_key(change.key, change.handle, change.digest)
             case KeyDropped():
                 self.drop_key(change.key, change.handle)
+            case HostPut():
+                self.put_host(change.view)
+            case HostDropped():
+                self.drop_host(change.host)
+            case SandboxPut():
+                self.put_sandbox(change.view)
+            case SandboxDropped():
+                self.drop_sandbox(change.sandbox)
             case _:
                 assert_never(change)
 
@@ -261,6 +302,25 @@ class Snapshot:
         elif self._routes.pop(view.name, None) is not None:
             self._removed(view.id)
         self._tell(TunnelPut(view, secret_digest))
+
+    def put_host(self, view: HostView) -> None:
+        self._hosts[view.id] = view
+        self._tell(HostPut(view))
+
+    def drop_host(self, host_id: HostId) -> None:
+        """Forget a host, and end its sessions."""
+        if self._hosts.pop(host_id, None) is not None:
+            for call in self._on_host_removed:
+                call(host_id)
+            self._tell(HostDropped(host_id))
+
+    def put_sandbox(self, view: SandboxView) -> None:
+        self._sandboxes[view.id] = view
+        self._tell(SandboxPut(view))
+
+    def drop_sandbox(self, sandbox_id: SandboxId) -> None:
+        if self._sandboxes.pop(sandbox_id, None) is not None:
+            self._tell(SandboxDropped(sandbox_id))
 
     def put_presence(self, tunnel_id: TunnelId, presence: Presence) -> None:
         """Take a tunnel's presence from whoever has its sessions: what is None there is not known there."""

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from wellhead.errors import ProtocolError
 from wellhead.model.changes import Change, KeyPut
 from wellhead.model.records import KeyId, TunnelId
+from wellhead.model.sandboxes import HostId, Lane
 from wellhead.model.snapshot import Presence
 
 BATCH = 100  # facts in a line: 25 KB, taken in within a millisecond
@@ -97,6 +98,19 @@ class OrdersFailing:
 
 
 @dataclass(frozen=True, slots=True)
+class HostCall:
+    """A request for a host, to be answered ``HostAnswered`` with its number. ``body``: JSON, or empty."""
+
+    number: int
+    host: HostId
+    method: str
+    target: str
+    body: str = field(repr=False)
+    seconds: float  # that the host has for its answer
+    do: Literal["host_call"] = "host_call"
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The control plane cannot serve; the text is for the operator."""
 
@@ -153,6 +167,27 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class HostAnswered:
+    """The host's answer; ``status`` 0: it could not be asked, or did not answer, and ``body`` says why."""
+
+    number: int
+    status: int
+    body: str = field(repr=False)
+    do: Literal["host_answered"] = "host_answered"
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    """Which lanes of a host have a session now; none: it is not there."""
+
+    host: HostId
+    lanes: list[Lane]
+    peer: str
+    agent: str
+    do: Literal["host_seen"] = "host_seen"
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Write what is waiting, and end."""
 
@@ -180,10 +215,11 @@ FromControl = (
     | ChallengeOver
     | CertificatePut
     | OrdersFailing
+    | HostCall
     | Failed
     | Here
 )
-FromEdge = Taken | Presences | KeysUsed | Trespass | Wanted | Stop | Ask
+FromEdge = Taken | Presences | KeysUsed | Trespass | Wanted | HostAnswered | HostSeen | Stop | Ask
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex")
 _from_control: TypeAdapter[FromControl] = TypeAdapter(

@@ -1,0 +1,1 @@
+"""The host: a machine that runs sandboxes, and the program that keeps them."""
