@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from tests.kit.programs import START_SECONDS, Edge, Program, environment
+from tests.kit.published import interpreter
 
 HERE = Path(__file__).parent
-REQUIREMENTS = HERE.parents[1] / "requirements"
 OLD, NEW = "0.3.0", "0.7.20"
 """The older has a secret for each tunnel, the newer an API key for all of them."""
-INSTALL_SECONDS = 150.0
 AGENT = HERE / "sdk_agent.py"
 
 
@@ -63,30 +56,13 @@ class Sdk:
         return done.stdout
 
 
-@cache
 def sdk(version: str) -> Sdk:
-    """The SDK of a version, made the first time that anybody on this machine asks for it.
+    """The SDK of a version.
 
     Raises:
         AssertionError: it cannot be installed.
     """
-    wanted = hashlib.sha256(sys.version.encode())
-    for name in ("inkbox.txt", f"inkbox-{version}.txt"):
-        wanted.update((REQUIREMENTS / name).read_bytes())
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wellhead-tests"
-    cached.mkdir(parents=True, exist_ok=True)
-    directory = cached / f"inkbox-{version}-{wanted.hexdigest()[:16]}"
-    made, python = directory / "made", directory / "bin" / "python"
-    with open(cached / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            shutil.rmtree(directory, ignore_errors=True)
-            _checked([sys.executable, "-m", "venv", "--without-pip", str(directory)])
-            requirements = REQUIREMENTS / f"inkbox-{version}.txt"
-            pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
-            _checked([*pip, "-r", str(requirements)])
-            made.touch()
-    return Sdk(version, python)
+    return Sdk(version, interpreter("inkbox", version))
 
 
 class SdkAgent(Program):
@@ -120,15 +96,3 @@ class SdkAgent(Program):
     @property
     def hostname(self) -> str:
         return self.url.removeprefix("https://").partition(":")[0]
-
-
-def _checked(command: list[str]) -> None:
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
