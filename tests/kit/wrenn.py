@@ -40,13 +40,12 @@ class Wrenn:
 
     def variables(self, edge: Edge, home: Path) -> dict[str, str]:
         """What a program of it is told of a server."""
-        host, _, port = edge.address.rpartition(":")
         return environment(
             edge.home,
             HOME=str(home),
             PYTHONPATH="",
             SSL_CERT_FILE=str(edge.ca),
-            WRENN_BASE_URL=f"https://{host}:{port}{BASES[self.version]}",
+            WRENN_BASE_URL=f"https://localhost:{edge.https}{BASES[self.version]}",
             WRENN_API_KEY=edge.key,
         )
 
