@@ -148,6 +148,19 @@ The REST API
   issue_budget_per_week | 429 with Retry-After | issue-budget
   local_certificate_days | the certificate is over: the agent has the next one before |
   history_days | the record is pruned |
+A host and its sandboxes
+  host_max_sandboxes | 503 `no_hosts_available` |
+  host_memory_mb | 503 `no_hosts_available` |
+  host_max_vcpus | 400 `invalid_request` |
+  host_max_memory_mb | 400 `invalid_request` |
+  host_max_disk_mb | 400 `invalid_request` |
+  host_pids_max | no more processes can be begun inside |
+  host_egress_bytes_per_second | what leaves a sandbox waits, or is lost as on a slow line |
+  host_egress_burst_bytes | the bound above holds |
+  host_upload_bytes | 413 `too_large` |
+  host_stream_upload_bytes | 413 `too_large` |
+  host_exec_output_bytes | an error; the command is ended |
+  host_report_seconds | the host reports again |
 """)
 """Title -> limits. Indented lines: setting | what happens beyond it | reason."""
 

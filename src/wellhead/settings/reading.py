@@ -19,6 +19,7 @@ PREFIX = "WELLHEAD_"
 CLIENT_VARIABLES: Mapping[str, str] = {
     "WELLHEAD_HOME": "Directory of profile, tunnels' state and `server/`; default `~/.wellhead`.",
     "WELLHEAD_CONFIG": "The server's settings file; the flag `--config` goes before it.",
+    "WELLHEAD_HOST_CONFIG": "The settings file of `wellhead host run`; the flag `--config` goes before it.",
     "WELLHEAD_URL": "Base URL of the control plane, for agents and the CLI.",
     "WELLHEAD_API_KEY": "API key, for agents and the CLI.",
     "WELLHEAD_CA_FILE": "PEM file of certificate authorities to trust, for agents and the CLI.",
