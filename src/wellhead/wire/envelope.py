@@ -58,6 +58,12 @@ def read_envelope(raw: bytes) -> Envelope:
     )
 
 
+def add_lines(raw: bytes, lines: bytes) -> bytes:
+    """A canonical head with field lines more, each ending in CRLF, before its last one: the request id."""
+    at = raw.rfind(b"\r\n", 0, -4) + 2
+    return raw[:at] + lines + raw[at:]
+
+
 class Named(Protocol):
     """An upstream's address, as far as heads are concerned."""
 
