@@ -386,6 +386,20 @@ class HostBusy(HostError):
     retry = Retry.LATER
 
 
+class HostAway(HostError):
+    """The host has no session, or did not answer in time."""
+
+    code = "host_unavailable"
+    status = 503
+    retry = Retry.LATER
+
+
+class TemplateNameTaken(HostConflict):
+    """A template of that name is there already."""
+
+    code = "template_name_taken"
+
+
 ApiError.by_status = {
     400: BadRequest,
     401: Unauthorized,

@@ -28,7 +28,7 @@ async def test_migrations_make_the_tables_that_the_code_describes(file: Path) ->
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
-        assert context.get_current_revision() == "0006"
+        assert context.get_current_revision() == "0007"
     engine.dispose()
 
 

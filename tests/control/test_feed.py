@@ -23,6 +23,7 @@ from wellhead.edge.follower import Follower, Link
 from wellhead.errors import LinkError, LocalStateError, ProtocolError, SecretRejected
 from wellhead.model.access import ADMIN, Secret
 from wellhead.model.records import OrganizationId, TlsMode, TunnelId, TunnelStatus, TunnelView
+from wellhead.model.snapshot import Told
 from wellhead.settings import ServerSettings
 
 MANY = 350  # more than three batches
@@ -91,7 +92,7 @@ async def test_a_crowd_of_agents_is_told_in_one_line_and_not_in_one_each() -> No
     views = [_view(n) for n in range(50)]
     for view in views:
         follower.directory.put_tunnel(view, b"")
-    follower.on_whole(link, {view.id for view in views}, set())
+    follower.on_whole(link, Told(tunnels={view.id for view in views}))
     for view in views:
         follower.directory.session_opened(view.id, "s_1", "192.0.2.7", "agent/1")
         await asyncio.sleep(0)  # each in a turn of its own

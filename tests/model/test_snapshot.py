@@ -243,7 +243,7 @@ def test_a_snapshot_without_its_teller_says_that_it_may_be_old(records: Records)
 
 def test_what_is_told_of_one_snapshot_makes_another_alike(records: Records) -> None:
     key, copy = records.key(ADMIN), Snapshot(records.noted.append, records.clock)
-    for change in records.snapshot.as_told(*records.snapshot.ids()):
+    for change in records.snapshot.as_told(records.snapshot.told()):
         copy.apply(change)
     assert copy.key(key) == records.snapshot.key(key) is not None
     records.snapshot.on_change(copy.apply)

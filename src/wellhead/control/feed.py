@@ -75,7 +75,7 @@ class Feed(asyncio.Protocol):
         self._snapshot = snapshot
         snapshot.on_change(self._changed)
         # What changes meanwhile is told beside it: a record is told as it is when its turn comes, if it is.
-        told = snapshot.as_told(*snapshot.ids())
+        told = snapshot.as_told(snapshot.told())
         while batch := list(islice(told, wire.BATCH)):
             await self._writable.wait()
             self._write(wire.from_control(Changes(batch)))

@@ -15,9 +15,8 @@ from typing import assert_never, cast
 from wellhead.edge.challenges import Challenges
 from wellhead.errors import LinkError, LocalStateError, ProtocolError
 from wellhead.logs import Log
-from wellhead.model.changes import Change, KeyPut, TunnelPut
 from wellhead.model.records import ApiKey, KeyId, TunnelId, TunnelView
-from wellhead.model.snapshot import Snapshot
+from wellhead.model.snapshot import Snapshot, Told
 from wellhead.wire import feed as wire
 from wellhead.wire.feed import (
     AlpnChallenge,
@@ -89,9 +88,9 @@ class Follower:
         if self._telling is not None:
             self._telling.cancel()
 
-    def on_whole(self, link: Link, tunnels: set[TunnelId], handles: set[str]) -> None:
+    def on_whole(self, link: Link, told: Told) -> None:
         """A control plane has told all records: these."""
-        self.directory.keep_only(tunnels, handles)
+        self.directory.keep_only(told)
         self.directory.current = True
         self._link = link
         # It may be a new one, which knows of no session.
@@ -184,8 +183,7 @@ class Link(asyncio.Protocol):
         self._follower = follower
         self._transport: asyncio.Transport | None = None
         self._lines = wire.lines_of_control()
-        self._tunnels: set[TunnelId] = set()
-        self._handles: set[str] = set()
+        self._told = Told()
         self._silent = 0  # beats since a question that is still open
         self._patience = STARTING_BEATS
         self._timer = loop.call_later(BEAT_SECONDS, self._beat)
@@ -219,13 +217,14 @@ class Link(asyncio.Protocol):
         match message:
             case Changes():
                 for change in message.changes:
-                    self._note(change)
+                    if not self.whole.done():
+                        self._told.note(change)
                     self._follower.directory.apply(change)
             case Mark():
                 self.send(Taken(message.number))
             case Whole():
-                self._follower.on_whole(self, self._tunnels, self._handles)
-                self._tunnels, self._handles = set(), set()
+                told, self._told = self._told, Told()
+                self._follower.on_whole(self, told)
                 self.whole.set_result(message)
             case Here():
                 self._heard()
@@ -264,15 +263,6 @@ class Link(asyncio.Protocol):
             self._follower.on_silent(self, False)
         self._silent = 0
         self._patience = HUNG_BEATS
-
-    def _note(self, change: Change) -> None:
-        """Until all is told: what there is."""
-        if self.whole.done():
-            return
-        if isinstance(change, TunnelPut):
-            self._tunnels.add(change.view.id)
-        elif isinstance(change, KeyPut):
-            self._handles.add(change.handle)
 
     def pause_writing(self) -> None:
         self.choked = True

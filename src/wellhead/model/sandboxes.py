@@ -55,6 +55,9 @@ TRANSITIONS: dict[SandboxStatus, frozenset[SandboxStatus]] = {
 }
 
 
+LIVE = frozenset(_S) - {_S.STOPPED, _S.ERROR}  # those that take something of a host
+
+
 def may_become(old: SandboxStatus, new: SandboxStatus) -> bool:
     """Whether a sandbox may go from one status to another; staying is no transition."""
     return new in TRANSITIONS[old]

@@ -59,6 +59,28 @@ class _Tunnel:
     sessions: set[str] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class Told:
+    """Which records there are: tunnels, the handles of keys, hosts, sandboxes."""
+
+    tunnels: set[TunnelId] = field(default_factory=set)
+    handles: set[str] = field(default_factory=set)
+    hosts: set[HostId] = field(default_factory=set)
+    sandboxes: set[SandboxId] = field(default_factory=set)
+
+    def note(self, change: Change) -> None:
+        """Of what is put, that it is there."""
+        match change:
+            case TunnelPut():
+                self.tunnels.add(change.view.id)
+            case KeyPut():
+                self.handles.add(change.handle)
+            case HostPut():
+                self.hosts.add(change.view.id)
+            case SandboxPut():
+                self.sandboxes.add(change.view.id)
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -225,18 +247,24 @@ class Snapshot:
         """The tunnels of which a session was ever told."""
         return [each for each, entry in self._by_id.items() if entry.presence.last_connected_at is not None]
 
-    def ids(self) -> tuple[list[TunnelId], list[str]]:
-        """The ids of all tunnels and the handles of all keys, for ``as_told``."""
-        return list(self._by_id), list(self._keys)
+    def told(self) -> Told:
+        """All that is here, for ``as_told``."""
+        return Told(set(self._by_id), set(self._keys), set(self._hosts), set(self._sandboxes))
 
-    def as_told(self, tunnels: list[TunnelId], handles: list[str]) -> Iterator[Change]:
-        """Those of these tunnels and keys that are still there, as they now are."""
-        for tunnel_id in tunnels:
+    def as_told(self, told: Told) -> Iterator[Change]:
+        """Those of these records that are still there, as they now are."""
+        for tunnel_id in told.tunnels:
             if (entry := self._by_id.get(tunnel_id)) is not None:
                 yield TunnelPut(entry.view, entry.secret_digest)
-        for handle in handles:
+        for handle in told.handles:
             if (put := self._keys.get(handle)) is not None:
                 yield put
+        for host_id in told.hosts:
+            if (host := self._hosts.get(host_id)) is not None:
+                yield HostPut(host)
+        for sandbox_id in told.sandboxes:
+            if (sandbox := self._sandboxes.get(sandbox_id)) is not None:
+                yield SandboxPut(sandbox)
 
     def apply(self, change: Change) -> None:
         """Take a change that another snapshot told of."""
@@ -262,13 +290,16 @@ class Snapshot:
             case _:
                 assert_never(change)
 
-    def keep_only(self, tunnels: set[TunnelId], handles: set[str]) -> None:
-        """Drop what is in neither: it went while nobody told of it."""
-        for tunnel_id in [tunnel_id for tunnel_id in self._by_id if tunnel_id not in tunnels]:
+    def keep_only(self, told: Told) -> None:
+        """Drop what is not in it: it went while nobody told of it."""
+        for tunnel_id in self._by_id.keys() - told.tunnels:
             self.drop_tunnel(tunnel_id)
-        for handle, put in list(self._keys.items()):
-            if handle not in handles:
-                self.drop_key(put.key.id, handle)
+        for handle in self._keys.keys() - told.handles:
+            self.drop_key(self._keys[handle].key.id, handle)
+        for sandbox_id in self._sandboxes.keys() - told.sandboxes:
+            self.drop_sandbox(sandbox_id)
+        for host_id in self._hosts.keys() - told.hosts:
+            self.drop_host(host_id)
 
     def put_key(self, record: ApiKey, handle: str, digest: bytes) -> None:
         put = self._keys[handle] = KeyPut(record, handle, digest)

@@ -15,6 +15,7 @@ from wellhead.settings.http2 import Http2Settings
 from wellhead.settings.reading import CLIENT_VARIABLES, PREFIX, read_toml
 from wellhead.settings.record import Record
 from wellhead.settings.records import RecordSettings
+from wellhead.settings.sandboxes import SandboxSettings
 from wellhead.settings.values import home
 from wellhead.settings.visits import VisitSettings
 
@@ -24,6 +25,7 @@ __all__ = ["CLIENT_VARIABLES", "PREFIX", "HostProgramSettings", "ServerSettings"
 class ServerSettings(
     # Fields stand in the order of their classes from the last to the first.
     LocalHostSettings,
+    SandboxSettings,
     RecordSettings,
     CarrierSettings,
     Http2Settings,

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,12 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from wellhead.control.store import rows
 from wellhead.control.store.certificates import Certificates
 from wellhead.control.store.database import Database
+from wellhead.control.store.sandbox_tables import SandboxOnceRow
 from wellhead.control.store.tables import IdempotencyRow, TunnelRow
 from wellhead.errors import Conflict, NameUnavailable
 from wellhead.model.records import Actor, OrganizationId
 from wellhead.model.text import shown
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
+OnceRow = TypeVar("OnceRow", IdempotencyRow, SandboxOnceRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Creation:
         replayed = False
         try:
             async with self._database.writing() as session:
-                known = await _known(session, organization_id, terms.once, now)
+                known = await known_before(session, IdempotencyRow, organization_id, terms.once, now)
                 if known is not None:
                     row, replayed = await session.get_one(TunnelRow, known.tunnel_id), True
                     repeat(session, row, known, now)
@@ -99,9 +102,13 @@ def _idempotency(row: TunnelRow, once: Once) -> IdempotencyRow:
     )
 
 
-async def _known(
-    session: AsyncSession, organization_id: OrganizationId, once: Once | None, now: datetime
-) -> IdempotencyRow | None:
+async def known_before(
+    session: AsyncSession,
+    table: type[OnceRow],
+    organization_id: OrganizationId,
+    once: Once | None,
+    now: datetime,
+) -> OnceRow | None:
     """What came of this request before, if it is a repeat.
 
     Raises:
@@ -109,7 +116,7 @@ async def _known(
     """
     if once is None:
         return None
-    found = await session.get(IdempotencyRow, (organization_id, once.key_digest))
+    found = await session.get(table, (organization_id, once.key_digest))
     if found is None:
         return None
     if now - found.created_at >= IDEMPOTENCY_KEPT:

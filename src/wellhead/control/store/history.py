@@ -1,4 +1,4 @@
-"""What is over and kept to be looked up, for a while: audit, deleted tunnels, ended keys, certificates."""
+"""What is over and kept to be looked up, for a while: audit, deleted tunnels, ended keys, sandboxes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from sqlalchemy import Delete, Select, delete, or_, select
 from wellhead.control.store.creation import IDEMPOTENCY_KEPT
 from wellhead.control.store.database import Database
 from wellhead.control.store.duty import SIGHTING_SECONDS
+from wellhead.control.store.sandbox_tables import RunRow, SandboxOnceRow, SandboxRow
 from wellhead.control.store.tables import ApiKeyRow, AuditRow, CertificateRow, IdempotencyRow, TunnelRow
 from wellhead.logs import Log
 from wellhead.model.records import KeyId, TunnelStatus
+from wellhead.model.sandboxes import LIVE
 
 KEPT = timedelta(days=400)
 BATCH = 500  # rows that one transaction takes away: others have their turn between two
@@ -71,14 +73,29 @@ class History:
             select(CertificateRow.id).where(CertificateRow.expires_at <= end),
             lambda ids: [_without(CertificateRow.id, ids)],
         )
-        if entries or tunnels or keys or certificates:
+        sandboxes = await self._take(
+            _old_sandboxes(end),
+            lambda ids: [_without(SandboxOnceRow.sandbox_id, ids), _without(SandboxRow.id, ids)],
+        )
+        sandboxes += await self._take(
+            select(RunRow.id).where(RunRow.ended_at <= end), lambda ids: [_without(RunRow.id, ids)]
+        )
+        if entries or tunnels or keys or certificates or sandboxes:
             _log.info(
-                "history forgotten", entries=entries, tunnels=tunnels, keys=keys, certificates=certificates
+                "history forgotten",
+                entries=entries,
+                tunnels=tunnels,
+                keys=keys,
+                certificates=certificates,
+                sandboxes=sandboxes,
             )
 
     async def _forget_idempotency(self) -> None:
-        old = IdempotencyRow.created_at <= self._clock() - IDEMPOTENCY_KEPT
-        digest = IdempotencyRow.key_digest
+        for table in (IdempotencyRow, SandboxOnceRow):
+            await self._forget_once(table.created_at, table.key_digest)
+
+    async def _forget_once(self, made: Any, digest: Any) -> None:
+        old = made <= self._clock() - IDEMPOTENCY_KEPT
         await self._take(select(digest).where(old), lambda ids: [_without(digest, ids).where(old)])
 
     async def _forget_keys(self, end: datetime) -> int:
@@ -117,3 +134,7 @@ def _old_entries(end: datetime) -> Select[Any]:
 
 def _old_tunnels(end: datetime) -> Select[Any]:
     return select(TunnelRow.id).where(TunnelRow.status == TunnelStatus.DELETED, TunnelRow.updated_at <= end)
+
+
+def _old_sandboxes(end: datetime) -> Select[Any]:
+    return select(SandboxRow.id).where(SandboxRow.status.not_in(LIVE), SandboxRow.last_updated <= end)

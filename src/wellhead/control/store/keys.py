@@ -13,12 +13,14 @@ from wellhead.control.store import audit
 from wellhead.control.store.audit import Target
 from wellhead.control.store.database import Database
 from wellhead.control.store.rows import check_room, count
+from wellhead.control.store.sandbox_tables import HostRow
 from wellhead.control.store.tables import ApiKeyRow, OrganizationRow, TunnelRow
 from wellhead.errors import Conflict, NotFound
 from wellhead.logs import Log
 from wellhead.model import access
 from wellhead.model.access import Scope, ScopeKind, Secret
 from wellhead.model.records import (
+    LABEL_MAX,
     SERVER,
     Actor,
     ApiKey,
@@ -26,6 +28,7 @@ from wellhead.model.records import (
     OrganizationId,
     TunnelStatus,
 )
+from wellhead.model.sandboxes import HostId
 from wellhead.model.snapshot import Snapshot
 from wellhead.model.text import shown
 
@@ -98,7 +101,7 @@ class Keys:
         Raises:
             Conflict: it would be over already.
             RateLimited: the organization has as many keys as it may.
-            NotFound: a scope names a tunnel that is not the organization's.
+            NotFound: a scope names a tunnel or a host that is not the organization's.
         """
         secret, now = access.mint(access.API_KEY), self._clock()
         if expires_at is not None and expires_at <= now:
@@ -155,6 +158,35 @@ class Keys:
         return row
 
     # Within a transaction of others' records, and after it
+
+    def add_of_host(
+        self, session: AsyncSession, organization_id: OrganizationId, host_id: HostId, name: str, by: Actor
+    ) -> tuple[ApiKeyRow, Secret]:
+        """A key by which a host is that host; good once ``begin`` was told of it."""
+        secret = access.mint(access.API_KEY)
+        label = f"host {name}"[:LABEL_MAX]
+        scopes = (Scope(ScopeKind.HOST, host_id),)
+        row = _row(organization_id, secret, scopes, self._clock(), label, None)
+        session.add(row)
+        _note_created(session, row, by)
+        return row, secret
+
+    def begin(self, row: ApiKeyRow) -> None:
+        """The transaction that made this key is durable."""
+        self._put(row)
+
+    async def revoke_of_host(
+        self, session: AsyncSession, organization_id: OrganizationId, host_id: str, now: datetime, by: Actor
+    ) -> list[ApiKeyRow]:
+        """Revoke the keys that are for a host, and nothing else, that goes."""
+        scope = str(Scope(ScopeKind.HOST, host_id))
+        live = _keys_of(organization_id).where(
+            ApiKeyRow.revoked_at.is_(None), cast(ApiKeyRow.scopes, String).contains(scope)
+        )
+        bound = [row for row in await session.scalars(live) if set(row.scopes) == {scope}]
+        for row in bound:
+            _revoke(session, row, now, by)
+        return bound
 
     async def revoke_bound(
         self, session: AsyncSession, tunnel: TunnelRow, now: datetime, by: Actor
@@ -258,17 +290,23 @@ async def _check_scopes(
     session: AsyncSession, organization_id: OrganizationId, scopes: Sequence[Scope]
 ) -> None:
     for scope in scopes:
-        if scope.kind is not ScopeKind.TUNNEL:
-            continue
-        found = await session.scalar(
-            select(TunnelRow.id).where(
-                TunnelRow.id == scope.resource,
-                TunnelRow.organization_id == organization_id,
-                TunnelRow.status != TunnelStatus.DELETED,
-            )
+        if (named := _named_by(scope, organization_id)) is not None and await session.scalar(named) is None:
+            raise NotFound(404, f"scope {shown(str(scope))} names no {scope.kind.value} of this organization")
+
+
+def _named_by(scope: Scope, organization_id: OrganizationId) -> Select[str] | None:
+    """The id of what a scope is for, if there is such a one; None: it is for no single thing."""
+    if scope.kind is ScopeKind.TUNNEL:
+        return select(TunnelRow.id).where(
+            TunnelRow.id == scope.resource,
+            TunnelRow.organization_id == organization_id,
+            TunnelRow.status != TunnelStatus.DELETED,
         )
-        if found is None:
-            raise NotFound(404, f"scope {shown(str(scope))} names no tunnel of this organization")
+    if scope.kind is ScopeKind.HOST:
+        return select(HostRow.id).where(
+            HostRow.id == scope.resource, HostRow.organization_id == organization_id
+        )
+    return None
 
 
 def _note_created(session: AsyncSession, row: ApiKeyRow, by: Actor) -> None:

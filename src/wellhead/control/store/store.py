@@ -21,11 +21,14 @@ from wellhead.control.store.database import Database
 from wellhead.control.store.duty import Duty, SteadyClock
 from wellhead.control.store.ending import Ending
 from wellhead.control.store.history import History
+from wellhead.control.store.hosts import Hosts
 from wellhead.control.store.identities import Identities
 from wellhead.control.store.keys import Keys
 from wellhead.control.store.orders import Orders
 from wellhead.control.store.presence import PresenceWriter, write_presences
 from wellhead.control.store.rows import UNCHANGED, Changes, Filter, ListedRow, Unchanged
+from wellhead.control.store.sandboxes import Sandboxes
+from wellhead.control.store.snapshots import Snapshots
 from wellhead.control.store.tables import IdempotencyRow, TunnelRow
 from wellhead.control.store.uses import KeyUses
 from wellhead.errors import Conflict, Unavailable
@@ -60,7 +63,7 @@ class Created:
 
 
 class Store:
-    """Organizations, keys and tunnels. Of a tunnel of another organization it says what it says of none.
+    """Every organization's records. Of a tunnel of another organization it says what it says of none.
 
     Every change takes ``by``, who asks for it, and writes it into the audit.
     """
@@ -83,6 +86,9 @@ class Store:
         self.ending = Ending(database, self.directory, self.certificates, self.keys, clock)
         self.identities = Identities(database, self._creation, self.ending, self._put_tunnel, clock)
         self.orders = Orders(database, self._steady)
+        self.hosts = Hosts(database, self.directory, self.keys, clock)
+        self.sandboxes = Sandboxes(database, self.directory, clock, monotonic)
+        self.snapshots = Snapshots(database, clock)
         self.uses = KeyUses(database, clock)
         self.directory.on_used(self.uses.note)
         self.history = History(database, self.directory.drop_key, clock)
@@ -334,6 +340,8 @@ class Store:
         await self.ending.release_overdue(now)
         await self.uses.write()
         await self.orders.forget()
+        await self.hosts.forget_tokens()
+        self.sandboxes.forget_over()
         await self.history.forget(now)
 
     async def _load(self, sessions_live: bool) -> None:
@@ -349,6 +357,8 @@ class Store:
             live = select(TunnelRow).where(TunnelRow.status != TunnelStatus.DELETED)
             for row in await session.scalars(live):
                 self._put_tunnel(row)
+            await self.hosts.load(session)
+            await self.sandboxes.load(session)
 
     async def _write_presence(self, changed: Collection[TunnelId]) -> None:
         async with self._database.writing() as session:

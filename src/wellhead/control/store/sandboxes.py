@@ -1,0 +1,414 @@
+"""Sandboxes' records: which there are, how they begin, and each change of their status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from wellhead.control.store import audit, runs
+from wellhead.control.store.audit import Target
+from wellhead.control.store.creation import Once, known_before
+from wellhead.control.store.database import Database
+from wellhead.control.store.hosts import online_hosts
+from wellhead.control.store.rows import check_room, count
+from wellhead.control.store.runs import Runs
+from wellhead.control.store.sandbox_tables import HostRow, SandboxOnceRow, SandboxRow, SnapshotRow
+from wellhead.errors import HostBusy, HostState, NotFound
+from wellhead.logs import Log
+from wellhead.model.placement import Candidate, Resources, choose, reserved
+from wellhead.model.records import SERVER, Actor, OrganizationId
+from wellhead.model.sandboxes import (
+    LIVE,
+    HostId,
+    HostStatus,
+    SandboxId,
+    SandboxStatus,
+    SandboxView,
+    may_become,
+    new_sandbox_id,
+)
+from wellhead.model.snapshot import Snapshot
+from wellhead.model.text import shown
+
+SHOWN_SECONDS = 600.0  # that the directory still knows a sandbox which is over, for those who ask for it
+REASON_MAX = 1000  # characters
+
+_log = Log("wellhead.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a sandbox is to be. ``host``: where, if that is said."""
+
+    template: str
+    vcpus: int
+    memory_mb: int
+    disk_mb: int
+    timeout_sec: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    host: HostId | None = None
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(self.vcpus, self.memory_mb, self.disk_mb)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of one create: the idempotency key it came under, how many live sandboxes its organization may have,
+    and how much of sandboxes' resources a host has for one of its own."""
+
+    once: Once | None = None
+    most: int | None = None
+    shares: Resources = Resources(1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which sandboxes of an organization; None does not choose. Without a status: those that are not over."""
+
+    status: SandboxStatus | None = None
+    template: str | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A sandbox that was ``seen`` in a status is to have another. Who sees it changed leaves it."""
+
+    sandbox: SandboxId
+    seen: SandboxStatus
+    to: SandboxStatus
+    reason: str | None = None
+
+
+class Sandboxes:
+    """Of a sandbox of another organization it says what it says of none."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Snapshot,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._clock = clock
+        self._monotonic = monotonic
+        self._over: dict[SandboxId, float] = {}  # when each was over, monotonic
+        self.runs = Runs(database)
+
+    async def load(self, session: AsyncSession) -> None:
+        """Tell the snapshot of every sandbox that is not over."""
+        for row in await session.scalars(select(SandboxRow).where(SandboxRow.status.in_(LIVE))):
+            self._put(row)
+
+    async def page(
+        self, organization_id: OrganizationId, chosen: Filter, limit: int | None = None
+    ) -> list[SandboxRow]:
+        """Newest first."""
+        query = _of(organization_id)
+        if chosen.status is None:
+            query = query.where(SandboxRow.status.in_(LIVE))
+        else:
+            query = query.where(SandboxRow.status == chosen.status)
+        if chosen.template is not None:
+            query = query.where(SandboxRow.template == chosen.template)
+        if chosen.host is not None:
+            query = query.where(SandboxRow.host_id == chosen.host)
+        ordered = query.order_by(SandboxRow.created_at.desc(), SandboxRow.id.desc())
+        async with self._database.reading() as session:
+            return list(await session.scalars(ordered if limit is None else ordered.limit(limit)))
+
+    async def one(self, organization_id: OrganizationId, sandbox_id: str) -> SandboxRow:
+        """
+        Raises:
+            NotFound: none of that id in this organization.
+        """
+        async with self._database.reading() as session:
+            return await _one(session, organization_id, sandbox_id)
+
+    async def live_of_host(self, host_id: HostId) -> list[SandboxRow]:
+        async with self._database.reading() as session:
+            return list(await session.scalars(_live_of_host(host_id)))
+
+    async def begin(
+        self, organization_id: OrganizationId, asked: Asked, bounds: Bounds, by: Actor
+    ) -> tuple[SandboxRow, bool]:
+        """A new sandbox, STARTING at the host that suits it best; or the one of an earlier, same create.
+
+        The second is whether it is that.
+
+        Raises:
+            RateLimited: the organization has as many as it may.
+            NotFound: no host of the organization has that template.
+            HostBusy: none that has it is online and has room.
+            Conflict: the idempotency key was used for another request.
+        """
+        now = self._clock()
+        async with self._database.writing() as session:
+            known = await known_before(session, SandboxOnceRow, organization_id, bounds.once, now)
+            if known is not None:
+                return await session.get_one(SandboxRow, known.sandbox_id), True
+            await self._check_room(session, organization_id, bounds.most)
+            host = await _place(session, organization_id, asked, bounds.shares)
+            row = _fresh(organization_id, host, asked, now)
+            session.add(row)
+            await session.flush()
+            audit.note(
+                session, row.organization_id, now, by, "sandbox.create", Target(row.id), None, _facts(row)
+            )
+            if bounds.once is not None:
+                session.add(
+                    SandboxOnceRow(
+                        organization_id=organization_id,
+                        key_digest=bounds.once.key_digest,
+                        request_digest=bounds.once.request_digest,
+                        sandbox_id=row.id,
+                        created_at=now,
+                    )
+                )
+        self._put(row)
+        return row, False
+
+    async def move(
+        self,
+        organization_id: OrganizationId,
+        sandbox_id: str,
+        to: SandboxStatus,
+        *,
+        by: Actor = SERVER,
+        action: str | None = None,
+        address: str | None = None,
+        reason: str | None = None,
+    ) -> SandboxRow:
+        """Give a sandbox another status. ``action``: the word of it in the audit, where it has an entry.
+
+        Raises:
+            NotFound: none of that id in this organization.
+            HostState: the status that it has does not allow it.
+        """
+        async with self._database.writing() as session:
+            row = await _one(session, organization_id, sandbox_id)
+            before = row.status
+            if not may_become(before, to):
+                raise HostState(f"sandbox {row.id} is {before.value}, it cannot become {to.value}")
+            now = self._clock()
+            if address is not None:
+                row.guest_ip = row.host_ip = address or None
+            await self._turn(session, row, to, now, reason)
+            if action is not None:
+                was, became = {"status": before.value}, {"status": to.value}
+                audit.note(session, row.organization_id, now, by, action, Target(row.id), was, became)
+            if to is SandboxStatus.ERROR:  # nothing was made: the same create may be tried again
+                await _forget_once(session, row)
+        self._put(row)
+        return row
+
+    async def move_all(self, moves: Collection[Move]) -> list[tuple[SandboxStatus, SandboxRow]]:
+        """Make these moves in one transaction; gives those that were made, with the statuses before them."""
+        if not moves:
+            return []
+        made = []
+        async with self._database.writing() as session:
+            now = self._clock()
+            for move in moves:
+                row = await session.get(SandboxRow, move.sandbox)
+                if row is not None and row.status is move.seen and may_become(move.seen, move.to):
+                    await self._turn(session, row, move.to, now, move.reason)
+                    made.append((move.seen, row))
+        for _, row in made:
+            self._put(row)
+        return made
+
+    async def change(
+        self,
+        organization_id: OrganizationId,
+        sandbox_id: str,
+        by: Actor,
+        timeout_sec: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> SandboxRow:
+        """Change what its owner may; None stays.
+
+        Raises:
+            NotFound: none of that id in this organization.
+            HostState: it is over.
+        """
+        async with self._database.writing() as session:
+            row = await _one(session, organization_id, sandbox_id)
+            if row.status not in LIVE:
+                raise HostState(f"sandbox {row.id} is {row.status.value}, it cannot be changed")
+            before = _changeable(row)
+            if timeout_sec is not None:
+                row.timeout_sec = timeout_sec
+            if metadata is not None:
+                row.metadata_ = dict(metadata)
+            after = _changeable(row)
+            if after != before:
+                now = row.last_updated = self._clock()
+                target = Target(row.id)
+                audit.note(session, row.organization_id, now, by, "sandbox.update", target, before, after)
+        return row
+
+    async def active(self, times: Mapping[SandboxId, datetime]) -> None:
+        """Note when sandboxes were last used."""
+        if not times:
+            return
+        async with self._database.writing() as session:
+            for row in await session.scalars(select(SandboxRow).where(SandboxRow.id.in_(times))):
+                row.last_active_at = max(times[SandboxId(row.id)], row.last_active_at or row.created_at)
+
+    def forget_over(self) -> None:
+        """Let the directory forget those that have been over for a while."""
+        now = self._monotonic()
+        for sandbox_id, since in list(self._over.items()):
+            if now - since >= SHOWN_SECONDS:
+                del self._over[sandbox_id]
+                self._directory.drop_sandbox(sandbox_id)
+
+    async def _turn(
+        self, session: AsyncSession, row: SandboxRow, to: SandboxStatus, now: datetime, reason: str | None
+    ) -> None:
+        before, row.status, row.last_updated = row.status, to, now
+        row.reason = None if reason is None else reason[:REASON_MAX]
+        if to is SandboxStatus.RUNNING:
+            row.started_at = row.started_at or now
+            row.last_active_at = row.last_active_at or now
+        await runs.turn(session, row, before, now)
+
+    async def _check_room(
+        self, session: AsyncSession, organization_id: OrganizationId, most: int | None
+    ) -> None:
+        if most is not None:
+            there = await count(session, _of(organization_id).where(SandboxRow.status.in_(LIVE)))
+            way_out = "sandboxes_per_organization: destroy some"
+            check_room("sandboxes", there, most, way_out, "api-sandboxes")
+
+    def _put(self, row: SandboxRow) -> None:
+        sandbox_id = SandboxId(row.id)
+        if row.status in LIVE:
+            self._over.pop(sandbox_id, None)
+        else:
+            self._over.setdefault(sandbox_id, self._monotonic())
+        organization_id, host_id = OrganizationId(row.organization_id), HostId(row.host_id)
+        self._directory.put_sandbox(SandboxView(sandbox_id, organization_id, host_id, row.status))
+
+
+def _of(organization_id: OrganizationId) -> Select[SandboxRow]:
+    return select(SandboxRow).where(SandboxRow.organization_id == organization_id)
+
+
+def _live_of_host(host_id: str) -> Select[SandboxRow]:
+    return select(SandboxRow).where(SandboxRow.host_id == host_id, SandboxRow.status.in_(LIVE))
+
+
+async def _one(session: AsyncSession, organization_id: OrganizationId, sandbox_id: str) -> SandboxRow:
+    row = await session.scalar(_of(organization_id).where(SandboxRow.id == sandbox_id))
+    if row is None:
+        raise NotFound(404, "no such sandbox")
+    return row
+
+
+async def _place(
+    session: AsyncSession, organization_id: OrganizationId, asked: Asked, shares: Resources
+) -> HostId:
+    """The host of the organization that suits best."""
+    hosts = await online_hosts(session, organization_id)
+    snapshot = await session.get(SnapshotRow, (organization_id, asked.template))
+    if snapshot is not None:
+        having = [host for host in hosts if host.id == snapshot.host_id]
+    else:
+        having = [host for host in hosts if asked.template in host.templates]
+    if asked.host is not None:
+        having = [host for host in having if host.id == asked.host]
+    if not having and snapshot is None and not await _is_known(session, organization_id, asked.template):
+        raise NotFound(404, f"no template {shown(asked.template)}")
+    taken = await loads(session, [host.id for host in having])
+    candidates = [
+        Candidate(
+            HostId(host.id),
+            Resources(host.vcpus or 0, host.memory_mb or 0, host.disk_mb or 0).times(shares),
+            taken.get(host.id, Resources()),
+        )
+        for host in having
+    ]
+    if (found := choose(candidates, asked.resources)) is None:
+        raise HostBusy(
+            f"no host that is online, takes sandboxes and has template {shown(asked.template)} has room for"
+            f" {asked.vcpus} vcpus, {asked.memory_mb} MiB of memory and {asked.disk_mb} MiB of disk"
+        )
+    return found
+
+
+async def _is_known(session: AsyncSession, organization_id: OrganizationId, template: str) -> bool:
+    """Whether some host has it, or there is none yet that could."""
+    query = select(HostRow.templates).where(
+        HostRow.organization_id == organization_id, HostRow.status != HostStatus.PENDING
+    )
+    found = list(await session.scalars(query))
+    return not found or any(template in templates for templates in found)
+
+
+async def loads(session: AsyncSession, hosts: Sequence[str]) -> dict[str, Resources]:
+    """What the live sandboxes of these hosts take of each."""
+    row = SandboxRow
+    query: Select[*tuple[Any, ...]] = (
+        select(
+            row.host_id,
+            row.status,
+            func.sum(row.vcpus),
+            func.sum(row.memory_mb),
+            func.sum(row.disk_size_mb),
+        )
+        .where(row.host_id.in_(hosts), row.status.in_(LIVE))
+        .group_by(row.host_id, row.status)
+    )
+    taken: dict[str, Resources] = {}
+    for host, status, vcpus, memory, disk in await session.execute(query):
+        taken[host] = taken.get(host, Resources()) + reserved(status, Resources(vcpus, memory, disk))
+    return taken
+
+
+async def _forget_once(session: AsyncSession, row: SandboxRow) -> None:
+    for once in await session.scalars(select(SandboxOnceRow).where(SandboxOnceRow.sandbox_id == row.id)):
+        await session.delete(once)
+
+
+def _fresh(organization_id: OrganizationId, host: HostId, asked: Asked, now: datetime) -> SandboxRow:
+    return SandboxRow(
+        id=new_sandbox_id(),
+        organization_id=organization_id,
+        host_id=host,
+        template=asked.template,
+        status=SandboxStatus.STARTING,
+        vcpus=asked.vcpus,
+        memory_mb=asked.memory_mb,
+        disk_size_mb=asked.disk_mb,
+        timeout_sec=asked.timeout_sec,
+        metadata_=dict(asked.metadata),
+        created_at=now,
+        last_updated=now,
+    )
+
+
+def _facts(row: SandboxRow) -> dict[str, object]:
+    return {
+        "template": row.template,
+        "host_id": row.host_id,
+        "vcpus": row.vcpus,
+        "memory_mb": row.memory_mb,
+        "disk_size_mb": row.disk_size_mb,
+        **_changeable(row),
+    }
+
+
+def _changeable(row: SandboxRow) -> dict[str, object]:
+    return {"timeout_sec": row.timeout_sec, "metadata": dict(row.metadata_)}

@@ -1,0 +1,55 @@
+"""Hosts and their sandboxes, as the server keeps them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+
+VCPUS_MAX = 256
+MEMORY_MB_MAX = 4 * 1024 * 1024
+DISK_MB_MAX = 64 * 1024 * 1024
+
+
+class SandboxSettings(BaseModel):
+    """How many there may be and how large, and how long hosts are waited for."""
+
+    sandboxes_per_organization: PositiveInt = Field(
+        1000, description="Most sandboxes of an organization, running or paused; beyond: 429."
+    )
+    hosts_per_organization: PositiveInt = Field(
+        100, description="Most hosts of an organization; beyond: 429."
+    )
+    snapshots_per_organization: PositiveInt = Field(
+        1000, description="Most templates made of sandboxes of an organization; beyond: 429."
+    )
+    max_sandbox_vcpus: PositiveInt = Field(
+        8, le=VCPUS_MAX, description="Most virtual CPUs of a sandbox; beyond: 422."
+    )
+    max_sandbox_memory_mb: PositiveInt = Field(
+        16384, ge=128, le=MEMORY_MB_MAX, description="Most memory of a sandbox, in MiB; beyond: 422."
+    )
+    max_sandbox_disk_mb: PositiveInt = Field(
+        51200, ge=64, le=DISK_MB_MAX, description="Most disk of a sandbox, in MiB; beyond: 422."
+    )
+    vcpus_per_host_cpu: PositiveFloat = Field(
+        64.0, description="How many virtual CPUs of sandboxes a CPU of a host is shared by."
+    )
+    memory_per_host_memory: PositiveFloat = Field(
+        1.0, description="How much memory sandboxes are promised for each MiB that a host has for them."
+    )
+    disk_per_host_disk: PositiveFloat = Field(
+        20.0,
+        description="How much disk sandboxes are promised for each MiB that a host has for them; what they"
+        " do not write takes none.",
+    )
+    host_call_seconds: PositiveFloat = Field(
+        60.0, description="Longest time for a host to create, pause, resume or destroy a sandbox."
+    )
+    host_snapshot_seconds: PositiveFloat = Field(
+        600.0, description="Longest time for a host to make a template of a sandbox."
+    )
+    host_away_seconds: PositiveFloat = Field(
+        15.0, description="How long a host may be without a session before it is unreachable."
+    )
+    host_silent_seconds: PositiveFloat = Field(
+        90.0, description="How long a host may go without a report before it is unreachable."
+    )
