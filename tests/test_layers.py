@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control": NOUNS | {"wire"},
     "inprocess": NOUNS | {"wire", "net"},
     "agent": NOUNS | {"wire", "net", "visitors", "client", "inprocess"},
-    "guest": {"errors", "model", "wire"},
+    "guest": {"errors", "model", "version", "wire"},
     "host": NOUNS | {"wire", "net", "client", "inprocess", "guest"},
     "sdk": NOUNS | {"client", "agent"},
     "": {
