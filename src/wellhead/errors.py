@@ -20,7 +20,7 @@ and the bound.
     │       DialError ── ProtocolNotOffered (NEVER)
     ├── IssuerError        a certificate's issuer refuses, or is away          LATER
     ├── RefusedError       the edge knows us and says no                       as it says
-    │   └── SecretRejected (TunnelForbidden) · Superseded · TunnelRemoved · VersionRefused
+    │   └── SecretRejected (TunnelForbidden) · Superseded · TunnelRemoved · HostRemoved · VersionRefused
     │       QuotaExceeded · Draining · RecordsAway
     └── ApiError           the control plane's answer, by status               by status
         ├── Conflict · NameUnavailable · TunnelTLSModeMismatch · TunnelStateConflict · TunnelCSRStateConflict
@@ -237,6 +237,12 @@ class Superseded(RefusedError):
 
 class TunnelRemoved(RefusedError):
     code = "tunnel-removed"
+
+
+class HostRemoved(RefusedError):
+    """The control plane knows the host no more: it was deleted there."""
+
+    code = "host-removed"
 
 
 class VersionRefused(RefusedError):

@@ -76,7 +76,7 @@ class Peer:
             "base_url": self.dialled + API,
             "headers": {
                 "Host": self.authority,
-                "X-API-Key": self.api_key.reveal(),
+                **({"X-API-Key": self.api_key.reveal()} if self.api_key else {}),
                 "User-Agent": f"wellhead-python/{VERSION}",
                 "Accept": "application/json",
             },

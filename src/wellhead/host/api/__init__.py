@@ -1,0 +1,1 @@
+"""What visitors ask of the sandboxes on this host: commands, processes, terminals and files."""
