@@ -384,6 +384,20 @@ class HostTooLarge(HostError):
     status = 413
 
 
+class HostFull(HostError):
+    """No room on the sandbox's disk."""
+
+    code = "no_space"
+    status = 507
+
+
+class HostTimeout(HostError):
+    """A process ran longer than it was given; it was killed, with everything that it had started."""
+
+    code = "timeout"
+    status = 504
+
+
 class HostBusy(HostError):
     """No capacity; later perhaps."""
 
