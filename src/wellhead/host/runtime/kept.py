@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from wellhead import private
-from wellhead.errors import HostError, InputError, LocalStateError
+from wellhead.errors import HostError, HostNotFound, InputError, LocalStateError
 from wellhead.host.runtime import processes
 from wellhead.host.runtime.runtime import Running, SandboxSpec
 from wellhead.model.sandboxes import SandboxId, read_sandbox_id
@@ -78,7 +78,7 @@ class KeptSandboxes:
         Raises:
             HostError: it cannot be made, or is not safe.
         """
-        with _told():
+        with told():
             return private.make_directory(self.path(sandbox))
 
     def write(self, kept: Kept) -> None:
@@ -87,7 +87,7 @@ class KeptSandboxes:
             HostError: it cannot be written.
         """
         directory = self.directory(kept.spec.id)
-        with _told():
+        with told():
             private.write(directory / _FILE, json.dumps(asdict(kept), default=_plain))
 
     def read(self, sandbox: SandboxId) -> Kept | None:
@@ -97,7 +97,7 @@ class KeptSandboxes:
             HostError: it cannot be read or understood.
         """
         path = self.path(sandbox) / _FILE
-        with _told():
+        with told():
             text = private.read(path)
         if text is None:
             return None
@@ -111,10 +111,11 @@ class KeptSandboxes:
     def get(self, sandbox: SandboxId) -> Kept:
         """
         Raises:
-            HostError: there is no such sandbox here, or it cannot be understood.
+            HostNotFound: there is no such sandbox here.
+            HostError: what was written cannot be read or understood.
         """
         if (kept := self.read(sandbox)) is None:
-            raise HostError(f"nothing is written down of the sandbox {sandbox}")
+            raise HostNotFound(f"there is no sandbox {sandbox} on this host")
         return kept
 
     def ids(self) -> list[SandboxId]:
@@ -203,7 +204,8 @@ def _plain(item: object) -> object:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
+    """What is wrong with files of ours is the host's error."""
     try:
         yield
     except LocalStateError as error:
