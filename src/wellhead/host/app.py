@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from wellhead.client import AsyncClient
-from wellhead.errors import HostRemoved, SecretRejected, WellheadError
+from wellhead.errors import HostError, HostRemoved, SecretRejected, WellheadError
 from wellhead.host.api.app import build
+from wellhead.host.api.context import ApiTerms
 from wellhead.host.api.control import control_routes
 from wellhead.host.calls import AGENT
 from wellhead.host.capacity import Bounds, Capacity
@@ -51,57 +52,46 @@ _log = Log("wellhead.host")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A host that is there. ``warnings``: what this machine cannot do, in sentences."""
+    """A host that is there."""
 
     host: str
     runtime: str
     sandboxes: int
-    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostTerms:
+    """How a host behaves. ``destroy_at_end``: its sandboxes do not outlive it."""
+
+    capacity: Capacity
+    bounds: Bounds = BOUNDS
+    api: ApiTerms = ApiTerms()
+    report_seconds: float = EVERY_SECONDS
+    drain_seconds: float = DRAIN_SECONDS
+    destroy_at_end: bool = False
+    uplink: UplinkTimes = UplinkTimes()
 
 
 class HostProgram:
-    """``capacity`` None: as much as the machine has."""
+    """``state``: its directory, which no other program has."""
 
     def __init__(
-        self,
-        membership: Membership,
-        state: Path,
-        runtime: Runtime,
-        templates: Templates,
-        *,
-        capacity: Capacity | None = None,
-        bounds: Bounds = BOUNDS,
-        report_seconds: float = EVERY_SECONDS,
-        drain_seconds: float = DRAIN_SECONDS,
-        destroy_at_end: bool = False,
-        times: UplinkTimes | None = None,
+        self, membership: Membership, state: Path, runtime: Runtime, templates: Templates, terms: HostTerms
     ) -> None:
         self._membership = membership
         self._state = state
         self._runtime = runtime
         self._templates = templates
-        self._drain_seconds = drain_seconds
-        self._destroy_at_end = destroy_at_end
-        self._times = times
+        self._terms = terms
         self.sandboxes = Sandboxes(
-            runtime,
-            templates,
-            capacity or Capacity.of_machine(state),
-            state,
-            bounds=bounds,
-            on_change=self._changed,
+            runtime, templates, terms.capacity, state, bounds=terms.bounds, on_change=self._changed
         )
         self._metrics = Metrics(self.sandboxes, runtime)
         self._client = AsyncClient(membership.url, membership.key, ca_file=membership.ca_file)
         self._reporter = Reporter(
-            self._client,
-            membership.host_id,
-            runtime.name,
-            self.sandboxes,
-            self._metrics,
-            templates.names,
-            report_seconds,
-        )
+            self._client, membership.host_id, runtime.name, self.sandboxes, self._metrics, templates.names,
+            terms.report_seconds,
+        )  # fmt: skip
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Facts], None]) -> None:
         """Until ``stop``. ``ready`` is called once it was let in and heard.
@@ -110,63 +100,67 @@ class HostProgram:
             HostRemoved: it was deleted at the control plane; its sandboxes are ended.
             RefusedError: the edge does not let it in, for good.
             TrustError: the edge, or the control plane, is not who it should be.
-            HostError: this machine cannot run sandboxes.
         """
         try:
-            warnings = await self._runtime.start()
-            for sentence in warnings:
-                _log.warning("runtime", says=sentence)
-            try:
-                await self.sandboxes.recover()
-                await self._serve(stop, lambda: ready(self._facts(warnings)))
-            except HostRemoved:
-                await self._removed()
-                raise
-            finally:
-                await self.sandboxes.settle()
-                await self._runtime.close()
+            await self.sandboxes.recover()
+            await self._serve(stop, ready)
+        except HostRemoved:
+            # Nobody will ask for its sandboxes again.
+            _log.error("this host was deleted: its sandboxes end", host=self._membership.host_id)
+            await self.sandboxes.destroy_all()
+            Membership.drop(self._state)
+            raise
+        finally:
+            await self.sandboxes.settle()
+            await self._client.aclose()
+
+    async def leave(self) -> int:
+        """End every sandbox, be a host no more; gives how many there were.
+
+        Raises:
+            HostError: one cannot be ended.
+        """
+        try:
+            found = await self.sandboxes.recover()
+            await self.sandboxes.destroy_all()
+            if left := self.sandboxes.all():
+                raise HostError(f"sandbox {left[0].id} cannot be ended: {left[0].reason}")
+            await self._reporter.last()
+            Membership.drop(self._state)
+            return found
         finally:
             await self._client.aclose()
 
-    def _facts(self, warnings: list[str]) -> Facts:
-        return Facts(self._membership.host_id, self._runtime.name, len(self.sandboxes.all()), list(warnings))
-
-    async def _serve(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    async def _serve(self, stop: asyncio.Event, ready: Callable[[Facts], None]) -> None:
         orders = control_routes(self.sandboxes, self._metrics, self._templates)
-        async with _answering(build(self.sandboxes, self._metrics, orders)) as answering:
+        async with _answering(build(self.sandboxes, self._metrics, orders, self._terms.api)) as answering:
             accept = Overflow(answering.accept).accept
-            links = [_Link(self._membership, lane, accept, self._times) for lane in Lane]
+            links = [_Link(self._membership, lane, accept, self._terms.uplink) for lane in Lane]
             try:
                 async with _under_way(self._duties(links, ready)) as duties:
                     try:
                         await _until(stop, duties)
                     finally:
                         answering.drain()
-                        await asyncio.gather(*(link.uplink.aclose(self._drain_seconds) for link in links))
+                        await asyncio.gather(*(link.uplink.aclose(self._terms.drain_seconds) for link in links))
             except SecretRejected:
                 await self._reporter.ask()
                 raise
-        if self._destroy_at_end:
+        if self._terms.destroy_at_end:
             await self.sandboxes.destroy_all()
         await self._reporter.last()
 
-    def _duties(self, links: list[_Link], ready: Callable[[], None]) -> list[Coroutine[Any, Any, None]]:
+    def _duties(self, links: list[_Link], ready: Callable[[Facts], None]) -> list[Coroutine[Any, Any, None]]:
         async def announce() -> None:
             for each in (*(link.connected for link in links), self._reporter.taken):
                 await each.wait()
-            ready()
+            ready(Facts(self._membership.host_id, self._runtime.name, len(self.sandboxes.all())))
 
         care = Caretaker(self.sandboxes)
         return [
             *(link.uplink.run() for link in links), self._reporter.run(), self._metrics.run(), care.run(),
             announce(),
         ]  # fmt: skip
-
-    async def _removed(self) -> None:
-        """Nobody will ask for its sandboxes again."""
-        _log.error("this host was deleted: its sandboxes end", host=self._membership.host_id)
-        await self.sandboxes.destroy_all()
-        Membership.drop(self._state)
 
     def _changed(self) -> None:
         self._reporter.soon()

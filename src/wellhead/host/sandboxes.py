@@ -16,7 +16,7 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -35,11 +35,13 @@ from wellhead.host.capacity import Bounds, Capacity
 from wellhead.host.entry import Entry, Happenings
 from wellhead.host.ledger import Ledger, Line
 from wellhead.host.runtime.runtime import Running, Runtime, SandboxSpec, Template
+from wellhead.host.startup import begin
 from wellhead.logs import Log
 from wellhead.model.sandboxes import SandboxId, SandboxStatus
 
 T = TypeVar("T")
 S = SandboxStatus
+Begin = Callable[[Running, Mapping[str, str]], Awaitable[None]]
 
 _THERE = (S.RUNNING, S.PAUSED)
 
@@ -106,7 +108,9 @@ class Ended:
 
 
 class Sandboxes:
-    """The table. ``clock`` counts activity, in seconds; ``wall`` gives seconds since 1970.
+    """The table. ``begin`` starts what a template has started with each.
+
+    ``clock`` counts activity, in seconds; ``wall`` gives seconds since 1970.
 
     ``on_change`` is called, inside the loop, when there is something new to tell the control plane.
     """
@@ -119,6 +123,7 @@ class Sandboxes:
         state: Path,
         *,
         bounds: Bounds = BOUNDS,
+        begin: Begin = begin,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         on_change: Callable[[], None] = lambda: None,
@@ -128,6 +133,7 @@ class Sandboxes:
         self.happenings = Happenings()
         self.on_change = on_change
         self._bounds = bounds
+        self._begins = begin
         self._runtime = runtime
         self._templates = templates
         self._staging = state / "staging"
@@ -344,7 +350,7 @@ class Sandboxes:
         async with entry.lock:
             try:
                 await self._write(entry)
-                entry.running = await self._runtime.create(spec)
+                entry.running = await self._made(spec, entry.env)
             except BaseException as error:
                 self._forget(entry)
                 await asyncio.to_thread(self._ledger.drop, asked.id)
@@ -357,6 +363,16 @@ class Sandboxes:
             seconds=self._wall() - entry.started_at,
         )  # fmt: skip
         return entry
+
+    async def _made(self, spec: SandboxSpec, env: Mapping[str, str]) -> Running:
+        """It runs, and what its template begins with does."""
+        running = await self._runtime.create(spec)
+        try:
+            await self._begins(running, env)
+        except BaseException:
+            await self._runtime.destroy(spec.id)
+            raise
+        return running
 
     async def _pause(self, entry: Entry) -> Entry:
         async with self._when(entry, S.RUNNING):

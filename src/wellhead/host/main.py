@@ -1,0 +1,188 @@
+"""A host's program from its settings: ``join``, ``run``, ``status`` and ``leave``, as commands call them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wellhead.client import AsyncClient
+from wellhead.errors import HostError, LocalStateError, WellheadError
+from wellhead.host.api.context import ApiTerms
+from wellhead.host.app import DRAIN_SECONDS, Facts, HostProgram, HostTerms
+from wellhead.host.capacity import Bounds, Capacity
+from wellhead.host.join import JoinOptions, join
+from wellhead.host.membership import Membership, alone
+from wellhead.host.runtime.namespace import NamespaceRuntime
+from wellhead.host.runtime.process import ProcessRuntime
+from wellhead.host.runtime.runtime import Runtime
+from wellhead.host.runtime.terms import RuntimeTerms
+from wellhead.host.template_build import ensure
+from wellhead.host.templates import Templates
+from wellhead.logs import Log
+from wellhead.net import loop
+from wellhead.settings import home
+from wellhead.settings.host import HostSettings
+
+_log = Log("wellhead.host")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """``state``: the host's directory. ``destroy_at_end``: its sandboxes do not outlive the program."""
+
+    settings: HostSettings
+    state: Path
+    drain_seconds: float = DRAIN_SECONDS
+    destroy_at_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What this machine is to a server. ``runs``: a program of it is there now."""
+
+    membership: Membership
+    runs: bool
+
+
+def default_state() -> Path:
+    """Where a host keeps what it has: ``$WELLHEAD_HOME/host``."""
+    return home() / "host"
+
+
+def run_join(options: JoinOptions, settings: HostSettings) -> Membership:
+    """Make this machine a host.
+
+    Raises:
+        SettingsError, LocalStateError, ApiError, LinkError: see ``join``.
+    """
+    return loop.run(join_with(options, settings))
+
+
+async def join_with(options: JoinOptions, settings: HostSettings) -> Membership:
+    """As ``run_join``, in the running loop."""
+    capacity = await asyncio.to_thread(_capacity, settings, options.state)
+    return await join(options, runtime_name(settings), capacity)
+
+
+def run(options: RunOptions, ready: Callable[[Facts], None]) -> None:
+    """Be the host until SIGTERM or SIGINT. ``ready`` is called once, in the loop, when it is online.
+
+    Raises:
+        SettingsError: this machine is no host.
+        LocalStateError: another program runs it, or its directory is unsafe.
+        HostRemoved: it was deleted at its server; its sandboxes are ended.
+        RefusedError, TrustError: its server does not let it in, or is not who it should be.
+        HostError: this machine cannot run sandboxes.
+    """
+    loop.raise_file_limit()
+    loop.run(_run(options, ready))
+
+
+async def _run(options: RunOptions, ready: Callable[[Facts], None]) -> None:
+    await serve(options, loop.stop_event(asyncio.get_running_loop()), ready)
+
+
+async def serve(options: RunOptions, stop: asyncio.Event, ready: Callable[[Facts], None]) -> None:
+    """As ``run``, in the running loop, until ``stop``."""
+    membership = await asyncio.to_thread(Membership.need, options.state)
+    with alone(options.state):
+        async with _runtime(options.settings, options.state) as runtime:
+            templates = Templates(options.state, runtime.name)
+            for sentence in await asyncio.to_thread(ensure, templates):
+                _warn(sentence)
+            await _program(options, membership, runtime, templates).run(stop, ready)
+
+
+def status(state: Path) -> HostFacts | None:
+    """None where this machine is no host.
+
+    Raises:
+        LocalStateError: its directory is unsafe, or damaged.
+    """
+    membership = Membership.load(state)
+    if membership is None:
+        return None
+    try:
+        with alone(state):
+            return HostFacts(membership, runs=False)
+    except LocalStateError:
+        return HostFacts(membership, runs=True)
+
+
+def leave(state: Path, settings: HostSettings) -> int:
+    """End every sandbox of this machine and forget that it is a host; gives how many they were.
+
+    The server's record of it stays, offline, until somebody deletes that.
+
+    Raises:
+        SettingsError: it is no host.
+        LocalStateError: its program runs still.
+        HostError: a sandbox cannot be ended.
+    """
+    return loop.run(_leave(state, settings))
+
+
+async def _leave(state: Path, settings: HostSettings) -> int:
+    membership = await asyncio.to_thread(Membership.need, state)
+    options = RunOptions(settings, state)
+    with alone(state):
+        async with _runtime(settings, state) as runtime:
+            return await _program(options, membership, runtime, Templates(state, runtime.name)).leave()
+
+
+def _program(
+    options: RunOptions, membership: Membership, runtime: Runtime, templates: Templates
+) -> HostProgram:
+    given = options.settings
+    terms = HostTerms(
+        _capacity(given, options.state),
+        Bounds(given.host_max_vcpus, given.host_max_memory_mb, given.host_max_disk_mb, given.host_pids_max),
+        ApiTerms(
+            upload_bytes=given.host_upload_bytes, stream_upload_bytes=given.host_stream_upload_bytes,
+            output_bytes=given.host_exec_output_bytes,
+        ),
+        given.host_report_seconds, options.drain_seconds, options.destroy_at_end,
+    )  # fmt: skip
+    return HostProgram(membership, options.state, runtime, templates, terms)
+
+
+def _capacity(settings: HostSettings, state: Path) -> Capacity:
+    private.make_directory(state)
+    return Capacity.of_machine(state, settings.host_memory_mb, settings.host_max_sandboxes)
+
+
+def runtime_name(settings: HostSettings) -> str:
+    """The runtime that these settings choose on this machine."""
+    if settings.host_runtime != "auto":
+        return settings.host_runtime
+    return "namespace" if sys.platform == "linux" and os.geteuid() == 0 else "process"
+
+
+@asynccontextmanager
+async def _runtime(settings: HostSettings, state: Path) -> AsyncIterator[Runtime]:
+    """The runtime of these settings, started. With ``auto`` the one without isolation where the other cannot be.
+
+    Raises:
+        HostError: it cannot be.
+    """
+    runtime: Runtime = _namespace(settings, state)
+    if runtime_name(settings) == "process":
+        runtime = ProcessRuntime(state)
+    try:
+        warnings = await runtime.start()
+    except HostError as error:
+        if settings.host_runtime != "auto" or runtime.name == "process":
+            raise
+        _warn(f"runtime {runtime.name} cannot be used here: {error}")
+        runtime = ProcessRuntime(state)
+        warnings = await runtime.start()
+    for sentence in warnings:
+        _warn(sentence)
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
