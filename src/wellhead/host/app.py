@@ -23,7 +23,6 @@ from typing import Any
 from wellhead.client import AsyncClient
 from wellhead.errors import HostError, HostRemoved, SecretRejected, WellheadError
 from wellhead.host.api.app import build
-from wellhead.host.api.context import ApiTerms
 from wellhead.host.api.control import control_routes
 from wellhead.host.calls import AGENT
 from wellhead.host.capacity import Bounds, Capacity
@@ -65,7 +64,6 @@ class HostTerms:
 
     capacity: Capacity
     bounds: Bounds = BOUNDS
-    api: ApiTerms = ApiTerms()
     report_seconds: float = EVERY_SECONDS
     drain_seconds: float = DRAIN_SECONDS
     destroy_at_end: bool = False
@@ -133,7 +131,7 @@ class HostProgram:
 
     async def _serve(self, stop: asyncio.Event, ready: Callable[[Facts], None]) -> None:
         orders = control_routes(self.sandboxes, self._metrics, self._templates)
-        async with _answering(build(self.sandboxes, self._metrics, orders, self._terms.api)) as answering:
+        async with _answering(build(self.sandboxes, self._metrics, orders)) as answering:
             accept = Overflow(answering.accept).accept
             links = [_Link(self._membership, lane, accept, self._terms.uplink) for lane in Lane]
             try:
@@ -142,7 +140,9 @@ class HostProgram:
                         await _until(stop, duties)
                     finally:
                         answering.drain()
-                        await asyncio.gather(*(link.uplink.aclose(self._terms.drain_seconds) for link in links))
+                        await asyncio.gather(
+                            *(link.uplink.aclose(self._terms.drain_seconds) for link in links)
+                        )
             except SecretRejected:
                 await self._reporter.ask()
                 raise

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from wellhead.client import AsyncClient
-from wellhead.errors import HostError, LocalStateError, WellheadError
-from wellhead.host.api.context import ApiTerms
+from wellhead import private
+from wellhead.errors import LocalStateError
 from wellhead.host.app import DRAIN_SECONDS, Facts, HostProgram, HostTerms
 from wellhead.host.capacity import Bounds, Capacity
 from wellhead.host.join import JoinOptions, join
 from wellhead.host.membership import Membership, alone
-from wellhead.host.runtime.namespace import NamespaceRuntime
-from wellhead.host.runtime.process import ProcessRuntime
+from wellhead.host.runtime.choice import runtime_name, started
 from wellhead.host.runtime.runtime import Runtime
-from wellhead.host.runtime.terms import RuntimeTerms
 from wellhead.host.template_build import ensure
 from wellhead.host.templates import Templates
 from wellhead.logs import Log
@@ -90,10 +85,10 @@ async def serve(options: RunOptions, stop: asyncio.Event, ready: Callable[[Facts
     """As ``run``, in the running loop, until ``stop``."""
     membership = await asyncio.to_thread(Membership.need, options.state)
     with alone(options.state):
-        async with _runtime(options.settings, options.state) as runtime:
+        async with started(options.settings, options.state) as runtime:
             templates = Templates(options.state, runtime.name)
             for sentence in await asyncio.to_thread(ensure, templates):
-                _warn(sentence)
+                _log.warning("template missing", says=sentence)
             await _program(options, membership, runtime, templates).run(stop, ready)
 
 
@@ -130,7 +125,7 @@ async def _leave(state: Path, settings: HostSettings) -> int:
     membership = await asyncio.to_thread(Membership.need, state)
     options = RunOptions(settings, state)
     with alone(state):
-        async with _runtime(settings, state) as runtime:
+        async with started(settings, state) as runtime:
             return await _program(options, membership, runtime, Templates(state, runtime.name)).leave()
 
 
@@ -141,10 +136,6 @@ def _program(
     terms = HostTerms(
         _capacity(given, options.state),
         Bounds(given.host_max_vcpus, given.host_max_memory_mb, given.host_max_disk_mb, given.host_pids_max),
-        ApiTerms(
-            upload_bytes=given.host_upload_bytes, stream_upload_bytes=given.host_stream_upload_bytes,
-            output_bytes=given.host_exec_output_bytes,
-        ),
         given.host_report_seconds, options.drain_seconds, options.destroy_at_end,
     )  # fmt: skip
     return HostProgram(membership, options.state, runtime, templates, terms)
@@ -153,36 +144,3 @@ def _program(
 def _capacity(settings: HostSettings, state: Path) -> Capacity:
     private.make_directory(state)
     return Capacity.of_machine(state, settings.host_memory_mb, settings.host_max_sandboxes)
-
-
-def runtime_name(settings: HostSettings) -> str:
-    """The runtime that these settings choose on this machine."""
-    if settings.host_runtime != "auto":
-        return settings.host_runtime
-    return "namespace" if sys.platform == "linux" and os.geteuid() == 0 else "process"
-
-
-@asynccontextmanager
-async def _runtime(settings: HostSettings, state: Path) -> AsyncIterator[Runtime]:
-    """The runtime of these settings, started. With ``auto`` the one without isolation where the other cannot be.
-
-    Raises:
-        HostError: it cannot be.
-    """
-    runtime: Runtime = _namespace(settings, state)
-    if runtime_name(settings) == "process":
-        runtime = ProcessRuntime(state)
-    try:
-        warnings = await runtime.start()
-    except HostError as error:
-        if settings.host_runtime != "auto" or runtime.name == "process":
-            raise
-        _warn(f"runtime {runtime.name} cannot be used here: {error}")
-        runtime = ProcessRuntime(state)
-        warnings = await runtime.start()
-    for sentence in warnings:
-        _warn(sentence)
-    try:
-        yield runtime
-    finally:
-        await runtime.close()

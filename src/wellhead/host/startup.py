@@ -30,7 +30,9 @@ async def begin(running: Running, env: Mapping[str, str]) -> None:
         return
     try:
         async with asyncio.timeout(HEALTHY_SECONDS):
-            while not await _listens(link, port):
+            while True:
+                if await _listens(link, port):
+                    return
                 await asyncio.sleep(LOOK_SECONDS)
     except TimeoutError as error:
         raise HostError(
