@@ -16,7 +16,7 @@ from wellhead.guest.spawn import Program, Streams, environment, place
 from wellhead.guest.terms import GuestTerms
 from wellhead.guest.users import find_user
 from wellhead.guest.waiting import first_of, writable
-from wellhead.wire.guest import GuestFrame, frame
+from wellhead.wire.guest import GuestFrame, frame, numbered
 
 KEPT = 256 * 1024  # bytes of output
 AHEAD = 128 * 1024  # bytes that a program may be ahead of the host that waits for it
@@ -69,25 +69,27 @@ async def attach(processes: Processes, connection: Connection, asked: Asked) -> 
         viewer.leave()
 
 
-async def show(process: Process, viewer: Viewer, connection: Connection) -> None:
+async def show(process: Process, viewer: Viewer, connection: Connection, *, numbers: bool = False) -> None:
     """Send what a viewer sees, in frames of its channel, and how it all ended."""
     while (seen := await viewer.next()) is not None:
         if isinstance(seen, int):
             await connection.answer({"lost": seen})
+        elif numbers:
+            await connection.send(numbered(seen.number, seen.data))
         else:
             await connection.send(frame(GuestFrame(seen.channel), seen.data))
     await connection.answer({"exited": process.exit()})
 
 
-def read_program(asked: Asked, terms: GuestTerms) -> Program:
-    """What is to run, as who, where and with what environment.
+def read_program(asked: Asked, terms: GuestTerms, **usual: str) -> Program:
+    """What is to run, as who, where and with what environment; ``usual``: what that has unless it is told.
 
     Raises:
         Refusal: a member is not what it must be, or there is no such user.
     """
     user = find_user(asked.text("user"), terms)
     cwd = asked.text("cwd")
-    env = environment(user, terms, asked.table("env"))
+    env = {**usual, **environment(user, terms, asked.table("env"))}
     return Program(asked.texts("argv"), env, place(cwd, user) if cwd else None, user)
 
 

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 
 from wellhead.guest import exec as programs
+from wellhead.guest import files, ports, terminal
 from wellhead.guest.asked import Asked
 from wellhead.guest.child import adopt_orphans
 from wellhead.guest.connection import Connection, HostGone
@@ -27,6 +28,7 @@ from wellhead.guest.spawn import Starter
 from wellhead.guest.terms import GuestTerms
 from wellhead.guest.tree import kill_descendants
 from wellhead.guest.waiting import first_of
+from wellhead.guest.worker import Workers
 from wellhead.model.text import shown
 from wellhead.version import VERSION
 
@@ -63,6 +65,7 @@ class _Guest:
     def __init__(self, terms: GuestTerms, descriptors: tuple[int, int]) -> None:
         self._terms = terms
         self._processes = Processes(terms, Starter(terms, descriptors))
+        self._workers = Workers(self._processes, terms)
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._operations: dict[str, Callable[[Connection, Asked], Awaitable[None]]] = {
@@ -70,8 +73,12 @@ class _Guest:
             "exec": self._exec,
             "attach": self._attach,
             "processes": self._list,
+            "terminal": self._terminal,
+            "terminal_attach": self._terminal_attach,
             "signal": self._signal,
+            "ports": self._ports,
             "stop": self._stop_all,
+            **dict.fromkeys(files.OPERATIONS, self._file),
         }
 
     async def run(self, sock: socket.socket) -> int:
@@ -146,12 +153,24 @@ class _Guest:
     async def _attach(self, connection: Connection, asked: Asked) -> None:
         await programs.attach(self._processes, connection, asked)
 
+    async def _terminal(self, connection: Connection, asked: Asked) -> None:
+        await terminal.start(self._processes, self._terms, connection, asked)
+
+    async def _terminal_attach(self, connection: Connection, asked: Asked) -> None:
+        await terminal.attach(self._processes, connection, asked)
+
     async def _list(self, connection: Connection, asked: Asked) -> None:
         await connection.answer_list("processes", self._processes.records())
 
     async def _signal(self, connection: Connection, asked: Asked) -> None:
         self._processes.signal(asked.must("selector"), asked.must("signal"))
         await connection.answer({"ok": {}})
+
+    async def _file(self, connection: Connection, asked: Asked) -> None:
+        self._workers.begin(connection, *files.prepare(asked, self._terms))
+
+    async def _ports(self, connection: Connection, asked: Asked) -> None:
+        self._workers.begin(connection, None, ports.tell)
 
     async def _stop_all(self, connection: Connection, asked: Asked) -> None:
         self._processes.kill_all()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from wellhead.guest.output import Output
+from wellhead.guest.pty import Pty
 from wellhead.guest.refusal import Refusal, Word, refused
 from wellhead.guest.source import Source
 from wellhead.guest.spawn import Program, Starter, Streams
@@ -57,6 +58,7 @@ class Process:
     sources: list[Source] = field(default_factory=list)
     status: int | None = None  # as waitpid gives it, once it is dead
     timed_out: bool = False
+    pty: Pty | None = None  # of one at a terminal
     _clock: asyncio.TimerHandle | None = None
 
     @property
@@ -121,6 +123,8 @@ class Process:
 
     def _source_over(self) -> None:
         if not self.alive and not self.output.over and all(source.over for source in self.sources):
+            if self.pty is not None:
+                self.pty.close()
             self.output.end()
 
 
@@ -140,6 +144,9 @@ class Processes:
 
     def records(self) -> list[dict[str, object]]:
         return [process.record() for process in self._living.values()]
+
+    def count(self, kind: ProcessKind) -> int:
+        return sum(process.label.kind is kind for process in self._living.values())
 
     def check_room(self, label: Label) -> None:
         """

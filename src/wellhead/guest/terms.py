@@ -27,7 +27,7 @@ class GuestTerms:
     cgroup: int | None = None
     chrooted: bool = True
     isolated: bool = True
-    no_new_privs: bool = True
+    no_new_privs: bool = False
     capabilities: tuple[int, ...] | None = None
 
     def to_json(self) -> str:
