@@ -16,10 +16,17 @@ from tests.kit.inprocess import Host, Visit, envelope
 class SocketClient:
     """A WebSocket client on a stream."""
 
-    def __init__(self, host: Host, *, subprotocols: Any = None, compress: bool = False) -> None:
+    def __init__(
+        self,
+        host: Host,
+        target: str = "/ws",
+        *more: tuple[str, str],
+        subprotocols: Any = None,
+        compress: bool = False,
+    ) -> None:
         extensions = [ClientPerMessageDeflateFactory()] if compress else None
         self.protocol = ClientProtocol(
-            parse_uri("wss://app.example.com/ws"), subprotocols=subprotocols, extensions=extensions
+            parse_uri("wss://app.example.com" + target), subprotocols=subprotocols, extensions=extensions
         )
         request = self.protocol.connect()
         fields = [
@@ -27,7 +34,7 @@ class SocketClient:
             for name, value in request.headers.raw_items()
             if name.lower() not in ("host", "connection", "upgrade")
         ]
-        self.visit: Visit = host.upgrade(envelope("GET", "/ws", *fields))
+        self.visit: Visit = host.upgrade(envelope("GET", target, *fields, *more))
         self.protocol.send_request(request)
         self.protocol.data_to_send()
         self._fed = 0
@@ -68,4 +75,8 @@ class SocketClient:
 
     def say(self, text: str) -> None:
         self.protocol.send_text(text.encode())
+        self.flush()
+
+    def write(self, data: bytes) -> None:
+        self.protocol.send_binary(data)
         self.flush()

@@ -1,25 +1,30 @@
-"""What a host answers on its sessions, as one application."""
+"""The host's routes, as one application."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from wellhead.errors import HostError
+from wellhead.host.api.context import ApiTerms, Context
+from wellhead.host.api.errors import HANDLERS
+from wellhead.host.api.exec import ExecRoutes
+from wellhead.host.api.processes import ProcessRoutes
+from wellhead.host.api.streams import StreamRoutes
 from wellhead.host.metrics import Metrics
 from wellhead.host.sandboxes import Sandboxes
 
 
-def build(sandboxes: Sandboxes, metrics: Metrics, more: Sequence[BaseRoute] = ()) -> Starlette:
-    """The application; ``more`` are routes beside those of visitors."""
-    return Starlette(routes=list(more), exception_handlers={HostError: _failed})
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HostError)
-    answer = {"error": {"code": error.code, "message": str(error)}}
-    return JSONResponse(answer, error.status)
+def build(
+    sandboxes: Sandboxes, metrics: Metrics, more: Sequence[BaseRoute] = (), terms: ApiTerms | None = None
+) -> Starlette:
+    """What visitors may ask of ``sandboxes``, and ``more``; a HostError of either is answered in one way."""
+    context = Context(sandboxes, metrics, terms or ApiTerms())
+    routes = [
+        *more,
+        *ExecRoutes(context).routes(),
+        *StreamRoutes(context).routes(),
+        *ProcessRoutes(context).routes(),
+    ]
+    return Starlette(routes=routes, exception_handlers=HANDLERS)

@@ -1,0 +1,157 @@
+"""``POST /sandboxes/{id}/exec``: a command, answered with all that it wrote, or begun in the background.
+
+Two ways to say it: wrenn's, ``cmd`` and ``args``, and ours, ``argv``. They differ in the words of time-outs
+and in how an end by a signal is told.
+
+Source: docs/reference/sandboxes-api.md, "Commands".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from wellhead.errors import HostError, HostInvalid, HostTimeout, HostTooLarge
+from wellhead.host.api.bodies import Members, read_body
+from wellhead.host.api.context import Context
+from wellhead.host.entry import Entry
+from wellhead.host.guest_link import Command, GuestLink
+from wellhead.host.guest_stream import Exited, GuestStream, Output
+from wellhead.model.sandboxes import SandboxId
+
+KILLED = -1  # wrenn's exit code of what a signal ended
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that ended."""
+
+    output: bytes
+    errors: bytes
+    exited: Exited
+    milliseconds: int
+
+
+def read_command(asked: Members, entry: Entry) -> Command:
+    """What is to be run, said in either way.
+
+    Raises:
+        HostInvalid: a member that is missing or no good.
+    """
+    argv = asked.words("argv") if "argv" in asked else [asked.text("cmd"), *asked.words("args")]
+    env = asked.environment("env") if "env" in asked else asked.environment("envs")
+    if not argv or not argv[0]:
+        raise HostInvalid("no program is named")
+    return Command(argv, {**entry.env, **env}, asked.optional("cwd"), asked.optional("user"))
+
+
+class ExecRoutes:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def routes(self) -> list[BaseRoute]:
+        return [Route("/sandboxes/{id}/exec", self._exec, methods=["POST"])]
+
+    async def _exec(self, request: Request) -> Response:
+        context = self._context
+        sandbox = context.asked(request)
+        context.sandboxes.running(sandbox)
+        asked = await read_body(request, context.terms.body_bytes)
+        if asked.flag("background", False):
+            return await self._start(sandbox, asked)
+        with context.sandboxes.busy(sandbox) as entry:
+            answer = await self._run(sandbox, asked, entry)
+        context.sandboxes.touch(sandbox)
+        return answer
+
+    async def _start(self, sandbox: SandboxId, asked: Members) -> Response:
+        context = self._context
+        command = read_command(asked, context.sandboxes.running(sandbox))
+        pid, tag = await context.link(sandbox).start(command, tag=asked.tag("tag"))
+        return JSONResponse({"sandbox_id": sandbox, "cmd": command.argv[0], "pid": pid, "tag": tag}, 202)
+
+    async def _run(self, sandbox: SandboxId, asked: Members, entry: Entry) -> Response:
+        terms = self._context.terms
+        ours = "argv" in asked
+        command = read_command(asked, entry)
+        seconds = asked.seconds(
+            "timeout_seconds" if ours else "timeout_sec", terms.exec_seconds, terms.exec_seconds_max
+        )
+        ran = await run(
+            self._context.way(entry), command, seconds, asked.encoded("stdin"), terms.output_bytes
+        )
+        if ran.exited.timed_out:
+            kind = HostTimeout if ours else HostError
+            raise kind(
+                f"the command ran longer than {seconds:g} s, and was killed with all that it had started"
+            )
+        told = {
+            "sandbox_id": sandbox,
+            "cmd": command.argv[0],
+            **_written(ran),
+            "duration_ms": ran.milliseconds,
+        }
+        if ours:
+            return JSONResponse(told | {"exit_code": ran.exited.code, "signal": ran.exited.signal})
+        return JSONResponse(told | {"exit_code": KILLED if ran.exited.code is None else ran.exited.code})
+
+
+async def run(
+    link: GuestLink, command: Command, seconds: float | None, stdin: bytes | None, output_bytes: int
+) -> Ran:
+    """Run a command to its end.
+
+    Raises:
+        HostTooLarge: it wrote more than ``output_bytes`` to one of its streams, and was killed.
+        HostError: it cannot be run.
+    """
+    began = time.monotonic()
+    stream = await link.run(command, stdin=stdin is not None, timeout_seconds=seconds)
+    feeding = asyncio.ensure_future(_feed(stream, stdin or b""))
+    try:
+        output, errors, exited = await _collect(stream, output_bytes)
+    finally:
+        stream.close()
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)  # what stops it stops the output as well
+    return Ran(output, errors, exited, round((time.monotonic() - began) * 1000))
+
+
+async def _collect(stream: GuestStream, output_bytes: int) -> tuple[bytes, bytes, Exited]:
+    output, errors = bytearray(), bytearray()
+    while True:
+        for told in await stream.told():
+            if isinstance(told, Exited):
+                return bytes(output), bytes(errors), told
+            if isinstance(told, Output):
+                into = errors if told.errors else output
+                into += told.data
+                if len(into) > output_bytes:
+                    name = "standard error" if told.errors else "standard output"
+                    raise HostTooLarge(
+                        f"the command wrote more than {output_bytes} bytes to {name}, and was killed: "
+                        "exec/stream has no such bound"
+                    )
+
+
+async def _feed(stream: GuestStream, stdin: bytes) -> None:
+    await stream.send(stdin)
+    stream.end_input()
+
+
+def _written(ran: Ran) -> dict[str, object]:
+    """Both streams as text where both are UTF-8, else both in base64."""
+    try:
+        return {"stdout": ran.output.decode(), "stderr": ran.errors.decode(), "encoding": "utf-8"}
+    except UnicodeDecodeError:
+        return {
+            "stdout": base64.b64encode(ran.output).decode(),
+            "stderr": base64.b64encode(ran.errors).decode(),
+            "encoding": "base64",
+        }

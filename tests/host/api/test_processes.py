@@ -1,0 +1,70 @@
+"""What runs, what listens, and what it takes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.kit.api_host import ApiHost
+
+
+async def test_processes_are_listed_in_wrenns_words_and_ours(host: ApiHost) -> None:
+    told = (await host.post("/exec", cmd="sleep", args=["50"], background=True, tag="mine")).json()
+    found = (await host.http.get("/processes")).json()["processes"]
+    process = next(process for process in found if process["pid"] == told["pid"])
+    assert process["started_at"] > 0 and process["user"]
+    del process["started_at"], process["user"]
+    assert process == {
+        "pid": told["pid"], "tag": "mine", "cmd": "sleep", "args": ["50"], "argv": ["sleep", "50"],
+        "kind": "background",
+    }  # fmt: skip
+    assert (await host.http.delete("/processes/mine")).status_code == 204
+
+
+async def test_a_killed_process_leaves_the_list_with_all_that_it_started(host: ApiHost) -> None:
+    told = (await host.post("/exec", cmd="sh", args=["-c", "sleep 4000 & wait"], background=True)).json()
+    assert (await host.http.delete(f"/processes/{told['pid']}")).status_code == 204
+    async with asyncio.timeout(20):
+        while told["pid"] in [
+            each["pid"] for each in (await host.http.get("/processes")).json()["processes"]
+        ]:
+            pass
+    left = await host.exec("sh", "-c", "ps -eo args | grep -c '^sleep 4000' || true")
+    assert left["stdout"] == "0\n"
+    assert (await host.http.delete(f"/processes/{told['pid']}")).status_code == 404
+
+
+async def test_the_signal_is_the_one_that_is_named(host: ApiHost) -> None:
+    talk = await host.open("/exec/stream")
+    talk.say(type="start", cmd="sh", args=["-c", "trap 'exit 7' TERM; echo on; while :; do sleep 0.05; done"])
+    pid = (await talk.heard())["pid"]
+    await talk.until("stdout")
+    assert (await host.http.delete(f"/processes/{pid}?signal=SIGTERM")).status_code == 204
+    assert (await talk.until("exit"))[1]["exit_code"] == 7
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("nobody", 404),
+        ("4000000", 404),
+        ("1?signal=SIGNOPE", 400),
+        ("%20", 400),
+        ("99999999999", 400),
+        ("a%2Fb", 404),
+    ],
+)
+async def test_what_names_no_process_or_signal_is_refused(host: ApiHost, path: str, status: int) -> None:
+    answer = await host.http.delete(f"/processes/{path}")
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"code", "message"}
+
+
+async def test_metrics_are_points_of_a_span(host: ApiHost) -> None:
+    answer = (await host.http.get("/metrics")).json()
+    assert answer == {"sandbox_id": host.id, "range": "10m", "points": []}
+    assert (await host.http.get("/metrics?range=2h")).json()["range"] == "2h"
+    assert (await host.http.get("/metrics?range=3d")).status_code == 400
+    gone = await host.http.get("http://host/sandboxes/cl-" + "0" * 25 + "/metrics")
+    assert gone.status_code == 404
