@@ -206,6 +206,7 @@ def _edge(
         ),
         drain_seconds=settings.drain_seconds,
         unknown_names_per_minute=settings.unknown_names_per_minute,
+        key_failures_per_minute=settings.api_failures_per_address_per_minute,
         loop_stall_seconds=settings.loop_stall_seconds,
         https_port=public.https_port,
     )
@@ -219,8 +220,21 @@ def _edge(
         return AccessLog(metrics, lines, loop, settings.access_log_query)
 
     follower.on_certificates = certificates.reload_soon
-    challenges = follower.challenges
-    return Edge(terms, follower.directory, certificates, challenges, follower.want, control, patient, log_to)
+    edge = Edge(
+        terms,
+        follower.directory,
+        follower.directory,
+        certificates,
+        follower.challenges,
+        follower.want,
+        follower.tell,
+        control,
+        patient,
+        log_to,
+    )
+    follower.on_host_call = edge.host_calls.call
+    follower.on_host_seen_anew = edge.new_control_plane
+    return edge
 
 
 def _intake_terms(settings: ServerSettings, liveness: Liveness) -> IntakeTerms:

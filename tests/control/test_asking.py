@@ -11,12 +11,9 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.control.conftest import PUBLIC, Clock
 from tests.kit.control import built
-from wellhead.control.limits import CALLERS_MAX, Rate
 from wellhead.control.store import Store
 from wellhead.control.store.creation import IDEMPOTENCY_KEPT
 from wellhead.control.store.store import BATCH
@@ -252,43 +249,6 @@ async def test_an_organization_has_as_many_tunnels_and_live_keys_as_it_may(
         assert (await key()).status_code == 201, "one is over"
         await api.delete(f"/keys/{made[0].json()['record']['id']}")
         assert [(await key()).status_code for _ in range(2)] == [201, 429]
-
-
-# Rates
-
-
-class Monotonic:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@given(st.integers(1, 600), st.lists(st.floats(0, 30), min_size=1, max_size=300))
-def test_no_minute_holds_more_than_twice_its_worth_and_the_wait_is_enough(
-    per_minute: int, gaps: list[float]
-) -> None:
-    clock = Monotonic()
-    rate, taken = Rate(per_minute, clock), []
-    for gap in gaps:
-        clock.now += gap
-        if wait := rate.wait("a"):
-            clock.now += wait + 1e-6
-            assert rate.wait("a") == 0
-        rate.count("a")
-        taken.append(clock.now)
-    for start in taken:
-        # What was saved up and what came meanwhile.
-        assert sum(start <= at < start + 60 for at in taken) <= 2 * per_minute + 1
-    assert rate.wait("b") == 0
-
-
-def test_callers_remembered_are_bounded() -> None:
-    rate = Rate(10, Monotonic())
-    for number in range(CALLERS_MAX + 100):
-        rate.count(str(number))
-    assert len(rate._whole) == CALLERS_MAX
 
 
 def asking(app: FastAPI, address: str, key: str | None) -> httpx.AsyncClient:

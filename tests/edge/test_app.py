@@ -19,6 +19,7 @@ from h2.events import DataReceived, StreamEnded
 from tests.kit.agents import Agent, answer
 from tests.kit.certs import authority, client_hello, self_signed, trusting
 from tests.kit.house import COUNTS, TERMS
+from tests.kit.sandboxes import SandboxRecords
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.challenges import Challenges
@@ -178,9 +179,11 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     edge = Edge(
         terms,
         Records(),
+        SandboxRecords(),
         certificates,
         challenges := Challenges(asyncio.get_running_loop().time),
         (wanted := list[str]()).append,
+        lambda message: None,
         pool,
         pool,
         lambda metrics: AccessLog(metrics, log, asyncio.get_running_loop()),

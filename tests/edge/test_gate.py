@@ -9,9 +9,12 @@ import pytest
 
 from tests.kit.muxpair import RecordingSink
 from tests.kit.notebook import Notebook
+from tests.kit.sandboxes import SandboxRecords
 from tests.kit.transport import FakeTransport
 from wellhead.edge.credentials import REMEMBERED, Credentials
 from wellhead.edge.gate import Gate, GateTerms
+from wellhead.edge.host_gate import HostGate
+from wellhead.edge.hosts import Hosts
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.errors import LocalStateError, SecretRejected, TunnelRemoved, WellheadError
@@ -123,7 +126,10 @@ class Door:
         self.credentials = Credentials(
             self.records, asyncio.get_running_loop().time, rejections_per_minute=MOST, loopback_exempt=True
         )
-        self.gate = Gate(self.records, self.credentials, self.registry, self.metrics, terms)
+        self.host_records = SandboxRecords()
+        self.hosts = Hosts(lambda seen: None)
+        host_gate = HostGate(self.host_records, self.credentials, self.hosts)
+        self.gate = Gate(self.records, self.credentials, self.registry, self.metrics, terms, host_gate)
         self.agents: list[Agent] = []
 
     def agent(self, peer: str = "192.0.2.7") -> Agent:

@@ -97,7 +97,8 @@ class House:
         self.registry = Registry()
         self.challenges = Challenges(asyncio.get_running_loop().time)
         self.ingress = Ingress(
-            Router("localhost", "localhost"), self.directory, self.registry, lambda target, peer: self.door,
+            Router("localhost", "localhost"), self.directory, self.registry,
+            lambda target, peer: ("control", "", self.door),
             metrics, log, terms, counts, self.challenges, lambda reason, peer: self.refused.append(reason),
         )  # fmt: skip
         self.ingress.note = lambda fields: self.lines.append(Line(*fields))

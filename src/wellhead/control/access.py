@@ -11,12 +11,13 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from wellhead.control.limits import Limits, Rate
+from wellhead.control.limits import Limits
 from wellhead.control.problems import problem
 from wellhead.errors import Forbidden, NotFound, RateLimited
 from wellhead.model import access
 from wellhead.model.access import Secret
 from wellhead.model.names import address_group, is_loopback
+from wellhead.model.rates import Rate
 from wellhead.model.records import Actor, ApiKey, KeyId
 
 # For the OpenAPI document; the check itself is KeyGate's.

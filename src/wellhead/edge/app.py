@@ -16,6 +16,10 @@ from wellhead.edge.challenges import Challenges, Proved
 from wellhead.edge.credentials import Credentials
 from wellhead.edge.directory import Directory
 from wellhead.edge.gate import Gate, GateTerms
+from wellhead.edge.host_calls import HostCalls
+from wellhead.edge.host_directory import HostDirectory
+from wellhead.edge.host_gate import HostGate
+from wellhead.edge.hosts import Hosts
 from wellhead.edge.ingress import CountTerms, Ingress
 from wellhead.edge.intake.gate import IntakeGate
 from wellhead.edge.intake.terms import IntakeTerms
@@ -25,10 +29,13 @@ from wellhead.edge.passthrough import RawTerms, RawVisitor
 from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import Router
+from wellhead.edge.sandbox_door import Sandboxes
+from wellhead.edge.sandbox_paths import sandbox_path
 from wellhead.edge.unknown import UnknownNames
 from wellhead.edge.wants import Wants
 from wellhead.errors import ClientHelloError
 from wellhead.model.names import is_loopback
+from wellhead.model.rates import Rate
 from wellhead.model.records import TlsMode, TunnelView
 from wellhead.net.certificates import Certificates, ContextFor
 from wellhead.net.plain import PlainPort
@@ -45,6 +52,7 @@ from wellhead.visitors.http1 import Http1Visitor
 from wellhead.visitors.http2 import Http2Visitor
 from wellhead.visitors.local import LocalDoor
 from wellhead.visitors.pages import Page
+from wellhead.wire.feed import HostAnswered, HostSeen
 from wellhead.wire.sni import (
     INTERNAL_ERROR,
     NO_APPLICATION_PROTOCOL,
@@ -67,6 +75,7 @@ class EdgeTerms:
     portal: PortalTerms
     drain_seconds: float
     unknown_names_per_minute: int  # handshakes for names of no tunnel
+    key_failures_per_minute: int = 30  # wrong keys of one address, at the doors of sandboxes
     loop_stall_seconds: float = 1.0  # 0: no stall is logged
     https_port: int = 443  # where visitors come
 
@@ -75,16 +84,19 @@ class Edge:
     """``control`` forwards to the control plane, ``patient`` what may take it minutes: certificates to be
     signed. Both are closed with the edge. ``log_to`` makes the log.
 
-    ``want`` is told each name of ours that has no certificate, once a minute at most.
+    ``want`` is told each name of ours that has no certificate, once a minute at most, ``tell`` what the
+    control plane is to hear of hosts.
     """
 
     def __init__(
         self,
         terms: EdgeTerms,
         directory: Directory,
+        host_directory: HostDirectory,
         certificates: Certificates,
         challenges: Challenges,
         want: Callable[[str], None],
+        tell: Callable[[HostAnswered | HostSeen], None],
         control: UpstreamPool,
         patient: UpstreamPool,
         log_to: Callable[[Metrics], AccessLog],
@@ -110,7 +122,17 @@ class Edge:
             rejections_per_minute=terms.gate.rejections_per_minute,
             loopback_exempt=terms.gate.loopback_exempt,
         )
-        self.gate = Gate(directory, credentials, self.registry, self.metrics, terms.gate, self._welcomed)
+        self.hosts = Hosts(tell)
+        self.host_calls = HostCalls(self.hosts, tell)
+        self.gate = Gate(
+            directory,
+            credentials,
+            self.registry,
+            self.metrics,
+            terms.gate,
+            HostGate(host_directory, credentials, self.hosts),
+            self._welcomed,
+        )
         self.intake = IntakeGate(
             directory,
             credentials,
@@ -131,11 +153,24 @@ class Edge:
             terms.counts,
             challenges,
             self._refusals.note,
+            self.hosts.sessions,
+        )
+        self._sandboxes = Sandboxes(
+            host_directory,
+            self.hosts,
+            self.ingress.pressure,
+            self._router.control_origins,
+            Rate(terms.key_failures_per_minute, clock),
+            self._refusals.note,
+            loopback_exempt=terms.counts.loopback_exempt,
         )
         self._portal: Portal | None = None
         self._plain: list[PlainPort] = []
         self.metrics.watch("wellhead_control_up", "Whether the control plane is there.", directory.is_current)
         self.metrics.watch("wellhead_sessions", "Live sessions.", lambda: len(self.registry))
+        self.metrics.watch_each(
+            "wellhead_host_sessions", "Live sessions of hosts.", "lane", self.hosts.by_lane
+        )
         self.metrics.watch_each(
             "wellhead_h2_carrier",
             "On the HTTP/2 carrier: sessions, intakes parked (slots), requests that wait for one, requests"
@@ -209,17 +244,26 @@ class Edge:
         self.metrics.loop_lag(seconds)
         self.ingress.pressure.lag(seconds)
 
+    def new_control_plane(self) -> None:
+        """The records come from another process now, which knows of no host and waits for no answer."""
+        self.host_calls.forget()
+        self.hosts.tell_all()
+
     # Doors
 
-    def _control_door(self, target: bytes, peer: str) -> Door | Page:
+    def _control_door(self, target: bytes, peer: str) -> tuple[str, str, Door | Page]:
         path = target.partition(b"?")[0]
         if path == b"/metrics":
             # Behind a proxy on this machine everybody seems to be local.
-            return self._scrapes.door(trusted=self._terms.counts.loopback_exempt and is_loopback(peer))
+            trusted = self._terms.counts.loopback_exempt and is_loopback(peer)
+            return "control", "", self._scrapes.door(trusted=trusted)
+        if (found := sandbox_path(target)) is not None:
+            return "sandbox", found.name, self._sandboxes.door(found, peer)
         # It tells the records and answers REST with the same breath; nobody waits for one that is gone.
         if not self._directory.is_current():
-            return pages.CONTROL_AWAY
-        return self._patient if path.rstrip(b"/").endswith(b"/sign-csr") else self._control
+            return "control", "", pages.CONTROL_AWAY
+        door = self._patient if path.rstrip(b"/").endswith(b"/sign-csr") else self._control
+        return "control", "", door
 
     def _visitor(self, local: bool) -> Callable[[], Http1Visitor]:
         return lambda: Http1Visitor(self.ingress, secure=False, local=local)

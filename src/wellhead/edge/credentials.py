@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from wellhead.edge.directory import Admission, Directory
 from wellhead.errors import Draining, QuotaExceeded, RecordsAway, SecretRejected
@@ -10,6 +11,7 @@ from wellhead.model.access import Secret
 from wellhead.model.names import address_group, is_loopback
 
 RECORDS_SECONDS = 5.0  # for the control plane to come back, before an unknown agent asks again
+T = TypeVar("T")
 REMEMBERED = 4096  # networks with rejected credentials; beyond, the one that was quiet longest is forgotten
 
 
@@ -41,10 +43,18 @@ class Credentials:
             Draining, QuotaExceeded, RecordsAway: not now.
             SecretRejected, TunnelRemoved: as ``Directory.admit``.
         """
+        return await self.judge(peer, lambda: self._directory.admit(tunnel, secret, peer, agent))
+
+    async def judge(self, peer: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the records say of a credential, unless its network is put off: SecretRejected is counted.
+
+        Raises:
+            Draining, QuotaExceeded, RecordsAway: not now.
+        """
         self._check_draining()
         self._check_failures(peer)
         try:
-            admission = await self._directory.admit(tunnel, secret, peer, agent)
+            admission = await ask()
         except SecretRejected as error:
             self._failed(peer)
             if not self._directory.is_current():  # the tunnel or its new secret may be told in a moment

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from wellhead.edge.credentials import Credentials
 from wellhead.edge.directory import Admission, Directory
+from wellhead.edge.host_gate import PREFIX, HostAdmission, HostGate
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Live, Registry
 from wellhead.errors import (
@@ -37,7 +38,6 @@ from wellhead.wire.streams import Buffer, Reason, StreamKind
 from wellhead.wire.window import INITIAL_WINDOW
 
 _log = Log("wellhead.edge")
-END_SECONDS = 0.5  # for an agent to read the last bytes of a session that is ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,10 @@ class GateTerms:
 
 
 class Gate:
-    """Makes a session of each agent's connection, and lets it in. ``welcomed`` is told of each tunnel."""
+    """Makes a session of each agent's connection, and lets it in. ``welcomed`` is told of each tunnel.
+
+    ``hosts`` is asked about those that are no agents but hosts.
+    """
 
     def __init__(
         self,
@@ -64,9 +67,11 @@ class Gate:
         registry: Registry,
         metrics: Metrics,
         terms: GateTerms,
+        hosts: HostGate,
         welcomed: Callable[[TunnelView], None] = lambda view: None,
     ) -> None:
         self._welcomed = welcomed
+        self._hosts = hosts
         self._directory = directory
         self._credentials = credentials
         self._registry = registry
@@ -98,12 +103,12 @@ class Gate:
     def drain(self) -> None:
         """Tell every agent to look for another edge; new hellos are put off."""
         self._credentials.draining = True
-        for session in list(self._admitted):
+        for session in [*self._admitted, *self._hosts.sessions]:
             session.drain(Reason.CANCELLED, 500, "the edge is draining")
 
     async def close(self) -> None:
         """End every connection, let in or not."""
-        sessions = [*self._waiting, *self._admissions, *self._admitted]
+        sessions = [*self._waiting, *self._admissions, *self._admitted, *self._hosts.sessions]
         tasks = list(self._admissions.values())
         for task in tasks:
             task.cancel()
@@ -124,12 +129,9 @@ class Gate:
                 self._end(session, admission.tunnel)
 
     def _end(self, session: Session, tunnel: TunnelView) -> None:
-        # At once no visitor is led to it; an agent that does not read cannot keep the connection open.
-        self._registry.remove(tunnel.id, session)
-        session.usable = False
+        self._registry.remove(tunnel.id, session)  # at once no visitor is led to it
         removed = self._directory.tunnel(tunnel.name) is None
-        session.close(Reason.REMOVED if removed else Reason.SESSION_LOST)
-        self._loop.call_later(END_SECONDS, session.abort)
+        session.dismiss(Reason.REMOVED if removed else Reason.SESSION_LOST)
 
     # From the session
 
@@ -157,22 +159,26 @@ class Gate:
             task.cancel()
         admission = self._admitted.pop(session, None)
         self._hints.pop(session, None)
-        if admission is None:
-            if isinstance(error, ProtocolError):
-                self._refused(session, error.code, error)
-            return
-        view = admission.tunnel
-        self._registry.remove(view.id, session)
-        self._directory.session_closed(view.id, session.id)
+        if admission is not None:
+            view = admission.tunnel
+            self._registry.remove(view.id, session)
+            self._directory.session_closed(view.id, session.id)
+            self._closed(session, view.name, error)
+        elif (host := self._hosts.lost(session)) is not None:
+            self._closed(session, host.host.id, error)
+        elif isinstance(error, ProtocolError):
+            self._refused(session, error.code, error)
+
+    def _closed(self, session: Session, name: str, error: WellheadError | None) -> None:
         self._metrics.sessions_closed[error.code if error is not None else "closed"] += 1
-        _log.info("session closed", session=session.id, tunnel=view.name, error=str(error or "-"))
+        _log.info("session closed", session=session.id, tunnel=name, error=str(error or "-"))
 
     # The decision
 
     async def _admit(self, session: Session, hello: Hello) -> None:
         try:
             async with asyncio.timeout(self._terms.hello_seconds):
-                admission = await self._check(session, hello)
+                enter = await self._check(session, hello)
         except RefusedError as error:
             self._refuse(session, error)
         except TimeoutError:
@@ -181,43 +187,61 @@ class Gate:
             _log.error("admission failed", peer=session.peer, error=error)
             self._refuse(session, QuotaExceeded("the directory failed", retry_after_seconds=5.0))
         else:
-            self._welcome(session, hello, admission)
+            if session.usable:  # else it broke the rules, or left, in the meantime
+                enter()
         finally:
             self._admissions.pop(session, None)
 
-    async def _check(self, session: Session, hello: Hello) -> Admission:
+    async def _check(self, session: Session, hello: Hello) -> Callable[[], None]:
+        """What lets it in."""
         if hello.protocol != PROTOCOL and not self._credentials.draining:
             raise VersionRefused(f"protocol {hello.protocol} is not spoken here, only {PROTOCOL}")
-        return await self._credentials.admit(hello.tunnel, Secret(hello.secret), session.peer, hello.agent)
+        if hello.tunnel.startswith(PREFIX):
+            host = await self._hosts.check(hello, session.peer)
+            return lambda: self._welcome_host(session, hello, host)
+        admission = await self._credentials.admit(
+            hello.tunnel, Secret(hello.secret), session.peer, hello.agent
+        )
+        return lambda: self._welcome(session, hello, admission)
 
     def _welcome(self, session: Session, hello: Hello, admission: Admission) -> None:
-        if not session.usable:  # it broke the rules, or left, in the meantime
-            return
-        terms, view = self._terms, admission.tunnel
-        session.id = "s_" + secrets.token_hex(8)
+        view = admission.tunnel
         session.own_certificate = OWN_CERTIFICATE in hello.features
+        self._open(session, hello, str(view.id), view.name, self._terms.public_urls(view))
+        self._admitted[session] = admission
+        self._doubt(view, hello.session_hint)
+        self._hints[session] = hello.session_hint
+        self._registry.add(view.id, session)
+        self._welcomed(view)
+        self._directory.session_opened(view.id, session.id, session.peer, hello.agent)
+
+    def _welcome_host(self, session: Session, hello: Hello, admission: HostAdmission) -> None:
+        host = admission.host.id
+        self._open(session, hello, host, host, [], lane=admission.lane.value)
+        self._hosts.admit(session, hello, admission)
+
+    def _open(
+        self, session: Session, hello: Hello, owner: str, name: str, urls: list[str], **told: object
+    ) -> None:
+        """Say welcome: streams may be opened from here on. ``told`` is for the log."""
+        terms = self._terms
+        session.id = "s_" + secrets.token_hex(8)
         session.mux.start(hello.window)
         welcome = Welcome(
             session=session.id,
-            tunnel_id=str(view.id),
-            name=view.name,
-            public_urls=terms.public_urls(view),
+            tunnel_id=owner,
+            name=name,
+            public_urls=urls,
             window=session.mux.window,
             ping_seconds=terms.liveness.ping_seconds,
             drain_seconds=terms.drain_seconds,
             features=[OWN_CERTIFICATE] if session.own_certificate else [],
         )
         session.mux.control(Kind.WELCOME, welcome.encode())
-        self._admitted[session] = admission
-        self._doubt(view, hello.session_hint)
-        self._hints[session] = hello.session_hint
-        self._registry.add(view.id, session)
         self._metrics.sessions_opened[session.carrier] += 1
-        self._welcomed(view)
-        self._directory.session_opened(view.id, session.id, session.peer, hello.agent)
         _log.info(
-            "session opened", session=session.id, tunnel=view.name, carrier="mux",
-            peer=session.peer, agent=hello.agent,
+            "session opened", session=session.id, tunnel=name, carrier="mux", peer=session.peer,
+            agent=hello.agent, **told,
         )  # fmt: skip
 
     def _doubt(self, view: TunnelView, hint: str) -> None:

@@ -6,7 +6,7 @@ Decides where a request goes, and counts connections against their limits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote_from_bytes
@@ -17,7 +17,7 @@ from wellhead.edge.directory import Directory
 from wellhead.edge.local import saying
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.pressure import Pressure
-from wellhead.edge.registry import Line, Registry
+from wellhead.edge.registry import Line, Live, Registry
 from wellhead.edge.router import Router
 from wellhead.model.names import VOID_LIST, address_group, is_loopback
 from wellhead.model.records import TlsMode, TunnelView
@@ -47,20 +47,21 @@ class CountTerms:
 
 
 class Ingress(Crowd):
-    """Shared by the visitors' connections of one edge."""
+    """Shared by the visitors' connections of one edge. ``others`` are sessions that are no tunnel's."""
 
     def __init__(
         self,
         router: Router,
         directory: Directory,
         registry: Registry,
-        control: Callable[[bytes, str], Door | Page],
+        control: Callable[[bytes, str], tuple[str, str, Door | Page]],
         metrics: Metrics,
         log: AccessLog,
         terms: VisitorTerms,
         counts: CountTerms,
         challenges: Challenges,
         refused: Callable[[str, str], None],
+        others: Callable[[], Iterable[Live]] = tuple,
     ) -> None:
         super().__init__(terms)
         self.metrics = metrics
@@ -71,10 +72,11 @@ class Ingress(Crowd):
         self._tunnel = directory.tunnel
         self._is_current = directory.is_current
         self._lines = registry.lines
-        self._control = control  # of a request's target and the visitor's address
+        self._control = control  # as ``way``, of a request's target and the visitor's address
         self._counts = counts
         self.pressure = Pressure(counts.max_held_bytes, counts.max_loop_lag_seconds)
         self._sessions = registry.sessions
+        self._others = others
         self._by_address: Counter[str] = Counter()  # see ``address_group``
 
     # Requests
@@ -112,7 +114,7 @@ class Ingress(Crowd):
         if destination.page is not None and (place is not _CONTROL or target != _VOID_LIST):
             return "none", "", destination.page, None
         if place is _CONTROL:
-            return "control", "", self._control(target, peer), None
+            return *self._control(target, peer), None
         return "none", "", pages.UNKNOWN, None
 
     def tunnel(self, name: str) -> tuple[Door, Line] | Page:
@@ -183,4 +185,4 @@ class Ingress(Crowd):
             del self._by_address[group]
 
     def swept(self) -> None:
-        self.pressure.count(self, self._sessions())
+        self.pressure.count(self, self._sessions(), self._others())

@@ -41,11 +41,16 @@ class _Ignore:
 
 def saying(body: bytes) -> Door:
     """A door behind which every request is answered by these bytes."""
+    fields = b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n"
+    return answering(_head(b"200 OK", fields, body), body)
+
+
+def answering(head: bytes, body: bytes) -> Door:
+    """A door behind which every request has this reply."""
 
     def accept(stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
         def answer() -> None:
-            fields = b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n"
-            _reply(stream, b"200 OK", fields, body, bodyless=envelope.startswith(b"HEAD "))
+            stream.head(HeadKind.REPLY, head, b"" if envelope.startswith(b"HEAD ") else body, True)
 
         # Whoever opens a stream does not expect it to answer before it is open.
         stream.sink = _Ignore(stream, asyncio.get_running_loop().call_soon(answer))
@@ -104,5 +109,8 @@ class Scrapes:
 
 
 def _reply(stream: Stream, status: bytes, fields: bytes, body: bytes, *, bodyless: bool = False) -> None:
-    head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n%b\r\n" % (status, len(body), fields)
-    stream.head(HeadKind.REPLY, head, b"" if bodyless else body, True)
+    stream.head(HeadKind.REPLY, _head(status, fields, body), b"" if bodyless else body, True)
+
+
+def _head(status: bytes, fields: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n%b\r\n" % (status, len(body), fields)

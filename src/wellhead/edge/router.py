@@ -22,13 +22,17 @@ class Router:
     """Decides by hostname alone; whether the tunnel exists is the directory's to say.
 
     ``domain`` and ``zone`` are written as ``destination`` takes them; ``https_port`` is what visitors dial.
+    ``control_origins``: of the control plane's pages, by its names.
     """
 
     def __init__(self, domain: str, zone: str, https_port: int = 443) -> None:
         self._suffix = "." + domain
         self._port = None if https_port == 443 else https_port
         self._zone = zone
-        self._control = frozenset((domain, self._zone, "api." + domain, *LOOPBACK_NAMES))
+        names = (domain, zone, "api." + domain)
+        self._control = frozenset((*names, *LOOPBACK_NAMES))
+        # Not of loopback's names: whatever answers to them on a visitor's machine may not be this server.
+        self.control_origins = frozenset("https://" + join_authority(name, self._port) for name in names)
 
     def destination(self, hostname: str, *, plain: bool = False) -> Destination:
         """``hostname`` is lower case, without port, brackets or trailing dot."""

@@ -34,6 +34,7 @@ SLOW_POLL_SECONDS = 0.005
 QUEUE_SECONDS = 0.02  # what waits in the transport cannot be overtaken: no more than leaves in this time
 EAGER_STREAMS = 2  # with so few streams open a frame is written at once
 GLANCE_SECONDS = 5.0  # how often we look whether the machine slept
+DISMISS_SECONDS = 0.5  # for the peer to read the last bytes of a session that is ended
 
 OnOpen = Callable[[MuxStream, StreamKind, bytes, Buffer, bool], None]
 OnControl = Callable[["Session", int, bytes], None]
@@ -144,6 +145,12 @@ class Session(asyncio.Protocol):
             self._reason = reason
             self._flush()
             self._hang_up(self._transport)
+
+    def dismiss(self, reason: int = Reason.SESSION_LOST) -> None:
+        """As ``close``, and a peer that does not read cannot keep the connection open."""
+        self.usable = False
+        self.close(reason)
+        self._loop.call_later(DISMISS_SECONDS, self.abort)
 
     def abort(self, error: WellheadError | None = None) -> None:
         """End the connection at once; ``error`` is what ``on_lost`` is told."""

@@ -23,7 +23,8 @@ from wellhead.model.sandboxes import HostId, Lane
 from wellhead.model.snapshot import Presence
 
 BATCH = 100  # facts in a line: 25 KB, taken in within a millisecond
-LINE_MAX = 1 << 20  # bytes; a line of BATCH facts is far below
+ANSWER_MAX = 1 << 20  # bytes of a host's answer that are passed on
+LINE_MAX = 8 * ANSWER_MAX  # bytes: an answer whose every byte is escaped; a line of BATCH facts is far below
 
 T = TypeVar("T")
 

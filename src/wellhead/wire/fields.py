@@ -63,6 +63,9 @@ TRAILER_NAMES = _finder(
     r"|location|retry-after|vary|warning|pragma|alt-svc|origin|sec-[^:\r]*+|x-api-key",
 )
 
+# What lets a caller in, and where a page that calls is from; a look-alike is for nobody who reads the first.
+CREDENTIALS = _finder("acox", "authorization|cookie|origin|x[-_]api[-_]key")
+
 # Connection may not take these away from the receiver they are meant for.
 PROTECTED = frozenset(
     b"""
