@@ -39,6 +39,7 @@ BUILT_IN = ("minimal", "minimal-ubuntu", "python", "jupyter")
 
 _layer = re.compile(r"[0-9a-f]{16}").fullmatch
 _UNFINISHED = ".new-"
+_LOCK = ".lock"
 
 RuntimeName = Literal["namespace", "process"]
 Kind = Literal["built", "snapshot"]
@@ -203,33 +204,27 @@ class Templates:
             HostForbidden: it was built, and it is no operator that asks.
         """
         path = self._path(name)
+        if not path.exists():
+            raise HostNotFound(f"there is no template {name} on this host")
         with self.locked(name):
             if not by_operator and self.read(name).kind == "built":
                 raise HostForbidden(f"the template {name} is this host's own; its operator can remove it")
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                raise HostNotFound(f"there is no template {name} on this host") from None
+            path.unlink(missing_ok=True)
         self.sweep()
 
     @contextlib.contextmanager
     def new_layer(self) -> Iterator[Path]:
-        """A directory to build a layer in; it is removed unless ``adopt`` took it.
+        """A directory to build a layer in, under ``locked``; it is removed unless ``adopt`` took it.
 
         Raises:
             HostError: it cannot be made.
         """
         with told():
-            private.make_directory(self._layers)
             path = private.make_directory(self._layers / f"{_UNFINISHED}{secrets.token_hex(8)}")
-        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX)  # while it is held, nobody sweeps it
             yield path
         finally:
-            if path.exists():
-                remove_tree(path)
-            os.close(held)
+            remove_tree(path)
 
     def layer_path(self, name: str) -> Path:
         """Where a layer is, or will be."""
@@ -260,34 +255,31 @@ class Templates:
         """
         with told():
             private.make_directory(self._files)
-        path = self._path(name).with_suffix(".lock")
-        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise HostConflict(f"the template {name} is being built or removed already") from None
+            private.make_directory(self._layers)
+        with contextlib.ExitStack() as held:
+            if not held.enter_context(_lock(self._path(name).with_suffix(".lock"), fcntl.LOCK_EX)):
+                raise HostConflict(f"the template {name} is being built or removed already")
+            # A layer that nothing names yet is not swept meanwhile.
+            held.enter_context(_lock(self._layers / _LOCK, fcntl.LOCK_SH, wait=True))
             yield
-        finally:
-            os.close(held)
 
     def sweep(self) -> None:
         """Remove layers that nothing is made of, and what builds that were killed left.
 
-        Where what is written of one template or sandbox cannot be read, every finished layer stays.
+        Not while something is built. Where what is written of one template or sandbox cannot be read, every
+        finished layer stays.
 
         Raises:
             HostError: one cannot be removed.
         """
         if not self._layers.is_dir():
             return
-        used = self._used()
-        for name in os.listdir(self._layers):
-            path = self._layers / name
-            if name.startswith(_UNFINISHED):
-                _remove_unless_held(path)
-            elif used is not None and _layer(name) and name not in used:
-                remove_tree(path)
+        with _lock(self._layers / _LOCK, fcntl.LOCK_EX) as alone:
+            used = self._used() if alone else None
+            for name in os.listdir(self._layers) if alone else ():
+                unused = used is not None and _layer(name) and name not in used
+                if unused or name.startswith(_UNFINISHED):
+                    remove_tree(self._layers / name)
 
     def _used(self) -> set[str] | None:
         """Names of the layers that templates of any runtime or sandboxes are made of; None: not known."""
@@ -304,9 +296,9 @@ class Templates:
 
     def _all(self) -> Iterator[str]:
         if self._files.is_dir():
-            for path in sorted(self._files.glob("*.json")):
+            for name in sorted(path.stem for path in self._files.glob("*.json")):
                 with contextlib.suppress(InputError):
-                    yield check_template_name(path.stem)
+                    yield check_template_name(name)
 
     def _path(self, name: str) -> Path:
         try:
@@ -319,15 +311,16 @@ def new_layer_name() -> str:
     return secrets.token_hex(8)
 
 
-def _remove_unless_held(path: Path) -> None:
+@contextlib.contextmanager
+def _lock(path: Path, how: int, *, wait: bool = False) -> Iterator[bool]:
+    """Whether it is ours, at once unless ``wait``; let go at the end."""
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_tree(path)
-    except BlockingIOError:
-        return
+        try:
+            fcntl.flock(held, how if wait else how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(held)
