@@ -1,0 +1,89 @@
+"""What packets of sandboxes may do: one nftables table of ours, put in place whole.
+
+Other tables of the machine see the packets as well, and may refuse more.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+from collections.abc import Sequence
+
+from wellhead.errors import HostError
+from wellhead.host.runtime.terms import RuntimeTerms
+
+_SECONDS = 10.0
+_NEVER = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
+_PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")
+
+
+def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str]) -> str:
+    """The table, in nft's words, for links whose names begin with ``links``.
+
+    What the host opens towards a sandbox is answered; nothing else reaches the host from inside.
+    """
+    from_inside, to_inside = f'iifname "{links}*"', f'oifname "{links}*"'
+    lines = [
+        "add table inet wellhead",  # so that there is one to delete
+        "delete table inet wellhead",
+        "table inet wellhead {",
+        "chain input { type filter hook input priority filter - 10;",
+        f"{from_inside} ct state established,related accept",
+        f"{from_inside} drop",
+        "}",
+        "chain egress {",
+        *_egress(terms, name_servers),
+        "}",
+        "chain forward { type filter hook forward priority filter - 10;",
+        f"{from_inside} {to_inside} drop",
+        f"{to_inside} ct state established,related accept",
+        f"{to_inside} drop",
+        f"{from_inside} jump egress",
+        "}",
+    ]
+    if terms.egress == "internet":
+        lines += [
+            "chain postrouting { type nat hook postrouting priority srcnat;",
+            f'ip saddr {terms.network} oifname != "{links}*" masquerade',
+            "}",
+        ]
+    return "\n".join([*lines, "}", ""])
+
+
+def _egress(terms: RuntimeTerms, name_servers: Sequence[str]) -> list[str]:
+    if terms.egress == "none":
+        return ["drop"]
+    lines = ["meta nfproto ipv6 drop", "ct state established,related accept"]
+    if name_servers:
+        lines.append(f"ip daddr {_set(name_servers)} meta l4proto {{ tcp, udp }} th dport 53 accept")
+    lines.append(f"ip daddr {_set([*_NEVER, terms.network])} drop")
+    if terms.allowed_networks:
+        lines.append(f"ip daddr {_set(terms.allowed_networks)} accept")
+    if not terms.egress_private:
+        lines.append(f"ip daddr {_set(_PRIVATE)} drop")
+    return [*lines, "accept"]
+
+
+def _set(networks: Sequence[str]) -> str:
+    """Networks as nft takes them in one set: none within another."""
+    apart = ipaddress.collapse_addresses(ipaddress.IPv4Network(each) for each in networks)
+    return f"{{ {', '.join(map(str, apart))} }}"
+
+
+def put_in_place(text: str) -> None:
+    """
+    Raises:
+        HostError: there is no nft, or it refuses.
+    """
+    try:
+        done = subprocess.run(
+            ["nft", "-f", "-"], input=text, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except FileNotFoundError:
+        raise HostError(
+            "nft is not installed, and without it a sandbox could reach this machine: install nftables"
+        ) from None
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"nft takes longer than {_SECONDS:g} seconds") from error
+    if done.returncode != 0:
+        raise HostError(f"nft refuses the rules for sandboxes: {done.stderr.strip()[:500]}")

@@ -1,0 +1,197 @@
+"""A sandbox's link to the machine: a pair of virtual interfaces, its addresses, and how fast it may send.
+
+Everything follows from the slot, a number that no other sandbox of the machine has::
+
+    wh{slot}h   the machine's end, at {network} + 2 * slot; what comes in there is passed through
+    wh{slot}i   which lets through so many bytes a second
+    eth0        the sandbox's end, at {network} + 2 * slot + 1
+
+Source: wrenn-sandboxes, "Network of one sandbox".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from wellhead.errors import HostError
+from wellhead.host.runtime import firewall, linux
+from wellhead.host.runtime.terms import RuntimeTerms
+
+LINKS = "wh"
+_QUEUE = 5000  # packets
+_PREFIX = 31
+_ETHERNET_ALL = 0x0003
+_INGRESS = 0xFFFF0000
+_QUEUE_TIME = "50ms"  # how long a packet waits for its turn before it is dropped
+_machine_end = re.compile(rf"{LINKS}(\d+)([hi])").fullmatch
+
+
+class Network:
+    """The links of one host's sandboxes, in the network namespace of whoever calls. Calls take
+    milliseconds.
+    """
+
+    def __init__(self, terms: RuntimeTerms) -> None:
+        self._terms = terms
+        self._network = ipaddress.IPv4Network(terms.network)
+        self.slots = self._network.num_addresses // 2 - 1
+        self.name_servers = list(terms.name_servers) or _machine_name_servers()
+
+    def start(self) -> list[str]:
+        """Put the rules for packets in place, and remove what links were left; sentences for the operator.
+
+        Raises:
+            HostError: this machine cannot do it.
+        """
+        firewall.put_in_place(firewall.rules(self._terms, LINKS, self.name_servers))
+        told = []
+        if self._terms.egress == "internet":
+            forward = Path("/proc/sys/net/ipv4/ip_forward")
+            if forward.read_text().strip() != "1":
+                forward.write_text("1")
+                told.append("net.ipv4.ip_forward was switched on, so that sandboxes reach the internet")
+        with _told("look for old links"), IPRoute() as links:
+            names = {each.get_attr("IFLA_IFNAME"): each["index"] for each in links.get_links()}
+            for name, index in names.items():
+                # A pair goes with its sandbox; what shaped it does not.
+                if (
+                    (found := _machine_end(name))
+                    and found[2] == "i"
+                    and _host_end(int(found[1])) not in names
+                ):
+                    _delete(links, index)
+        return told
+
+    def used_slots(self) -> set[int]:
+        """Those for which there is a link, whoever made it."""
+        with _told("list the links"), IPRoute() as links:
+            names = (each.get_attr("IFLA_IFNAME") for each in links.get_links())
+            return {int(found[1]) for name in names if (found := _machine_end(name))}
+
+    def address(self, slot: int) -> str:
+        """The sandbox's."""
+        return str(self._network[2 * slot + 1])
+
+    def connect(self, slot: int, pid: int) -> None:
+        """Join the network namespace of a process to this one.
+
+        Raises:
+            HostError: it cannot be done; what there is of it is left for ``disconnect``.
+        """
+        host, guest = str(self._network[2 * slot]), self.address(slot)
+        with _told(f"make the link of slot {slot}"), IPRoute() as links:
+            peer = {"ifname": "eth0", "net_ns_pid": pid, "txqlen": _QUEUE}
+            links.link("add", ifname=_host_end(slot), kind="veth", txqlen=_QUEUE, peer=peer)
+            index = links.link_lookup(ifname=_host_end(slot))[0]
+            settings = Path("/proc/sys/net")
+            _set(settings / f"ipv6/conf/{_host_end(slot)}/disable_ipv6", "1")
+            _set(settings / f"ipv4/conf/{_host_end(slot)}/rp_filter", "1")  # no other's address as sender
+            links.addr("add", index=index, address=host, prefixlen=_PREFIX)
+            self._shape(links, slot, index)
+            links.link("set", index=index, state="up")
+        with _told(f"set up the network of slot {slot}"), entered(f"/proc/{pid}/ns/net"), IPRoute() as links:
+            _set(settings / "ipv6/conf/eth0/disable_ipv6", "1")
+            # Nobody inside has powers over this namespace, so what root could do is for everybody.
+            _set(settings / "ipv4/ip_unprivileged_port_start", "0")
+            _set(settings / "ipv4/ping_group_range", "0 4294967294")
+            links.link("set", index=1, state="up")
+            inside = links.link_lookup(ifname="eth0")[0]
+            links.addr("add", index=inside, address=guest, prefixlen=_PREFIX)
+            links.link("set", index=inside, state="up")
+            links.route("add", dst="default", gateway=host)
+
+    def disconnect(self, slot: int) -> None:
+        """Remove the links of a slot; those that are not there are no error.
+
+        Raises:
+            HostError: one cannot be removed.
+        """
+        with _told(f"remove the link of slot {slot}"), IPRoute() as links:
+            for name in (_host_end(slot), _shaper(slot)):
+                for index in links.link_lookup(ifname=name):
+                    _delete(links, index)
+
+    def _shape(self, links: IPRoute, slot: int, index: int) -> None:
+        """Let what comes from the sandbox pass a bucket of tokens, on this side, where it has no say."""
+        links.link("add", ifname=_shaper(slot), kind="ifb", txqlen=_QUEUE)
+        shaper = links.link_lookup(ifname=_shaper(slot))[0]
+        links.link("set", index=shaper, state="up")
+        links.tc(
+            "add", "tbf", shaper, 0, rate=self._terms.egress_bytes_per_second,
+            burst=self._terms.egress_burst_bytes, latency=_QUEUE_TIME,
+        )  # fmt: skip
+        links.tc("add", "ingress", index, _INGRESS)
+        links.tc(
+            "add-filter", "u32", index, parent=_INGRESS, prio=1, protocol=_ETHERNET_ALL, target=0x10001,
+            keys=["0x0/0x0+0"],  # every packet
+            action=[{"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": shaper}],
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def entered(namespace: str) -> Iterator[None]:
+    """This thread's new sockets belong to that network namespace until the block ends."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            linux.setns(there, linux.CLONE_NEWNET)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            linux.setns(home, linux.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def _host_end(slot: int) -> str:
+    return f"{LINKS}{slot}h"
+
+
+def _shaper(slot: int) -> str:
+    return f"{LINKS}{slot}i"
+
+
+def _machine_name_servers() -> list[str]:
+    """Those that a sandbox can ask too: IPv4, and not the machine itself."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in Path("/etc/resolv.conf").read_text().splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] == "nameserver":
+                with contextlib.suppress(ValueError):
+                    if not ipaddress.IPv4Address(words[1]).is_loopback:
+                        found.append(words[1])
+    return found
+
+
+def _set(path: Path, value: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+        path.write_text(value)
+
+
+def _delete(links: IPRoute, index: int) -> None:
+    try:
+        links.link("del", index=index)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:  # gone with its sandbox meanwhile
+            raise
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (NetlinkError, OSError, IndexError) as error:
+        raise HostError(f"cannot {what}: {error}") from error
