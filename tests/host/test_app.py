@@ -16,9 +16,9 @@ from tests.kit.host_server import HOST, HostServer, host_server
 from tests.kit.runtimes import FakeRuntime, FakeTemplates
 from wellhead.errors import HostRemoved, SecretRejected
 from wellhead.host.app import Facts, HostProgram, HostTerms
+from wellhead.host.asked import Asked
 from wellhead.host.capacity import Capacity
 from wellhead.host.membership import Membership
-from wellhead.host.sandboxes import Asked
 from wellhead.model.sandboxes import new_sandbox_id
 from wellhead.net.authority import LocalAuthority
 
@@ -149,7 +149,7 @@ async def _deleted(place: Place) -> None:
             await place.server.until(lambda: len(place.server.reports) >= seen + 3)
             assert sandbox in place.runtime.there
             place.server.answers = [no]
-            ended = program.sandboxes.entry(sandbox).ended
+            ended = program.table.entry(sandbox).ended
             async with asyncio.timeout(20):
                 await ended.wait()
     assert place.runtime.there == {}

@@ -9,10 +9,12 @@ import pytest
 
 from tests.kit.runtimes import FakeRuntime, FakeTemplates
 from wellhead.errors import HostInvalid, HostNotFound
+from wellhead.host.asked import Asked
 from wellhead.host.capacity import Capacity
 from wellhead.host.metrics import Metrics, Point, Ring
 from wellhead.host.runtime.runtime import Usage
-from wellhead.host.sandboxes import Asked, Sandboxes
+from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.table import Table
 from wellhead.model.sandboxes import new_sandbox_id
 
 
@@ -42,10 +44,11 @@ def test_a_coarse_ring_has_the_mean_of_all_that_was_between_two_points() -> None
 async def _sampled(state: Path) -> None:
     now = 1e9
     runtime = FakeRuntime(state)
-    table = Sandboxes(runtime, FakeTemplates(), Capacity(8, 4096, 10**6, 4), state, wall=lambda: now)
-    metrics = Metrics(table, runtime, lambda: now)
+    table = Table(wall=lambda: now)
+    sandboxes = Sandboxes(table, runtime, FakeTemplates(), Capacity(8, 4096, 10**6, 4), state)
+    metrics = Metrics(table, runtime)
     sandbox = new_sandbox_id()
-    await table.create(Asked(sandbox, "minimal"))
+    await sandboxes.create(Asked(sandbox, "minimal"))
     await metrics.sample()  # it cannot be measured yet, which is no failure
     assert metrics.points(sandbox, "10m") == [] and metrics.usage(sandbox) is None
     for tick in range(2 * 700):
@@ -58,13 +61,13 @@ async def _sampled(state: Path) -> None:
     assert len(metrics.points(sandbox, "24h")) == 2
     latest = metrics.latest(sandbox)
     assert latest is not None and latest.at == now
-    await table.pause(sandbox)
+    await sandboxes.pause(sandbox)
     now += 1
     await metrics.sample()
     assert metrics.latest(sandbox) == latest
     with pytest.raises(HostInvalid, match='range "3m" is none of 5m, 10m'):
         metrics.points(sandbox, "3m")
-    await table.destroy(sandbox)
+    await sandboxes.destroy(sandbox)
     await metrics.sample()
     assert metrics.usage(sandbox) is None
     with pytest.raises(HostNotFound):

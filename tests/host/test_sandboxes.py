@@ -9,8 +9,10 @@ import pytest
 
 from tests.kit.runtimes import FakeRuntime, FakeTemplates
 from wellhead.errors import HostBusy, HostConflict, HostError, HostInvalid, HostNotFound, HostState
+from wellhead.host.asked import Asked
 from wellhead.host.capacity import Bounds, Capacity
-from wellhead.host.sandboxes import Asked, Sandboxes
+from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.table import Table
 from wellhead.host.ttl import Caretaker
 from wellhead.model.sandboxes import SandboxId, SandboxStatus, new_sandbox_id
 
@@ -27,24 +29,24 @@ class House:
         self.state = state
         self.runtime = runtime or FakeRuntime(state)
         self.templates = FakeTemplates()
-        self.table = Sandboxes(
-            self.runtime, self.templates, ROOM, state, clock=lambda: self.now, wall=lambda: self.now + 1e9,
-            on_change=self._changed, bounds=Bounds(vcpus=16, memory_mb=8192),
-        )  # fmt: skip
-        self.care = Caretaker(self.table)
+        self.table = Table(lambda: self.now, lambda: self.now + 1e9)
+        self.table.on_change = self._changed
+        bounds = Bounds(vcpus=16, memory_mb=8192)
+        self.all = Sandboxes(self.table, self.runtime, self.templates, ROOM, state, bounds=bounds)
+        self.care = Caretaker(self.all)
 
     def _changed(self) -> None:
         self.changes += 1
 
     async def created(self, **options: object) -> SandboxId:
         sandbox = new_sandbox_id()
-        await self.table.create(Asked(sandbox, "minimal", **options))  # type: ignore[arg-type]  # of a test
+        await self.all.create(Asked(sandbox, "minimal", **options))  # type: ignore[arg-type]  # of a test
         return sandbox
 
     async def pass_seconds(self, seconds: float) -> None:
         self.now += seconds
         await self.care.look()
-        await self.table.settle()
+        await self.all.settle()
 
     def status(self, sandbox: SandboxId) -> SandboxStatus:
         return self.table.entry(sandbox).status
@@ -64,17 +66,17 @@ async def _life(state: Path) -> None:
     sandbox = await house.created(env={"A": "1"})
     entry = house.table.running(sandbox)
     assert entry.guest_socket == state / f"{sandbox}.sock" and entry.env == {"A": "1"}
-    assert (await house.table.pause(sandbox)).status is S.PAUSED
+    assert (await house.all.pause(sandbox)).status is S.PAUSED
     with pytest.raises(HostState, match="is paused, not running"):
         house.table.running(sandbox)
     with pytest.raises(HostState, match="is paused, not running"):
-        await house.table.pause(sandbox)
-    assert (await house.table.resume(sandbox)).status is S.RUNNING
+        await house.all.pause(sandbox)
+    assert (await house.all.resume(sandbox)).status is S.RUNNING
     with pytest.raises(HostState, match="is running, not paused"):
-        await house.table.resume(sandbox)
+        await house.all.resume(sandbox)
     assert house.ledger() == [sandbox]
-    await house.table.destroy(sandbox)
-    await house.table.destroy(sandbox)
+    await house.all.destroy(sandbox)
+    await house.all.destroy(sandbox)
     assert entry.ended.is_set() and entry.status is S.STOPPED
     assert house.ledger() == [] and house.runtime.there == {}
     assert [each.id for each in house.table.ended()] == [sandbox]
@@ -114,18 +116,18 @@ async def _bounds(state: Path) -> None:
         with pytest.raises(HostInvalid, match=says):
             await house.created(**wrong)
     with pytest.raises(HostNotFound, match="no template nothing"):
-        await house.table.create(Asked(new_sandbox_id(), "nothing"))
+        await house.all.create(Asked(new_sandbox_id(), "nothing"))
     sandbox = await house.created(memory_mb=4000)
     with pytest.raises(HostBusy, match="memory of 512 MiB, this host has 96 MiB left of 4096 MiB"):
         await house.created()
     with pytest.raises(HostConflict, match="is on this host already"):
-        await house.table.create(Asked(sandbox, "minimal", memory_mb=64))
-    await house.table.destroy(sandbox)
+        await house.all.create(Asked(sandbox, "minimal", memory_mb=64))
+    await house.all.destroy(sandbox)
     for _ in range(ROOM.sandboxes):
         await house.created(memory_mb=64)
     with pytest.raises(HostBusy, match="this host has 4 sandboxes, at most 4 allowed"):
         await house.created(memory_mb=64)
-    house.table.draining = True
+    house.all.draining = True
     with pytest.raises(HostBusy, match="takes no new sandboxes"):
         await house.created(memory_mb=64)
 
@@ -143,7 +145,7 @@ async def _abandoned(state: Path) -> None:
     await asyncio.gather(asking, return_exceptions=True)
     (entry,) = house.table.all()
     assert entry.status is S.STARTING
-    ending = asyncio.ensure_future(house.table.destroy(entry.id))
+    ending = asyncio.ensure_future(house.all.destroy(entry.id))
     go.set()
     await ending
     assert house.table.all() == [] and house.runtime.there == {}
@@ -170,7 +172,7 @@ async def _idle(state: Path) -> None:
     assert house.table.happenings.waiting() == [told]
     house.table.happenings.taken(told.number)
     assert house.table.happenings.waiting() == []
-    await house.table.resume(sandbox)
+    await house.all.resume(sandbox)
     await house.pass_seconds(59)
     assert house.status(sandbox) is S.RUNNING
 
@@ -192,8 +194,8 @@ async def _working(state: Path) -> None:
     assert house.status(sandbox) is S.PAUSED
     with pytest.raises(HostState), house.table.busy(sandbox):
         pass
-    await house.table.resume(sandbox)
-    await house.table.set_timeout(sandbox, 5.0)
+    await house.all.resume(sandbox)
+    await house.all.set_timeout(sandbox, 5.0)
     await house.pass_seconds(5)
     assert house.status(sandbox) is S.PAUSED
 
@@ -207,7 +209,7 @@ async def _cannot_freeze(state: Path) -> None:
     sandbox = await house.created(timeout_seconds=60.0)
     house.runtime.fails["pause"] = HostError("it does not stand still")
     with pytest.raises(HostError, match="does not stand still"):
-        await house.table.pause(sandbox)
+        await house.all.pause(sandbox)
     assert house.status(sandbox) is S.RUNNING
     await house.pass_seconds(60)
     assert house.table.all() == [] and house.runtime.there == {}
@@ -242,12 +244,12 @@ async def _stuck(state: Path) -> None:
     sandbox = await house.created()
     house.runtime.fails["destroy"] = HostError("the mount is busy")
     with pytest.raises(HostError, match="the mount is busy"):
-        await house.table.destroy(sandbox)
+        await house.all.destroy(sandbox)
     entry = house.table.entry(sandbox)
     assert entry.status is S.ERROR and "the mount is busy" in entry.reason
     assert house.table.used().sandboxes == 1
     del house.runtime.fails["destroy"]
-    await house.table.destroy(sandbox)
+    await house.all.destroy(sandbox)
     assert house.table.all() == []
 
 
@@ -259,11 +261,11 @@ async def _again(state: Path) -> None:
     before = House(state)
     kept = await before.created(timeout_seconds=60.0, env={"A": "1"}, memory_mb=64)
     paused, lost = await before.created(memory_mb=64), await before.created(memory_mb=64)
-    await before.table.pause(paused)
+    await before.all.pause(paused)
     del before.runtime.there[lost]
     after = House(state, before.runtime)
     after.now += 500
-    assert await after.table.recover() == 2
+    assert await after.all.recover() == 2
     entry = after.table.running(kept)
     assert (entry.timeout_seconds, entry.env) == (60.0, {"A": "1"})
     assert entry.started_at == before.table.entry(kept).started_at
@@ -283,15 +285,15 @@ def test_a_new_program_finds_the_sandboxes_of_the_one_before_as_they_were(state:
 async def _copied(state: Path) -> None:
     house = House(state)
     sandbox = await house.created()
-    assert await house.table.snapshot(sandbox, "mine") >= 5000
+    assert await house.all.snapshot(sandbox, "mine") >= 5000
     assert house.status(sandbox) is S.RUNNING and "mine" in house.templates.names()
     assert house.runtime.calls[-3:] == ["pause", "snapshot", "resume"]
     assert list((state / "staging").iterdir()) == []
     with pytest.raises(HostConflict, match="there is a template mine already"):
-        await house.table.snapshot(sandbox, "mine")
-    await house.table.snapshot(sandbox, "mine", overwrite=True)
-    await house.table.pause(sandbox)
-    await house.table.snapshot(sandbox, "other")
+        await house.all.snapshot(sandbox, "mine")
+    await house.all.snapshot(sandbox, "mine", overwrite=True)
+    await house.all.pause(sandbox)
+    await house.all.snapshot(sandbox, "other")
     assert house.status(sandbox) is S.PAUSED and house.runtime.calls[-1] == "snapshot"
 
 
@@ -304,14 +306,14 @@ async def _not_copied(state: Path) -> None:
     sandbox = await house.created()
     house.runtime.fails["snapshot"] = HostError("no space")
     with pytest.raises(HostError, match="no space"):
-        await house.table.snapshot(sandbox, "mine")
+        await house.all.snapshot(sandbox, "mine")
     assert house.status(sandbox) is S.RUNNING and list((state / "staging").iterdir()) == []
     house.runtime.fails["resume"] = HostError("frozen for good")
     with pytest.raises(HostError, match="frozen for good"):
-        await house.table.snapshot(sandbox, "mine")
+        await house.all.snapshot(sandbox, "mine")
     assert house.status(sandbox) is S.PAUSED and "frozen for good" in house.table.entry(sandbox).reason
     del house.runtime.fails["resume"]
-    assert (await house.table.resume(sandbox)).reason == ""
+    assert (await house.all.resume(sandbox)).reason == ""
 
 
 def test_a_snapshot_that_fails_leaves_a_sandbox_that_can_go_on(state: Path) -> None:

@@ -24,9 +24,11 @@ from tests.kit.socket_client import SocketClient
 from wellhead.guest.terms import GuestTerms
 from wellhead.host.api.app import build
 from wellhead.host.api.context import ApiTerms
+from wellhead.host.asked import Asked
 from wellhead.host.capacity import Capacity
 from wellhead.host.metrics import Metrics
-from wellhead.host.sandboxes import Asked, Sandboxes
+from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.table import Table
 from wellhead.model.sandboxes import SandboxId, new_sandbox_id
 
 
@@ -105,11 +107,12 @@ class Talk:
 
 
 class ApiHost:
-    """``table``: the sandboxes, of which there is one, ``id``."""
+    """``sandboxes``: of which there is one, ``id``."""
 
-    def __init__(self, app: Starlette, table: Sandboxes, sandbox: SandboxId, host: Host) -> None:
+    def __init__(self, app: Starlette, sandboxes: Sandboxes, sandbox: SandboxId, host: Host) -> None:
         self.app = app
-        self.table = table
+        self.sandboxes = sandboxes
+        self.table = sandboxes.table
         self.id = sandbox
         self._host = host
         self.http = httpx.AsyncClient(
@@ -141,10 +144,12 @@ async def api_host(guest: LiveGuest, terms: ApiTerms | None = None, **asked: Any
         state, sandbox = Path(directory), new_sandbox_id()
         (state / f"{sandbox}.sock").symlink_to(guest.path)
         runtime = FakeRuntime(state)
-        table = Sandboxes(runtime, FakeTemplates("minimal"), Capacity(8, 4096, 10**6, 4), state)
-        await table.create(Asked(sandbox, "minimal", **asked))
+        table = Table()
+        room = Capacity(8, 4096, 10**6, 4)
+        sandboxes = Sandboxes(table, runtime, FakeTemplates("minimal"), room, state)
+        await sandboxes.create(Asked(sandbox, "minimal", **asked))
         app = build(table, Metrics(table, runtime), terms=terms)
         async with asgi(app) as host:
-            made = ApiHost(app, table, sandbox, host)
+            made = ApiHost(app, sandboxes, sandbox, host)
             async with made.http:
                 yield made

@@ -23,15 +23,18 @@ from typing import Any
 from wellhead.client import AsyncClient
 from wellhead.errors import HostError, HostRemoved, SecretRejected, WellheadError
 from wellhead.host.api.app import build
+from wellhead.host.api.context import ApiTerms
 from wellhead.host.api.control import control_routes
 from wellhead.host.calls import AGENT
-from wellhead.host.capacity import Bounds, Capacity
+from wellhead.host.capacity import BOUNDS, Bounds, Capacity
 from wellhead.host.membership import Membership
 from wellhead.host.metrics import Metrics
 from wellhead.host.overflow import Accept, Overflow
 from wellhead.host.report import EVERY_SECONDS, Reporter
 from wellhead.host.runtime.runtime import Runtime
-from wellhead.host.sandboxes import BOUNDS, Sandboxes, Templates
+from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.snapshots import Templates
+from wellhead.host.table import Table
 from wellhead.host.ttl import Caretaker
 from wellhead.inprocess.asgi import Application, Asgi
 from wellhead.inprocess.upstream import InProcess
@@ -64,6 +67,7 @@ class HostTerms:
 
     capacity: Capacity
     bounds: Bounds = BOUNDS
+    api: ApiTerms = ApiTerms()
     report_seconds: float = EVERY_SECONDS
     drain_seconds: float = DRAIN_SECONDS
     destroy_at_end: bool = False
@@ -81,15 +85,15 @@ class HostProgram:
         self._runtime = runtime
         self._templates = templates
         self._terms = terms
-        self.sandboxes = Sandboxes(
-            runtime, templates, terms.capacity, state, bounds=terms.bounds, on_change=self._changed
-        )
-        self._metrics = Metrics(self.sandboxes, runtime)
+        self.table = Table()
+        self.sandboxes = Sandboxes(self.table, runtime, templates, terms.capacity, state, bounds=terms.bounds)
+        self._metrics = Metrics(self.table, runtime)
         self._client = AsyncClient(membership.url, membership.key, ca_file=membership.ca_file)
         self._reporter = Reporter(
             self._client, membership.host_id, runtime.name, self.sandboxes, self._metrics, templates.names,
             terms.report_seconds,
         )  # fmt: skip
+        self.table.on_change = self._reporter.soon
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Facts], None]) -> None:
         """Until ``stop``. ``ready`` is called once it was let in and heard.
@@ -121,7 +125,7 @@ class HostProgram:
         try:
             found = await self.sandboxes.recover()
             await self.sandboxes.destroy_all()
-            if left := self.sandboxes.all():
+            if left := self.table.all():
                 raise HostError(f"sandbox {left[0].id} cannot be ended: {left[0].reason}")
             await self._reporter.last()
             Membership.drop(self._state)
@@ -131,7 +135,7 @@ class HostProgram:
 
     async def _serve(self, stop: asyncio.Event, ready: Callable[[Facts], None]) -> None:
         orders = control_routes(self.sandboxes, self._metrics, self._templates)
-        async with _answering(build(self.sandboxes, self._metrics, orders)) as answering:
+        async with _answering(build(self.table, self._metrics, orders, self._terms.api)) as answering:
             accept = Overflow(answering.accept).accept
             links = [_Link(self._membership, lane, accept, self._terms.uplink) for lane in Lane]
             try:
@@ -154,16 +158,13 @@ class HostProgram:
         async def announce() -> None:
             for each in (*(link.connected for link in links), self._reporter.taken):
                 await each.wait()
-            ready(Facts(self._membership.host_id, self._runtime.name, len(self.sandboxes.all())))
+            ready(Facts(self._membership.host_id, self._runtime.name, len(self.table.all())))
 
         care = Caretaker(self.sandboxes)
         return [
             *(link.uplink.run() for link in links), self._reporter.run(), self._metrics.run(), care.run(),
             announce(),
         ]  # fmt: skip
-
-    def _changed(self) -> None:
-        self._reporter.soon()
 
 
 class _Link:

@@ -45,6 +45,9 @@ class Bounds:
                 raise HostInvalid(f"{what} must be {least:g} to {most:g}, not {given:g}")
 
 
+BOUNDS = Bounds()
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """CPUs, MiB and a number of sandboxes: all there is, or a part of it."""

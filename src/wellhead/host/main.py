@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wellhead import private
 from wellhead.errors import LocalStateError
+from wellhead.host.api.context import ApiTerms
 from wellhead.host.app import DRAIN_SECONDS, Facts, HostProgram, HostTerms
 from wellhead.host.capacity import Bounds, Capacity
 from wellhead.host.join import JoinOptions, join
@@ -136,6 +137,10 @@ def _program(
     terms = HostTerms(
         _capacity(given, options.state),
         Bounds(given.host_max_vcpus, given.host_max_memory_mb, given.host_max_disk_mb, given.host_pids_max),
+        ApiTerms(
+            upload_bytes=given.host_upload_bytes, stream_upload_bytes=given.host_stream_upload_bytes,
+            output_bytes=given.host_exec_output_bytes,
+        ),
         given.host_report_seconds, options.drain_seconds, options.destroy_at_end,
     )  # fmt: skip
     return HostProgram(membership, options.state, runtime, templates, terms)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from array import array
-from collections.abc import Callable
 from typing import NamedTuple
 
 from wellhead.errors import HostError, HostInvalid
 from wellhead.host.runtime.runtime import Runtime, Usage
-from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.table import Table
 from wellhead.logs import Log
 from wellhead.model.sandboxes import SandboxId, SandboxStatus
 from wellhead.model.text import shown
@@ -83,10 +81,9 @@ class _Record:
 
 
 class Metrics:
-    def __init__(self, sandboxes: Sandboxes, runtime: Runtime, wall: Callable[[], float] = time.time) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, table: Table, runtime: Runtime) -> None:
+        self._table = table
         self._runtime = runtime
-        self._wall = wall
         self._records: dict[SandboxId, _Record] = {}
 
     async def run(self) -> None:
@@ -100,7 +97,7 @@ class Metrics:
 
     async def sample(self) -> None:
         """Once, every sandbox that runs; one that stands still takes nothing new."""
-        entries = self._sandboxes.all()
+        entries = self._table.all()
         for entry in entries:
             if entry.status is not SandboxStatus.RUNNING:
                 continue
@@ -111,7 +108,7 @@ class Metrics:
                 continue
             record = self._records.setdefault(entry.id, _Record())
             record.usage = usage
-            at = self._wall()
+            at = self._table.wall()
             for ring in record.rings:
                 ring.add(at, usage)
         there = {entry.id for entry in entries}
@@ -137,9 +134,9 @@ class Metrics:
         """
         if (seconds := RANGES.get(span)) is None:
             raise HostInvalid(f"range {shown(span)} is none of {', '.join(RANGES)}")
-        entry = self._sandboxes.entry(sandbox)
+        entry = self._table.entry(sandbox)
         record = self._records.get(entry.id)
         if record is None:
             return []
         tier = next(number for number, (_, kept) in enumerate(TIERS) if seconds <= kept)
-        return record.rings[tier].points(self._wall() - seconds)
+        return record.rings[tier].points(self._table.wall() - seconds)

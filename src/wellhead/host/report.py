@@ -18,7 +18,8 @@ from wellhead.errors import ApiError, HostRemoved, LinkError, NotFound, Unauthor
 from wellhead.host.calls import AGENT, Wishes, report
 from wellhead.host.entry import Entry
 from wellhead.host.metrics import Metrics
-from wellhead.host.sandboxes import Ended, Sandboxes
+from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.table import Ended, Table
 from wellhead.logs import Log
 from wellhead.model.sandboxes import HostId
 from wellhead.net.backoff import Backoff
@@ -48,6 +49,7 @@ class Reporter:
         self._host = host
         self._runtime = runtime
         self._sandboxes = sandboxes
+        self._table = sandboxes.table
         self._metrics = metrics
         self._templates = templates
         self._every = every_seconds
@@ -108,7 +110,8 @@ class Reporter:
 
     async def _send(self, leaving: bool = False) -> None:
         capacity = self._sandboxes.capacity
-        happenings, ended = self._sandboxes.happenings.waiting(), self._sandboxes.ended()
+        table = self._table
+        happenings, ended = table.happenings.waiting(), table.ended()
         told = {
             "boot": self._boot,
             "asked_at": time.time(),
@@ -120,9 +123,9 @@ class Reporter:
             "memory_mb": capacity.memory_mb,
             "disk_mb": capacity.disk_mb,
             "sandboxes_max": capacity.sandboxes,
-            "used": dataclasses.asdict(self._sandboxes.used()),
+            "used": dataclasses.asdict(table.used()),
             "sandboxes": [
-                *(sandbox_view(self._sandboxes, self._metrics, entry) for entry in self._sandboxes.all()),
+                *(sandbox_view(table, self._metrics, entry) for entry in table.all()),
                 *map(_ended_view, ended),
             ],
             "events": [
@@ -132,9 +135,9 @@ class Reporter:
             ],
         }  # fmt: skip
         wishes = await self._deliver(told)
-        self._sandboxes.taken(ended)
+        table.taken(ended)
         if happenings:
-            self._sandboxes.happenings.taken(happenings[-1].number)
+            table.happenings.taken(happenings[-1].number)
         self._sandboxes.draining = wishes.draining
         for sandbox in wishes.destroy:
             _log.info("sandbox is not wanted", sandbox=sandbox)
@@ -154,7 +157,7 @@ class Reporter:
             raise HostRemoved(f"{self._client.url} knows no host {self._host} any more: {error}") from error
 
 
-def sandbox_view(sandboxes: Sandboxes, metrics: Metrics, entry: Entry) -> dict[str, Any]:
+def sandbox_view(table: Table, metrics: Metrics, entry: Entry) -> dict[str, Any]:
     """A sandbox as the control plane is told of it."""
     usage, latest = metrics.usage(entry.id), metrics.latest(entry.id)
     return {
@@ -167,7 +170,7 @@ def sandbox_view(sandboxes: Sandboxes, metrics: Metrics, entry: Entry) -> dict[s
         "timeout_seconds": entry.timeout_seconds,
         "address": "" if entry.running is None else entry.running.address,
         "started_at": entry.started_at,
-        "last_active_at": sandboxes.last_active_at(entry),
+        "last_active_at": table.last_active_at(entry),
         "reason": entry.reason or None,
         "usage": None
         if usage is None

@@ -17,15 +17,18 @@ from wellhead.host.api.control import control_routes
 from wellhead.host.capacity import Capacity
 from wellhead.host.metrics import Metrics
 from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.table import Table
 from wellhead.model.sandboxes import new_sandbox_id
 
 
 class Orders:
     def __init__(self, state: Path) -> None:
         self.runtime, self.templates = FakeRuntime(state), FakeTemplates("minimal", "other")
-        self.table = Sandboxes(self.runtime, self.templates, Capacity(8, 4096, 10**6, 4), state)
+        self.table = Table()
+        room = Capacity(8, 4096, 10**6, 4)
+        sandboxes = Sandboxes(self.table, self.runtime, self.templates, room, state)
         metrics = Metrics(self.table, self.runtime)
-        app = build(self.table, metrics, control_routes(self.table, metrics, self.templates))
+        app = build(self.table, metrics, control_routes(sandboxes, metrics, self.templates))
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host")
         self._runner = asyncio.Runner()
 

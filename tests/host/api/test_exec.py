@@ -155,7 +155,7 @@ async def test_a_sandbox_that_is_not_here_or_does_not_run_is_told_apart(host: Ap
 
     assert await error("cl-" + "0" * 25) == (404, "not_found")
     assert await error("cl-" + "z" * 25) == (400, "invalid_request")
-    await host.table.pause(host.id)
+    await host.sandboxes.pause(host.id)
     assert await error(host.id) == (409, "invalid_state")
 
 

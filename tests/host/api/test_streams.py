@@ -235,7 +235,7 @@ async def test_a_process_that_is_not_there_is_an_error_and_the_end(
 
 
 async def test_a_sandbox_that_does_not_run_refuses_before_the_upgrade(host: ApiHost) -> None:
-    await host.table.pause(host.id)
+    await host.sandboxes.pause(host.id)
     talk = await host.open("/exec/stream")
     assert talk.status == 409
     assert b'"code":"invalid_state"' in bytes(talk.client.visit.body).replace(b": ", b":")

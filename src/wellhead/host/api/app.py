@@ -13,11 +13,11 @@ from wellhead.host.api.exec import ExecRoutes
 from wellhead.host.api.processes import ProcessRoutes
 from wellhead.host.api.streams import StreamRoutes
 from wellhead.host.metrics import Metrics
-from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.table import Table
 
 
 def build(
-    sandboxes: Sandboxes, metrics: Metrics, more: Sequence[BaseRoute] = (), terms: ApiTerms | None = None
+    sandboxes: Table, metrics: Metrics, more: Sequence[BaseRoute] = (), terms: ApiTerms | None = None
 ) -> Starlette:
     """What visitors may ask of ``sandboxes``, and ``more``; a HostError of either is answered in one way."""
     context = Context(sandboxes, metrics, terms or ApiTerms())

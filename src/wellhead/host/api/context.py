@@ -10,7 +10,7 @@ from wellhead.errors import HostInvalid, InputError
 from wellhead.host.entry import Entry
 from wellhead.host.guest_link import GuestLink, LinkTerms
 from wellhead.host.metrics import Metrics
-from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.table import Table
 from wellhead.model.sandboxes import SandboxId, read_sandbox_id
 
 
@@ -34,7 +34,7 @@ class ApiTerms:
 class Context:
     """One for all routes."""
 
-    def __init__(self, sandboxes: Sandboxes, metrics: Metrics, terms: ApiTerms) -> None:
+    def __init__(self, sandboxes: Table, metrics: Metrics, terms: ApiTerms) -> None:
         self.sandboxes = sandboxes
         self.metrics = metrics
         self.terms = terms

@@ -15,10 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from wellhead.errors import HostInvalid, InputError
+from wellhead.host.asked import Asked
 from wellhead.host.entry import Entry
 from wellhead.host.metrics import Metrics
 from wellhead.host.report import sandbox_view
-from wellhead.host.sandboxes import Asked, Sandboxes, Templates
+from wellhead.host.sandboxes import Sandboxes
+from wellhead.host.snapshots import Templates
 from wellhead.model.sandboxes import SandboxId, check_template_name, read_sandbox_id
 from wellhead.model.text import escape
 
@@ -80,6 +82,7 @@ def control_routes(sandboxes: Sandboxes, metrics: Metrics, templates: Templates)
 class _Orders:
     def __init__(self, sandboxes: Sandboxes, metrics: Metrics, templates: Templates) -> None:
         self._sandboxes = sandboxes
+        self._table = sandboxes.table
         self._metrics = metrics
         self._templates = templates
 
@@ -92,7 +95,7 @@ class _Orders:
         return self._view(await self._sandboxes.create(asked), 201)
 
     async def get(self, request: Request) -> Response:
-        return self._view(self._sandboxes.entry(request.path_params["sandbox"]))
+        return self._view(self._table.entry(request.path_params["sandbox"]))
 
     async def change(self, request: Request) -> Response:
         given = await _body(request, _Change)
@@ -111,8 +114,8 @@ class _Orders:
         return await self._after(self._sandboxes.resume, request)
 
     async def ping(self, request: Request) -> Response:
-        entry = self._sandboxes.running(request.path_params["sandbox"])
-        self._sandboxes.touch(entry.id)
+        entry = self._table.running(request.path_params["sandbox"])
+        self._table.touch(entry.id)
         return Response(status_code=204)
 
     async def snapshot(self, request: Request) -> Response:
@@ -123,7 +126,7 @@ class _Orders:
         return JSONResponse({"name": name, "size_bytes": size})
 
     async def inventory(self, request: Request) -> Response:
-        entries = self._sandboxes.all()
+        entries = self._table.all()
         return JSONResponse({"sandboxes": [self._shown(entry) for entry in entries]})
 
     async def templates(self, request: Request) -> Response:
@@ -137,7 +140,7 @@ class _Orders:
         """``{"draining": false}`` takes it back."""
         given = await _body(request, _Drain)
         self._sandboxes.draining = given.draining
-        self._sandboxes.on_change()
+        self._table.on_change()
         return JSONResponse({"draining": given.draining})
 
     async def _after(self, order: Callable[[str], Awaitable[Entry]], request: Request) -> Response:
@@ -147,7 +150,7 @@ class _Orders:
         return JSONResponse(self._shown(entry), status)
 
     def _shown(self, entry: Entry) -> dict[str, Any]:
-        return sandbox_view(self._sandboxes, self._metrics, entry)
+        return sandbox_view(self._table, self._metrics, entry)
 
 
 async def _body(request: Request, kind: type[M]) -> M:
