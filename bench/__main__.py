@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import carrier, control, inprocess, passthrough, report
+from bench import carrier, control, inprocess, passthrough, report, sandbox
 from bench.ground import ROOT, Ground, Route, program, raise_file_limit, start_upstream
 from bench.idle import CROWDS, kib_per_agent
 from bench.load import answers, rush
@@ -107,7 +107,9 @@ def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
     skipped: dict[str, str] = {}
     for name in arguments.targets:
         group = next((group for group, targets in ALONE.items() if name in targets), "")
-        if (group and group not in arguments.only) or (not group and set(arguments.only) <= set(ALONE)):
+        if (group and group not in arguments.only) or (
+            not group and set(arguments.only) <= {*ALONE, sandbox.GROUP}
+        ):
             continue
         try:
             routes.append(_ready(TARGETS[name](ground)))
@@ -120,6 +122,8 @@ def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
         samples += [_idle(ground, name, options.idle_agents) for name in arguments.targets if name in CROWDS]
     if "control" in arguments.only and control.TARGET in arguments.targets:
         samples += control.measure(ground, options, _say)
+    if sandbox.GROUP in arguments.only:
+        samples += sandbox.measure(ground, options, _say)
     return report.Run(machine, options, routes, skipped, samples)
 
 

@@ -77,6 +77,7 @@ GROUPS = (
     "memory",
     "idle",
     "control",
+    "sandbox",
 )
 """What ``--only`` may name. ``memory`` and ``idle`` are measured once, the others in every round."""
 

@@ -41,6 +41,7 @@ def start_edge(
     *,
     https: str = "127.0.0.1:0",
     flags: Sequence[str] = (),
+    patience_seconds: float = 20,
 ) -> Edge:
     """A fresh edge that accepts; ``settings`` are further lines of its file."""
     home = ground.directory / name
@@ -53,7 +54,7 @@ def start_edge(
     env |= {"WELLHEAD_HOME": str(home), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "400"}
     argv = ["-m", "wellhead", "up", f"--data-dir={data}", f"--https={https}", "--http=127.0.0.1:0"]
     process = ground.python(f"{name}-edge", *argv, f"--config={config}", *flags, env=env)
-    ready = process.wait_for(_READY.pattern, 20)
+    ready = process.wait_for(_READY.pattern, patience_seconds)
     return Edge(process, _port(ready["https"]), _port(ready["http"]), data, env)
 
 

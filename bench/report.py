@@ -20,6 +20,23 @@ CHAIN_HTTP2, PRODUCT_TLS = "nginx-2hop-h2", "wellhead-tls"
 STREAM, SSH, PRODUCT_RAW = "nginx-stream", "ssh-R-raw", "wellhead-raw"
 CARRIER, CARRIER_OTHER = "carrier-mux", "carrier-h2"
 URL, ASGI, HANDLER = "uvicorn-url", "asgi-run", "handler-run"
+_SANDBOX_TARGETS = "wellhead-sandbox", "ssh", "subprocess"
+_SANDBOX_ROWS = (
+    ("create", "p50", "create, ms p50", 0),
+    ("create", "p99", "create, ms p99", 0),
+    ("create", "destroy", "destroy, ms p50", 0),
+    ("exec", "p50", "exec /bin/true, ms p50", 2),
+    ("exec", "p99", "exec /bin/true, ms p99", 2),
+    ("echo", "p50", "keystroke echo, ms p50", 3),
+    ("echo", "p99", "keystroke echo, ms p99", 3),
+    ("files", "up", "file in, MB/s", 0),
+    ("files", "down", "file out, MB/s", 0),
+    ("crowd", "created", "100 on one host, created/s", 1),
+    ("crowd", "destroyed", "100 on one host, destroyed/s", 1),
+    ("crowd", "mib", "100 on one host, MiB of ours each", 1),
+    ("crowd", "p50", "100 on one host, exec in turn, ms p50", 2),
+    ("crowd", "p99", "100 on one host, exec in turn, ms p99", 2),
+)
 PASSTHROUGH_CELLS = ("1 flow", "4 flows", "connections")
 
 
@@ -118,6 +135,7 @@ def as_markdown(run: Run) -> str:
         ("Idle agents, growth of the server's PSS", _idle(run)),
         (f"Control plane, {run.options.tunnels:,} tunnels, alone and beside visitors", _control(run)),
         ("What visitors feel of it", _beside(run)),
+        ("Sandboxes", _sandboxes(run)),
     ]
     text = [_preamble(run)]
     text += [f"### {title}\n\n{table}" if title else table for title, table in sections if table]
@@ -342,6 +360,19 @@ def _idle(run: Run) -> str:
         if sample.group == "idle" and sample.figures
     ]
     return _table("target | idle agents | KiB each", rows)
+
+
+def _sandboxes(run: Run) -> str:
+    """A row for each figure, with the others' beside it."""
+    rows = []
+    for cell, figure, what, digits in _SANDBOX_ROWS:
+        each = [run.values(name, f"sandbox {cell}", figure) for name in _SANDBOX_TARGETS]
+        if each[0]:
+            ratios = run.ratios(_SANDBOX_TARGETS[0], _SANDBOX_TARGETS[1], f"sandbox {cell}", figure)
+            rows.append(
+                [what, *(_spread(values.values(), digits=digits) for values in each), _middle(ratios, 2)]
+            )
+    return _table("what | sandbox | ssh to this machine | a process of this machine | x ssh", rows)
 
 
 def _control(run: Run) -> str:

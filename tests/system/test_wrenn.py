@@ -1,4 +1,4 @@
-"""The official sandbox SDKs, unmodified: their own live tests, of both generations, against a server of ours."""
+"""The official sandbox SDKs, unmodified: their own live tests, of both generations, on a host of ours."""
 
 from __future__ import annotations
 
