@@ -26,7 +26,10 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 NOUNS = {"errors", "issued", "limits", "model", "settings", "lines", "logs", "private", "profile", "version"}
 PROGRAMS = {"edge", "control", "agent", "host"}  # and the guest, which a host puts into each sandbox
-COMPOSITION = {"serve", "serve_control", "serve_process", "embedded", "testing", "cli", "__main__"}
+COMPOSITION = {
+    "serve", "serve_control", "serve_process", "serve_host", "serve_host_process",
+    "embedded", "testing", "cli", "__main__",
+}  # fmt: skip
 
 # room -> the rooms it may import from, beside itself
 MAY_IMPORT: dict[str, set[str]] = {

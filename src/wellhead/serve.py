@@ -43,6 +43,7 @@ from wellhead.net.session import Liveness
 from wellhead.net.sockets import authority, begin_listening, bind, parse_address
 from wellhead.net.upstream import UpstreamLimits, UpstreamPool
 from wellhead.net.upstream_address import parse_upstream
+from wellhead.serve_host_process import HostProcess, HostTerms
 from wellhead.serve_process import UNSHOWN_KEY_FILE, ControlProcess, Terms
 from wellhead.settings import ServerSettings
 from wellhead.visitors.terms import visitor_terms
@@ -139,22 +140,49 @@ async def _run(
         begin_listening([*https, *http])
         await edge.start(https, http)
         net_loop.freeze()
-        ready(
-            Ready(
-                https=[f"https://{_shown(sock)}" for sock in https],
-                http=[f"http://{_shown(sock)}" for sock in http],
-                api=public.api_url + "/api/v1",
-                key=key,
-                data_dir=settings.data_dir,
-                ca_file=local.ca_file if _is_address(zone) or certificates.is_local(zone) else None,
-                reload=certificates.reload_soon,
+        ca_file = local.ca_file if _is_address(zone) or certificates.is_local(zone) else None
+        async with _host(settings, https, zone, ca_file, stop):
+            ready(
+                Ready(
+                    https=[f"https://{_shown(sock)}" for sock in https],
+                    http=[f"http://{_shown(sock)}" for sock in http],
+                    api=public.api_url + "/api/v1",
+                    key=key,
+                    data_dir=settings.data_dir,
+                    ca_file=ca_file,
+                    reload=certificates.reload_soon,
+                )
             )
-        )
-        await stop.wait()
+            await stop.wait()
         _log.info("draining", seconds=settings.drain_seconds)
         await edge.drain()
     finally:
         await edge.close()
+
+
+@contextlib.asynccontextmanager
+async def _host(
+    settings: ServerSettings,
+    https: list[socket.socket],
+    zone: str,
+    ca_file: Path | None,
+    stop: asyncio.Event,
+) -> AsyncIterator[None]:
+    """The host on this machine, where one is wanted: there when it can be asked, ended first."""
+    if not settings.with_host:
+        yield
+        return
+    name, port = https[0].getsockname()[:2]
+    here = ipaddress.ip_address(name)
+    near = ca_file is not None and (here.is_loopback or here.is_unspecified)
+    url = f"https://{authority('localhost' if near else zone, port)}"
+    host = HostProcess(HostTerms.of(settings, url, ca_file))
+    try:
+        if not await host.online(stop):
+            _log.warning("the host is not there yet: sandboxes cannot be made until it is")
+        yield
+    finally:
+        await host.close()
 
 
 def _edge(

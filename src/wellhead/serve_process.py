@@ -40,6 +40,16 @@ STEADY_SECONDS = 10.0  # alive for so long, its next start is tried at once agai
 _log = Log("wellhead.serve")
 
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def log_level() -> LogLevel:
+    """As this process logs, so are those to log that it begins."""
+    level = logging.getLogger("wellhead").getEffectiveLevel()
+    names: tuple[LogLevel, ...] = ("error", "warning", "info", "debug")
+    return next((name for name in names if getattr(logging, name.upper()) <= level), "debug")
+
+
 class Terms(BaseModel):
     """What a control plane is told at its start, on standard input. It holds no secret."""
 
@@ -49,20 +59,16 @@ class Terms(BaseModel):
     settings: ServerSettings
     public: Public
     socket_path: str  # where to serve REST
-    log_level: Literal["debug", "info", "warning", "error"]
+    log_level: LogLevel
     nice: int  # its priority, once it serves
     resumed: bool  # the edge has been there already, and agents with it
 
     @classmethod
     def of(cls, settings: ServerSettings, public: Public, socket_path: str) -> Self:
         """For a first start."""
-        level = logging.getLogger("wellhead").getEffectiveLevel()
-        names: tuple[Literal["debug", "info", "warning", "error"], ...]
-        names = ("error", "warning", "info", "debug")
-        named = next((name for name in names if getattr(logging, name.upper()) <= level), "debug")
         return cls(
             version=VERSION, settings=settings, public=public, socket_path=socket_path,
-            log_level=named, nice=min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE), resumed=False,
+            log_level=log_level(), nice=min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE), resumed=False,
         )  # fmt: skip
 
 

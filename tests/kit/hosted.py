@@ -26,7 +26,7 @@ def hosted(
     home: Path, *flags: str, settings: Mapping[str, object] | None = None, runtime: str = "namespace"
 ) -> Iterator[Edge]:
     """``wellhead up --with-host``; its sandboxes end with it."""
-    given = {"host_runtime": runtime, "host_egress": "none", **(settings or {})}
+    given = {"host_runtime": runtime, "host_egress": "none", "host_keep_sandboxes": False, **(settings or {})}
     edge = Edge(home, "--with-host", *flags, settings=given, wait=False)
     with edge:
         edge.ready(START_SECONDS)

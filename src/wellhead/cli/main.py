@@ -62,6 +62,9 @@ def up(
         str | None,
         typer.Option(metavar="ADDRESS|off", help="Where plain HTTP is accepted.  [default: 127.0.0.1:8080]"),
     ] = None,
+    with_host: Annotated[
+        bool, typer.Option("--with-host", help="Run sandboxes on this machine, too.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file of settings.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Validate the settings and exit.")] = False,
 ) -> None:
@@ -77,6 +80,7 @@ def up(
         "zone": zone,
         "https": https,
         "http": http,
+        "with_host": with_host or None,
     }
     run_up({key: value for key, value in flags.items() if value is not None}, config=config, check=check)
 

@@ -59,6 +59,9 @@ class HostSettings(BaseModel):
     host_exec_output_bytes: PositiveInt = Field(
         16777216, description="Most output of a command that is answered in one piece; beyond: an error."
     )
+    host_keep_sandboxes: bool = Field(
+        True, description="Whether sandboxes go on when the host's program ends, for its next start to find."
+    )
     host_report_seconds: PositiveFloat = Field(
         10.0, description="How often a host reports what it runs, beside each change."
     )

@@ -1,0 +1,85 @@
+"""The host of ``wellhead up --with-host`` as a process of its own, begun by the server.
+
+The terms come on standard input. It ends with the server, and its sandboxes do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import signal
+import sys
+from dataclasses import replace
+
+from wellhead import logs, private
+from wellhead.errors import HostRemoved, LocalStateError, WellheadError
+from wellhead.host.app import Facts
+from wellhead.host.join import JoinOptions
+from wellhead.host.main import RunOptions, join_with, serve
+from wellhead.host.membership import Membership
+from wellhead.logs import Log
+from wellhead.model.access import Secret
+from wellhead.net import loop as net_loop
+from wellhead.serve_host_process import READY, HostTerms
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+_log = Log("wellhead.host")
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    terms = HostTerms.model_validate_json(sys.stdin.buffer.read())
+    logs.configure(terms.log_level)
+    net_loop.raise_file_limit()
+    sys.exit(net_loop.run(_main(terms)))
+
+
+async def _main(terms: HostTerms) -> int:
+    stop = net_loop.stop_event(asyncio.get_running_loop())
+    keep = terms.settings.host_keep_sandboxes
+    options = RunOptions(terms.settings, terms.state, destroy_at_end=not keep)
+    try:
+        await _be_member(terms)
+        await serve(options, stop, _ready)
+    except HostRemoved:
+        return 0  # said already; the next start joins anew, where there is a token for it
+    except WellheadError as error:
+        _log.error("host cannot run", error=error)
+        return 1
+    return 0
+
+
+async def _be_member(terms: HostTerms) -> None:
+    """Join where this machine is no host yet; the server may have another port than it had."""
+    known = await asyncio.to_thread(Membership.load, terms.state)
+    if known is None:
+        token = await asyncio.to_thread(_token, terms)
+        options = JoinOptions(terms.state, token, terms.url, terms.ca_file, "local")
+        known = await join_with(options, terms.settings)
+    authority = terms.url.removeprefix("https://")
+    here = replace(known, url=terms.url, edge=authority, ca_file=terms.ca_file)
+    if here != known:
+        await asyncio.to_thread(here.save, terms.state)
+
+
+def _token(terms: HostTerms) -> Secret:
+    """
+    Raises:
+        LocalStateError: the control plane left none.
+    """
+    if (text := private.read(terms.token_file)) is None:
+        raise LocalStateError(f"there is no {terms.token_file} to join with; restart the server")
+    return Secret(text.strip())
+
+
+def _ready(facts: Facts) -> None:
+    print(READY, flush=True)
+
+
+if __name__ == "__main__":
+    main()
