@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.programs import Edge
 from tests.kit.hosted import NEEDED, hosted
+from tests.kit.programs import Edge
 from tests.kit.wrenn import NEW, OLD, Wrenn, wrenn
 
 pytestmark = [*NEEDED, pytest.mark.slow, pytest.mark.timeout(900)]
