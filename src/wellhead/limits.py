@@ -54,6 +54,7 @@ A reply
   max_interim_heads | 502 | too-many-interim
   reply_seconds | 504 | deadline
   grpc_silent_seconds | 504; 408 where the call's own message is missing | deadline
+  sandbox_reply_seconds | 504 | deadline
   half_close_seconds | the connection closes | visitor-left
   write_idle_seconds | the connection is cut; a WebSocket gets close code 1013 | slow-reader
   linger_seconds | the connection is cut behind its last reply |

@@ -266,6 +266,38 @@ async def test_each_kind_has_its_lane(place: Place, rest: str, lane: str) -> Non
 
 
 async def test_a_reply_goes_to_the_visitor_and_the_access_line_names_the_sandbox(place: Place) -> None:
+    visit = place.asking("/ports")
+    place.keys.stream.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"{}")
+    assert visit.transport.take().endswith(b"\r\n\r\n{}")
+    (line,) = place.lines
+    assert (line.place, line.name, line.status, line.whole) == ("sandbox", place.sandbox, 200, True)
+
+
+async def test_a_command_may_take_as_long_as_who_runs_it_said(place: Place) -> None:
+    visit = place.asking("/exec")
+    assert visit.after(TERMS.reply_seconds + 1) == b"" == visit.after(TERMS.sandbox_reply_seconds - 1)
+    assert status(visit.after(TERMS.sandbox_reply_seconds + 1)) == 504
+    assert place.keys.stream.resets == [Reason.TIMEOUT]
+
+
+async def test_a_command_over_http2_may_take_as_long(place: Place) -> None:
+    visit = Http2Visit(place)
+    stream = await visit.ask(place.path("/exec"), ("x-api-key", place.admin.reveal()))
+    await visit.after(TERMS.sandbox_reply_seconds - 1)
+    assert not visit.replies[stream].status and not place.keys.stream.resets
+    await visit.after(2)
+    assert visit.replies[stream].status == 504
+
+
+async def test_an_upload_that_the_host_does_not_take_waits_as_long(place: Place) -> None:
+    visit = place.asking("/files/write", "Transfer-Encoding: chunked\r\n", "POST")
+    place.bulk.stream.full = True
+    visit.says(b"5\r\nhello\r\n")
+    assert visit.after(TERMS.reply_seconds + 1) == b"" == visit.after(TERMS.sandbox_reply_seconds - 1)
+    assert status(visit.after(TERMS.sandbox_reply_seconds + 1)) == 504
+
+
+async def test_an_upload_passes_through_and_nothing_of_it_waits(place: Place) -> None:
     visit = place.asking("/files/stream/write", "Transfer-Encoding: chunked\r\n", "POST")
     visit.says(b"5\r\nhello\r\n")
     assert place.bulk.stream.sent == b"hello" and not place.bulk.stream.ended

@@ -35,8 +35,8 @@ TERMS = VisitorTerms(
     head=HeadLimits(), max_trailer_bytes=8192, max_chunk_extension_bytes=256, max_reply_head_bytes=65536,
     max_interim_heads=16, max_pipelined=16, head_seconds=10, body_idle_seconds=30,
     body_min_bytes_per_second=500, body_grace_seconds=10, write_idle_seconds=60, idle_seconds=620,
-    reply_seconds=120, grpc_silent_seconds=3600, half_close_seconds=5, linger_seconds=1,
-    max_unread_bytes=65536, unread_seconds=1,
+    reply_seconds=120, grpc_silent_seconds=3600, sandbox_reply_seconds=3600, half_close_seconds=5,
+    linger_seconds=1, max_unread_bytes=65536, unread_seconds=1,
     websocket_ping_seconds=20, websocket_pings_per_second=100, websocket_drain_seconds=10,
     h2=H2Terms(), h2_max_age_seconds=3600,
 )  # fmt: skip

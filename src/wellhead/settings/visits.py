@@ -68,6 +68,11 @@ class VisitSettings(BaseModel):
         description="Longest silence of a gRPC call before its reply begins, in place of `reply_seconds` and "
         "the limits of slow bodies: its caller sets the deadline.",
     )
+    sandbox_reply_seconds: PositiveFloat = Field(
+        3600.0,
+        description="Longest silence of a sandbox before its reply begins, in place of `reply_seconds`: who"
+        " runs a command there says how long it may take.",
+    )
     half_close_seconds: NonNegativeFloat = Field(
         5.0,
         description="How long a visitor that ended its half may wait for a reply to begin; then it is taken"

@@ -105,6 +105,8 @@ class Terms(Protocol):
     def max_interim_heads(self) -> int: ...
     @property
     def max_reply_head_bytes(self) -> int: ...
+    @property
+    def sandbox_reply_seconds(self) -> float: ...
 
 
 class Keeper(Protocol):
@@ -183,6 +185,14 @@ class Exchange:
         """Ask for a WebSocket; ``key`` is the visitor's Sec-WebSocket-Key."""
         self._websocket_key = key
         self.open(door, line, StreamKind.WEBSOCKET, envelope)
+
+    @property
+    def late_at(self) -> float:
+        """Loop time until which a reply may be waited for though its deadline has passed.
+
+        Asked where one has: who runs a command in a sandbox says how long it may take.
+        """
+        return self.progress + self._house.terms.sandbox_reply_seconds if self.place == "sandbox" else 0.0
 
     # From the visitor
 

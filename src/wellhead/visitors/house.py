@@ -37,6 +37,7 @@ class VisitorTerms:
     idle_seconds: float
     reply_seconds: float
     grpc_silent_seconds: float
+    sandbox_reply_seconds: float
     half_close_seconds: float
     linger_seconds: float
     max_unread_bytes: int

@@ -400,7 +400,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
         if exchange.status:
             return  # the reply has begun: an open stream has no deadline
         if body.expecting or not self._reading:  # it is the agent that we wait for
-            if now >= exchange.progress + self._terms.reply_seconds:
+            if now >= exchange.progress + self._terms.reply_seconds and now >= exchange.late_at:
                 exchange.refuse(pages.TIMEOUT)
         elif body.is_slow(self._terms, now):
             self._refuse(pages.SLOW, last=True)
@@ -411,7 +411,7 @@ class Http1Visitor(Replies, asyncio.Protocol):
             self._buffer = b""
             self._refuse(pages.SLOW, last=True)
         elif state is _BUSY:
-            self._busy_expired()
+            self._busy_expired(now)
         elif state is State.UNREAD:
             self._linger()
         elif state is State.LINGER:
@@ -419,12 +419,14 @@ class Http1Visitor(Replies, asyncio.Protocol):
         else:
             self._close()
 
-    def _busy_expired(self) -> None:
+    def _busy_expired(self, now: float) -> None:
         exchange = self._exchange
         if exchange is None or exchange.status:
             self._deadline = 0.0  # the reply has begun: an open stream has no deadline
         elif self._eof:
             self.abort("visitor-left")
+        elif now < exchange.late_at:
+            self._deadline = exchange.late_at
         else:
             exchange.refuse(pages.TIMEOUT)
 

@@ -320,7 +320,7 @@ class Http2Request:
             return  # the reply has begun: an open stream has no deadline
         elif page := self._overdue(exchange, now):
             patience = terms.grpc_silent_seconds if is_grpc(self._block) else 0.0
-            if now >= exchange.progress + patience:
+            if now >= exchange.progress + patience and (page is pages.SLOW or now >= exchange.late_at):
                 exchange.refuse(page)
 
     def _overdue(self, exchange: Exchange, now: float) -> Page | None:

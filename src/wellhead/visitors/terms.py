@@ -31,6 +31,7 @@ def visitor_terms(settings: ServerSettings) -> VisitorTerms:
         idle_seconds=settings.idle_seconds,
         reply_seconds=settings.reply_seconds,
         grpc_silent_seconds=settings.grpc_silent_seconds,
+        sandbox_reply_seconds=settings.sandbox_reply_seconds,
         half_close_seconds=settings.half_close_seconds,
         linger_seconds=settings.linger_seconds,
         max_unread_bytes=settings.max_unread_bytes,
