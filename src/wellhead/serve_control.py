@@ -39,6 +39,7 @@ from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.net import loop as net_loop
 from wellhead.net.authority import LocalAuthority
+from wellhead.serve_host_process import LOCAL_HOST, LOCAL_HOST_NAME, TOKEN_FILE
 from wellhead.serve_process import UNSHOWN_KEY_FILE, Terms
 from wellhead.version import VERSION
 
@@ -106,6 +107,9 @@ async def _serve(terms: Terms, feed: Feed) -> None:
     store = await Store.open(directory / "wellhead.db", sessions_live=terms.resumed)
     async with _closing(store):
         await store.bootstrap(_keep_in(directory))
+        if terms.settings.with_host and not (directory / LOCAL_HOST / "host.json").exists():
+            token = await store.hosts.offer(LOCAL_HOST_NAME)
+            private.write(directory / TOKEN_FILE, token.reveal() + "\n")
         # With the database this server alone holds the directory: the edge reads what is made here.
         authority = LocalAuthority(directory, void_list=terms.public.void_list_url)
         local = LocalIssuer(authority, timedelta(days=terms.settings.local_certificate_days))

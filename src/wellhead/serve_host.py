@@ -21,7 +21,7 @@ from wellhead.host.membership import Membership
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.net import loop as net_loop
-from wellhead.serve_host_process import READY, HostTerms
+from wellhead.serve_host_process import LOCAL_HOST_NAME, READY, HostTerms
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -59,7 +59,7 @@ async def _be_member(terms: HostTerms) -> None:
     known = await asyncio.to_thread(Membership.load, terms.state)
     if known is None:
         token = await asyncio.to_thread(_token, terms)
-        options = JoinOptions(terms.state, token, terms.url, terms.ca_file, "local")
+        options = JoinOptions(terms.state, token, terms.url, terms.ca_file, LOCAL_HOST_NAME)
         known = await join_with(options, terms.settings)
     authority = terms.url.removeprefix("https://")
     here = replace(known, url=terms.url, edge=authority, ca_file=terms.ca_file)

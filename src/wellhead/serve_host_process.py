@@ -26,6 +26,8 @@ from wellhead.settings.host import HostSettings
 
 MODULE = "wellhead.serve_host"
 TOKEN_FILE = "host-token"  # in the server's directory: what the host joins with, once
+LOCAL_HOST = "host"  # its own directory, in the server's
+LOCAL_HOST_NAME = "local"
 READY = "ready"
 START_SECONDS = 60.0  # its first start builds templates
 STOP_SECONDS = 15.0  # for what runs on its sessions, and to say that it leaves
@@ -52,8 +54,8 @@ class HostTerms(BaseModel):
         own = {key: getattr(settings, key) for key in HostSettings.model_fields}
         directory = settings.data_dir
         return cls(
-            settings=HostProgramSettings(**own), state=directory / "host", token_file=directory / TOKEN_FILE,
-            url=url, ca_file=ca_file, log_level=log_level(),
+            settings=HostProgramSettings(**own), state=directory / LOCAL_HOST,
+            token_file=directory / TOKEN_FILE, url=url, ca_file=ca_file, log_level=log_level(),
         )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from wellhead.control.store.database import Database
 from wellhead.control.store.keys import Keys
 from wellhead.control.store.rows import check_room, count
 from wellhead.control.store.sandbox_tables import HostRow, HostTokenRow
+from wellhead.control.store.tables import OrganizationRow
 from wellhead.errors import NotFound, Unauthorized
 from wellhead.logs import Log
 from wellhead.model import access
@@ -84,32 +85,40 @@ class Hosts:
         Raises:
             RateLimited: the organization has as many as it may.
         """
-        now, host_id = self._clock(), new_host_id()
-        token = Secret(secrets.token_hex(TOKEN_BYTES))
-        row = HostRow(
-            id=host_id,
-            organization_id=organization_id,
-            name=name or host_id,
-            status=HostStatus.PENDING,
-            draining=False,
-            templates=[],
-            created_at=now,
-            updated_at=now,
-        )
+        now, token = self._clock(), Secret(secrets.token_hex(TOKEN_BYTES))
+        row = _pending(organization_id, name, now)
         async with self._database.writing() as session:
             if most is not None:
                 there = await count(session, _of(organization_id))
                 check_room("hosts", there, most, "hosts_per_organization: delete some", "api-hosts")
             session.add(row)
             await session.flush()
-            session.add(
-                HostTokenRow(
-                    digest=access.digest(token), host_id=host_id, created_at=now, expires_at=now + TOKEN_KEPT
-                )
-            )
+            session.add(_token_row(token, row, now))
             _note(session, row, now, by, "host.create", None, {"name": row.name})
         self._put(row)
         return row, token
+
+    async def offer(self, name: str) -> Secret:
+        """A fresh token for the first organization's host of this name that is yet to come, made if need be.
+
+        For the server's own machine, whose owner asked for it on the command line.
+        """
+        now, token = self._clock(), Secret(secrets.token_hex(TOKEN_BYTES))
+        async with self._database.writing() as session:
+            first = await session.scalar(
+                select(OrganizationRow.id).order_by(OrganizationRow.created_at, OrganizationRow.id).limit(1)
+            )
+            organization_id = OrganizationId(first or "")
+            query = _of(organization_id).where(HostRow.name == name, HostRow.status == HostStatus.PENDING)
+            if (row := await session.scalar(query.limit(1))) is None:
+                row = _pending(organization_id, name, now)
+                session.add(row)
+                await session.flush()
+                _note(session, row, now, Actor(), "host.create", None, {"name": name})
+            await session.execute(delete(HostTokenRow).where(HostTokenRow.host_id == row.id))
+            session.add(_token_row(token, row, now))
+        self._put(row)
+        return token
 
     async def join(
         self, token: Secret, name: str | None, runtime: str, machine: Machine, agent: str, address: str
@@ -215,6 +224,26 @@ class Hosts:
         if row.status is not HostStatus.PENDING:
             organization_id = OrganizationId(row.organization_id)
             self._directory.put_host(HostView(HostId(row.id), organization_id, status_of(row)))
+
+
+def _pending(organization_id: OrganizationId, name: str | None, now: datetime) -> HostRow:
+    host_id = new_host_id()
+    return HostRow(
+        id=host_id,
+        organization_id=organization_id,
+        name=name or host_id,
+        status=HostStatus.PENDING,
+        draining=False,
+        templates=[],
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _token_row(token: Secret, row: HostRow, now: datetime) -> HostTokenRow:
+    return HostTokenRow(
+        digest=access.digest(token), host_id=row.id, created_at=now, expires_at=now + TOKEN_KEPT
+    )
 
 
 def status_of(row: HostRow) -> HostStatus:
