@@ -30,6 +30,7 @@ from wellhead import logs, private
 from wellhead.control.app import build
 from wellhead.control.csr import key_digest
 from wellhead.control.feed import Feed
+from wellhead.control.fleet import Fleet
 from wellhead.control.local_issuer import LocalIssuer, Revocations
 from wellhead.control.problems import Problem
 from wellhead.control.signing import Signing, SigningTerms
@@ -125,12 +126,17 @@ async def _serve(terms: Terms, feed: Feed) -> None:
             lambda: own_keys if public_names is None else own_keys | public_names.keys(),
         )
         revocations = Revocations(authority, store.certificates)
-        app = build(store, terms.public, terms.settings, signing, revocations, feed.settle, public_names)
-        async with _closing(signing), _rest(app, terms.socket_path):
+        fleet = Fleet(store, feed.call_host, terms.settings)
+        feed.on_host_seen = fleet.watch.seen
+        app = build(
+            store, terms.public, terms.settings, signing, revocations, feed.settle, public_names, fleet
+        )
+        async with _closing(signing), _rest(app, terms.socket_path), contextlib.aclosing(fleet):
             _step_back(terms.nice)
             await feed.tell_all(store.directory, made_key=(directory / UNSHOWN_KEY_FILE).exists())
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(_ended, asyncio.create_task(signing.run(), name="revocations"))
+                stack.push_async_callback(_ended, asyncio.create_task(fleet.watch.run(), name="hosts"))
                 if public_names is not None:
                     await stack.enter_async_context(public_names.renewing(store, signing_terms.budget))
                 net_loop.freeze()

@@ -10,6 +10,8 @@ import pytest
 from fastapi import FastAPI
 
 from tests.kit.control import built, memory_authority
+from tests.kit.fake_hosts import FakeHost, FakeHosts, join
+from wellhead.control.fleet import Fleet
 from wellhead.control.issuing import Issuer
 from wellhead.control.local_issuer import LocalIssuer
 from wellhead.control.store import Store
@@ -84,8 +86,19 @@ def settings() -> ServerSettings:
 
 
 @pytest.fixture
-def app(store: Store, settings: ServerSettings, issuer: Issuer) -> FastAPI:
-    return built(store, PUBLIC, settings, issuer=issuer)
+def hosts() -> FakeHosts:
+    """Those that the control plane can ask, once they have joined."""
+    return FakeHosts()
+
+
+@pytest.fixture
+def fleet(store: Store, hosts: FakeHosts, settings: ServerSettings) -> Fleet:
+    return Fleet(store, hosts.call, settings)
+
+
+@pytest.fixture
+def app(store: Store, settings: ServerSettings, issuer: Issuer, fleet: Fleet) -> FastAPI:
+    return built(store, PUBLIC, settings, issuer=issuer, fleet=fleet)
 
 
 @pytest.fixture
@@ -105,3 +118,9 @@ async def api(app: FastAPI, admin: Secret) -> AsyncIterator[httpx.AsyncClient]:
         transport=transport, base_url="http://control/api/v1", headers=headers
     ) as client:
         yield client
+
+
+@pytest.fixture
+async def host(fleet: Fleet, hosts: FakeHosts, api: httpx.AsyncClient) -> FakeHost:
+    """One of the first organization's, online."""
+    return await join(fleet, hosts, api)

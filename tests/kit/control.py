@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from wellhead.control.app import build
 from wellhead.control.certificates import ServerNames
+from wellhead.control.fleet import Fleet
 from wellhead.control.issuing import Issuer
 from wellhead.control.local_issuer import LocalIssuer, Revocations
 from wellhead.control.signing import Signing, SigningTerms
@@ -38,10 +39,11 @@ def built(
     *,
     issuer: Issuer | None = None,
     server_names: ServerNames | None = None,
+    fleet: Fleet | None = None,
 ) -> FastAPI:
     """The application; its issuer is a local one where none is given."""
     authority = memory_authority()
     issuer = issuer or LocalIssuer(authority, timedelta(days=settings.local_certificate_days), store.clock)
     signing = signing_of(store, public, settings, issuer)
     revocations = Revocations(authority, store.certificates, store.clock)
-    return build(store, public, settings, signing, revocations, settle, server_names)
+    return build(store, public, settings, signing, revocations, settle, server_names, fleet)

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from wellhead.control import dialect
 from wellhead.control.limits import Limits
 from wellhead.control.problems import problem
 from wellhead.errors import Forbidden, NotFound, RateLimited
@@ -40,6 +41,7 @@ class KeyGate:
     nor what a body should hold. Who asks too often is answered 429: by address before the key is looked at,
     so that guessing keys is slow, then by key.
     ``used`` is told the id of each key that is let in. ``other``: paths for which another secret is asked.
+    ``open_to_all``: a path whose route asks for a secret itself, by the body; its 401 counts as one of ours.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class KeyGate:
         used: Callable[[KeyId], None],
         limits: Limits,
         other: OtherDoor | None = None,
+        open_to_all: str | None = None,
     ) -> None:
         self._app = app
         self._prefixes = tuple(prefix + "/" for prefix in prefixes)
@@ -57,6 +60,7 @@ class KeyGate:
         self._used = used
         self._limits = limits
         self._other = other
+        self._open_to_all = open_to_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["path"] + "/").startswith(self._prefixes):
@@ -71,11 +75,13 @@ class KeyGate:
                 answer = problem(error.status, error.detail, error.retry_after_seconds, error.reason)
                 await answer(scope, receive, send)
                 return
+            if self._is_open(scope):
+                send = self._counting(send, address)
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope, address: str) -> bool:
         limits = self._limits
-        counted = not (limits.loopback_exempt and (not address or is_loopback(address)))
+        counted = self._is_counted(address)
         group = address_group(address)
         if counted:
             _need_patience(limits.failures_of_address, group, "wrong keys from this address", "api-failures")
@@ -89,11 +95,29 @@ class KeyGate:
             return False
         return True
 
+    def _is_counted(self, address: str) -> bool:
+        return not (self._limits.loopback_exempt and (not address or is_loopback(address)))
+
+    def _is_open(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        return path.rstrip("/") == self._open_to_all
+
+    def _counting(self, send: Send, address: str) -> Send:
+        async def watch(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 401:
+                if self._is_counted(address):
+                    self._limits.failures_of_address.count(address_group(address))
+            await send(message)
+
+        return watch
+
     def _opens(self, scope: Scope) -> bool:
+        if self._is_open(scope):
+            return True
         other = self._other
         if other is not None and (scope["path"] + "/").startswith(other.prefix + "/"):
             return access.matches(_given(scope, other.header), other.digest)
-        limits, key = self._limits, self._find(_given(scope, b"x-api-key"))
+        limits, key = self._limits, self._find(_key_in(scope))
         if key is None:
             return False
         _need_patience(limits.requests_of_key, key.id, "requests with this key", "api-key-rate")
@@ -106,6 +130,14 @@ class KeyGate:
 def _given(scope: Scope, header: bytes) -> Secret:
     given = [value for name, value in scope["headers"] if name == header]
     return Secret(given[0].decode("latin-1") if len(given) == 1 else "")
+
+
+def _key_in(scope: Scope) -> Secret:
+    """The key of a request; the routes of sandboxes take it as a bearer's token too."""
+    if dialect.is_spoken(scope["path"]) and all(name != b"x-api-key" for name, _ in scope["headers"]):
+        kind, _, token = _given(scope, b"authorization").reveal().partition(" ")
+        return Secret(token.strip() if kind.lower() == "bearer" else "")
+    return _given(scope, b"x-api-key")
 
 
 def _need_patience(rate: Rate, caller: str, what: str, reason: str) -> None:
@@ -151,6 +183,15 @@ def need_admin(key: ApiKey) -> None:
     """
     if not access.is_admin(key.scopes):
         raise Forbidden(403, "this key's scope does not allow it, admin is needed")
+
+
+def need_host(key: ApiKey, host_id: str) -> None:
+    """
+    Raises:
+        NotFound: the key is not this host's own; said as of one that does not exist.
+    """
+    if not access.may_use_host(key.scopes, host_id):
+        raise NotFound(404, "no such host")
 
 
 def need_tunnel(key: ApiKey, tunnel_id: str) -> None:

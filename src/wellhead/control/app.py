@@ -12,10 +12,29 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wellhead.control import audit, certificates, docs, identities, keys, problems, testing, tunnels, whoami
+from wellhead.control import (
+    audit,
+    certificates,
+    dialect,
+    docs,
+    events,
+    hosts,
+    identities,
+    keys,
+    problems,
+    sandboxes,
+    snapshots,
+    testing,
+    tunnels,
+    usage,
+    whoami,
+)
 from wellhead.control.access import KeyGate
 from wellhead.control.certificates import NoServerNames, ServerNames
 from wellhead.control.deadline import Deadline
+from wellhead.control.dialect import API
+from wellhead.control.fleet import Fleet
+from wellhead.control.host_calls import nobody
 from wellhead.control.intake import BodyGate
 from wellhead.control.limits import Limits
 from wellhead.control.local_issuer import Revocations
@@ -29,7 +48,6 @@ from wellhead.model.names import Public
 from wellhead.settings import ServerSettings
 from wellhead.version import VERSION
 
-API = "/api/v1"
 _log = Log("wellhead.control")
 
 
@@ -47,10 +65,11 @@ def build(
     revocations: Revocations,
     settle: Callable[[], Awaitable[None]] | None = None,
     server_names: ServerNames | None = None,
+    fleet: Fleet | None = None,
 ) -> FastAPI:
     """REST under ``/api/v1``, described at ``/api/docs`` and ``/api/openapi.json``, beside public pages.
 
-    ``settle`` is awaited between a change and its answer.
+    ``settle`` is awaited between a change and its answer. ``fleet`` None: no host can be asked.
     """
     app = FastAPI(
         title="Wellhead",
@@ -78,6 +97,7 @@ def build(
         v1.include_router(testing.router(store))
         _log.warning("whoever has the testing secret makes and ends organizations here")
     app.include_router(v1)
+    app.include_router(_of_sandboxes(fleet or Fleet(store, nobody, settings), settings))
     app.include_router(whoami.router(store), prefix="/api", responses=_refusals())
 
     @app.get("/healthz", tags=["server"], operation_id="healthz")
@@ -97,42 +117,70 @@ def build(
 
     # The last added is the outermost: faults, fields of each answer, the key, the body, the time, the
     # spelling, the routes.
-    app.add_middleware(OneSpelling, prefix="/api")
-    app.add_middleware(
-        Deadline,
-        seconds=settings.api_reply_seconds,
-        longer={"/sign-csr": signing.terms.answer_seconds + settings.api_reply_seconds},
-    )
+    app.add_middleware(OneSpelling, prefixes=("/api", dialect.LEGACY))
+    app.add_middleware(Deadline, allowed=_Patience(settings, signing.terms.answer_seconds))
     if settle is not None:
         app.add_middleware(Settled, settle=settle)
     app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
     app.add_middleware(
         KeyGate,
-        prefixes=(API, "/api/whoami"),
+        prefixes=(API, dialect.LEGACY + API, "/api/whoami"),
         find=store.directory.key,
         used=store.uses.note,
         limits=Limits.of(settings),
         other=other,
+        open_to_all=API + hosts.JOIN,
     )
     app.add_middleware(_Fields)
     app.add_middleware(Faults)
     return app
 
 
-def _refusals() -> dict[int | str, dict[str, Any]]:
+def _of_sandboxes(fleet: Fleet, settings: ServerSettings) -> APIRouter:
+    """What is answered in the dialect of sandboxes' clients."""
+    routes = APIRouter(prefix=API, responses=_refusals(problems.CodedProblem, 400, 502))
+    routes.include_router(usage.router(fleet.store))
+    routes.include_router(sandboxes.router(fleet, settings))
+    routes.include_router(snapshots.router(fleet))
+    routes.include_router(events.router(fleet.hub))
+    routes.include_router(hosts.router(fleet, settings))
+    return routes
+
+
+class _Patience:
+    """How long a request may take, in seconds, by its path."""
+
+    def __init__(self, settings: ServerSettings, signing_seconds: float) -> None:
+        self._records = settings.api_reply_seconds
+        self._signing = self._records + signing_seconds
+        self._host = self._records + settings.host_call_seconds
+        self._snapshot = self._records + settings.host_snapshot_seconds
+
+    def __call__(self, path: str) -> float:
+        if not dialect.is_spoken(path):
+            return self._signing if path.rstrip("/").endswith("/sign-csr") else self._records
+        return self._snapshot if "/snapshots" in path else self._host
+
+
+_STATUSES = {
+    400: "An id is malformed",
+    401: "No valid key",
+    403: "The key's scope does not allow it",
+    404: "None of that id",
+    409: "The name is taken, or the status does not allow it",
+    413: "The body is too long",
+    415: "The body is not JSON by its type",
+    422: "A field breaks a rule",
+    429: "Too many requests; Retry-After says when to go on",
+    502: "The host failed",
+    503: "The database, or the host, does not answer",
+}
+
+
+def _refusals(model: type[object] = problems.Problem, *more: int) -> dict[int | str, dict[str, Any]]:
     """What every route may answer beside its success, for the OpenAPI document."""
-    statuses = {
-        401: "No valid key",
-        403: "The key's scope does not allow it",
-        404: "None of that id",
-        409: "The name is taken, or the status does not allow it",
-        413: "The body is too long",
-        415: "The body is not JSON by its type",
-        422: "A field breaks a rule",
-        429: "Too many requests; Retry-After says when to go on",
-        503: "The database does not answer",
-    }
-    return {status: {"model": problems.Problem, "description": text} for status, text in statuses.items()}
+    statuses = {status for status in _STATUSES if status not in (400, 502)} | {*more}
+    return {status: {"model": model, "description": _STATUSES[status]} for status in sorted(statuses)}
 
 
 class _Fields:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,16 +14,15 @@ _log = Log("wellhead.control")
 
 
 class Deadline:
-    """Answers 503 when the app has not begun to after ``seconds``; ``longer`` for paths that end so.
+    """Answers 503 when the app has not begun to after as many seconds as ``allowed`` of the path.
 
     What was begun goes on and its outcome stands: to cancel a commit under way would leave nobody knowing
     whether it was made. Its answer is dropped.
     """
 
-    def __init__(self, app: ASGIApp, seconds: float, longer: Mapping[str, float]) -> None:
+    def __init__(self, app: ASGIApp, allowed: Callable[[str], float]) -> None:
         self._app = app
-        self._seconds = seconds
-        self._longer = longer
+        self._allowed = allowed
         self._late: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,9 +50,6 @@ class Deadline:
         self._late.add(task)
         task.add_done_callback(self._forget)
         await problem(503, "the database does not answer, try again", 1)(scope, receive, send)
-
-    def _allowed(self, path: str) -> float:
-        return self._longer.get("/" + path.rstrip("/").rpartition("/")[2], self._seconds)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._late.discard(task)

@@ -1,4 +1,4 @@
-"""How the control plane says no: ``{"detail": …}`` with a status, and nothing a stranger should not see."""
+"""How the control plane says no: a sentence and a status, and nothing a stranger should not see."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wellhead.errors import ApiError
+from wellhead.control import dialect
+from wellhead.errors import ApiError, HostError, Retry
 from wellhead.logs import Log
 from wellhead.model.text import shown
 
@@ -29,16 +30,43 @@ class Problem:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class CodedDetail:
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodedProblem:
+    """The body of every refusal of the routes of sandboxes and hosts."""
+
+    error: CodedDetail
+
+
+class Refusal(JSONResponse):
+    """Says it as the route's callers understand it."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str], code: str) -> None:
+        super().__init__({"detail": detail}, status, headers)
+        self._coded = {"error": {"code": code or dialect.code_of(status), "message": detail}}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if dialect.is_spoken(scope["path"]):
+            self.body = self.render(self._coded)
+            self.headers["content-length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+
 def problem(
-    status: int, detail: str, retry_after_seconds: float | None = None, reason: str = ""
-) -> JSONResponse:
-    """``reason`` is a limit's word, which the edge counts and logs."""
+    status: int, detail: str, retry_after_seconds: float | None = None, reason: str = "", code: str = ""
+) -> Refusal:
+    """``reason`` is a limit's word, which the edge counts and logs; ``code`` is closer than the status."""
     headers = {}
     if retry_after_seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_seconds)))
     if reason:
         headers["X-Limit"] = reason
-    return JSONResponse({"detail": detail}, status, headers)
+    return Refusal(status, detail, headers, code)
 
 
 def said(status: int, body: object) -> JSONResponse:
@@ -49,6 +77,7 @@ def said(status: int, body: object) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Give every error that a route can raise its answer."""
     app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HostError, _host_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
 
@@ -56,6 +85,12 @@ def install(app: FastAPI) -> None:
 async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     return problem(error.status, error.detail, error.retry_after_seconds, error.reason)
+
+
+async def _host_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HostError)
+    wait = 1 if error.retry is Retry.LATER else None
+    return problem(error.status, str(error), wait, code=error.code)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

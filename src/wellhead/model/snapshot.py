@@ -181,6 +181,10 @@ class Snapshot:
     def host(self, host_id: HostId) -> HostView | None:
         return self._hosts.get(host_id)
 
+    def hosts(self) -> list[HostView]:
+        """Every host that has come."""
+        return list(self._hosts.values())
+
     def sandbox(self, sandbox_id: SandboxId) -> SandboxView | None:
         return self._sandboxes.get(sandbox_id)
 

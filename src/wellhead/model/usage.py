@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
 from itertools import accumulate
 
 
@@ -15,8 +15,8 @@ class Run:
 
     vcpus: int
     memory_mb: int
-    began_at: datetime
-    ended_at: datetime
+    began_at: dt.datetime
+    ended_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    date: date
+    date: dt.date
     cpu_minutes: float = 0.0
     ram_mb_minutes: float = 0.0
 
@@ -39,7 +39,7 @@ class Day:
 class Timeline:
     """Loads over time: ``loads[i]`` holds from ``times[i]`` on."""
 
-    times: list[datetime] = field(default_factory=list)
+    times: list[dt.datetime] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
 
     @classmethod
@@ -54,7 +54,7 @@ class Timeline:
         )
         return cls([step[0] for step in steps], list(sums)[1:])
 
-    def at(self, moment: datetime) -> Load:
+    def at(self, moment: dt.datetime) -> Load:
         place = bisect.bisect_right(self.times, moment)
         return self.loads[place - 1] if place else Load()
 
@@ -67,20 +67,20 @@ class Timeline:
         )
 
 
-def by_day(runs: Sequence[Run], first: date, last: date) -> list[Day]:
+def by_day(runs: Sequence[Run], first: dt.date, last: dt.date) -> list[Day]:
     """What was used on each day, in UTC, from ``first`` to ``last``, both counted."""
     days = (last - first).days + 1
     cpu, memory = [0.0] * days, [0.0] * days
     for run in runs:
         begin = max(run.began_at, _midnight(first))
         while begin < run.ended_at and begin.date() <= last:
-            end = min(run.ended_at, _midnight(begin.date() + timedelta(days=1)))
+            end = min(run.ended_at, _midnight(begin.date() + dt.timedelta(days=1)))
             minutes, place = (end - begin).total_seconds() / 60, (begin.date() - first).days
             cpu[place] += minutes * run.vcpus
             memory[place] += minutes * run.memory_mb
             begin = end
-    return [Day(first + timedelta(days=n), round(cpu[n], 3), round(memory[n], 3)) for n in range(days)]
+    return [Day(first + dt.timedelta(days=n), round(cpu[n], 3), round(memory[n], 3)) for n in range(days)]
 
 
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
+def _midnight(day: dt.date) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time(), dt.UTC)

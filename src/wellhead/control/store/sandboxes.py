@@ -22,6 +22,7 @@ from wellhead.control.store.sandbox_tables import HostRow, SandboxOnceRow, Sandb
 from wellhead.errors import HostBusy, HostState, NotFound
 from wellhead.logs import Log
 from wellhead.model.placement import Candidate, Resources, choose, reserved
+from wellhead.model.reconciling import Move
 from wellhead.model.records import SERVER, Actor, OrganizationId
 from wellhead.model.sandboxes import (
     LIVE,
@@ -35,6 +36,7 @@ from wellhead.model.sandboxes import (
 )
 from wellhead.model.snapshot import Snapshot
 from wellhead.model.text import shown
+from wellhead.model.usage import Load
 
 SHOWN_SECONDS = 600.0  # that the directory still knows a sandbox which is over, for those who ask for it
 REASON_MAX = 1000  # characters
@@ -79,13 +81,11 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """A sandbox that was ``seen`` in a status is to have another. Who sees it changed leaves it."""
+class Held:
+    """How many live sandboxes a host has, and what they take of it."""
 
-    sandbox: SandboxId
-    seen: SandboxStatus
-    to: SandboxStatus
-    reason: str | None = None
+    sandboxes: int = 0
+    resources: Resources = Resources()
 
 
 class Sandboxes:
@@ -138,6 +138,21 @@ class Sandboxes:
     async def live_of_host(self, host_id: HostId) -> list[SandboxRow]:
         async with self._database.reading() as session:
             return list(await session.scalars(_live_of_host(host_id)))
+
+    async def running(self, organization_id: OrganizationId) -> Load:
+        """How many of the organization's run now, and what they have."""
+        row = SandboxRow
+        query = select(func.count(), func.sum(row.vcpus), func.sum(row.memory_mb)).where(
+            row.organization_id == organization_id, row.status == SandboxStatus.RUNNING
+        )
+        async with self._database.reading() as session:
+            number, vcpus, memory = (await session.execute(query)).one()
+        return Load(number, vcpus or 0, memory or 0)
+
+    async def held(self, hosts: Sequence[str]) -> dict[str, Held]:
+        """What each of these hosts holds; one that holds nothing is not there."""
+        async with self._database.reading() as session:
+            return await held(session, hosts)
 
     async def begin(
         self, organization_id: OrganizationId, asked: Asked, bounds: Bounds, by: Actor
@@ -258,13 +273,14 @@ class Sandboxes:
                 audit.note(session, row.organization_id, now, by, "sandbox.update", target, before, after)
         return row
 
-    async def active(self, times: Mapping[SandboxId, datetime]) -> None:
-        """Note when sandboxes were last used."""
+    async def active(self, host_id: HostId, times: Mapping[SandboxId, datetime]) -> None:
+        """Note when sandboxes of a host were last used."""
         if not times:
             return
         async with self._database.writing() as session:
-            for row in await session.scalars(select(SandboxRow).where(SandboxRow.id.in_(times))):
-                row.last_active_at = max(times[SandboxId(row.id)], row.last_active_at or row.created_at)
+            for row in await session.scalars(_live_of_host(host_id)):
+                if (at := times.get(SandboxId(row.id))) is not None:
+                    row.last_active_at = max(at, row.last_active_at or row.created_at)
 
     def forget_over(self) -> None:
         """Let the directory forget those that have been over for a while."""
@@ -331,12 +347,12 @@ async def _place(
         having = [host for host in having if host.id == asked.host]
     if not having and snapshot is None and not await _is_known(session, organization_id, asked.template):
         raise NotFound(404, f"no template {shown(asked.template)}")
-    taken = await loads(session, [host.id for host in having])
+    taken = await held(session, [host.id for host in having])
     candidates = [
         Candidate(
             HostId(host.id),
             Resources(host.vcpus or 0, host.memory_mb or 0, host.disk_mb or 0).times(shares),
-            taken.get(host.id, Resources()),
+            taken.get(host.id, Held()).resources,
         )
         for host in having
     ]
@@ -357,13 +373,14 @@ async def _is_known(session: AsyncSession, organization_id: OrganizationId, temp
     return not found or any(template in templates for templates in found)
 
 
-async def loads(session: AsyncSession, hosts: Sequence[str]) -> dict[str, Resources]:
-    """What the live sandboxes of these hosts take of each."""
+async def held(session: AsyncSession, hosts: Sequence[str]) -> dict[str, Held]:
+    """What hosts hold of live sandboxes."""
     row = SandboxRow
     query: Select[*tuple[Any, ...]] = (
         select(
             row.host_id,
             row.status,
+            func.count(),
             func.sum(row.vcpus),
             func.sum(row.memory_mb),
             func.sum(row.disk_size_mb),
@@ -371,10 +388,12 @@ async def loads(session: AsyncSession, hosts: Sequence[str]) -> dict[str, Resour
         .where(row.host_id.in_(hosts), row.status.in_(LIVE))
         .group_by(row.host_id, row.status)
     )
-    taken: dict[str, Resources] = {}
-    for host, status, vcpus, memory, disk in await session.execute(query):
-        taken[host] = taken.get(host, Resources()) + reserved(status, Resources(vcpus, memory, disk))
-    return taken
+    found: dict[str, Held] = {}
+    for host, status, number, vcpus, memory, disk in await session.execute(query):
+        before = found.get(host, Held())
+        taken = reserved(status, Resources(vcpus, memory, disk))
+        found[host] = Held(before.sandboxes + number, before.resources + taken)
+    return found
 
 
 async def _forget_once(session: AsyncSession, row: SandboxRow) -> None:

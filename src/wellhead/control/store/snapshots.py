@@ -87,6 +87,7 @@ class Snapshots:
         )
         async with self._database.writing() as session:
             row = await session.merge(row)
+            await _list(session, source.host_id, name, there=True)
             after: dict[str, object] = {"sandbox_id": source.id, "size_bytes": size_bytes}
             _note(session, row, now, by, "snapshot.create", None, after)
         return row
@@ -96,6 +97,7 @@ class Snapshots:
             found = await session.get(SnapshotRow, (row.organization_id, row.name))
             if found is not None:
                 _note(session, found, self._clock(), by, "snapshot.delete", {"host_id": found.host_id}, None)
+                await _list(session, found.host_id, found.name, there=False)
                 await session.delete(found)
 
     async def delete_of_host(self, host_id: str) -> None:
@@ -107,6 +109,13 @@ class Snapshots:
 
 def _of(organization_id: OrganizationId) -> Select[SnapshotRow]:
     return select(SnapshotRow).where(SnapshotRow.organization_id == organization_id)
+
+
+async def _list(session: AsyncSession, host_id: str, name: str, *, there: bool) -> None:
+    """Let a host's record have what its next report will say."""
+    if (host := await session.get(HostRow, host_id)) is not None:
+        others = [other for other in host.templates if other != name]
+        host.templates = [*others, name] if there else others
 
 
 async def _bases(session: AsyncSession, organization_id: OrganizationId) -> set[str]:

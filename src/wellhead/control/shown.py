@@ -1,0 +1,75 @@
+"""Rows of hosts, sandboxes and templates as the API gives them."""
+
+from __future__ import annotations
+
+from wellhead.control.store.hosts import status_of
+from wellhead.control.store.sandbox_tables import HostRow, SandboxRow, SnapshotRow
+from wellhead.control.store.sandboxes import Held
+from wellhead.model.records import OrganizationId
+from wellhead.model.sandbox_records import Host, Sandbox, SandboxTemplate, TemplateKind
+from wellhead.model.sandboxes import HostId, SandboxId
+
+
+def sandbox_record(row: SandboxRow) -> Sandbox:
+    return Sandbox(
+        id=SandboxId(row.id),
+        organization_id=OrganizationId(row.organization_id),
+        status=row.status,
+        template=row.template,
+        vcpus=row.vcpus,
+        memory_mb=row.memory_mb,
+        disk_size_mb=row.disk_size_mb,
+        timeout_sec=row.timeout_sec,
+        created_at=row.created_at,
+        last_updated=row.last_updated,
+        host_id=HostId(row.host_id),
+        guest_ip=row.guest_ip,
+        host_ip=row.host_ip,
+        started_at=row.started_at,
+        last_active_at=row.last_active_at,
+        reason=row.reason,
+        metadata=dict(row.metadata_),
+    )
+
+
+def host_record(row: HostRow, held: Held) -> Host:
+    return Host(
+        id=HostId(row.id),
+        organization_id=OrganizationId(row.organization_id),
+        name=row.name,
+        status=status_of(row),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        runtime=row.runtime,
+        vcpus=row.vcpus,
+        memory_mb=row.memory_mb,
+        disk_mb=row.disk_mb,
+        templates=list(row.templates),
+        agent=row.agent,
+        address=row.address,
+        last_seen_at=row.last_seen_at,
+        sandboxes=held.sandboxes,
+        vcpus_reserved=round(held.resources.vcpus),
+        memory_mb_reserved=round(held.resources.memory_mb),
+        disk_mb_reserved=round(held.resources.disk_mb),
+    )
+
+
+def snapshot_record(row: SnapshotRow) -> SandboxTemplate:
+    return SandboxTemplate(
+        name=row.name,
+        type=TemplateKind.SNAPSHOT,
+        platform=False,
+        protected=False,
+        vcpus=row.vcpus,
+        memory_mb=row.memory_mb,
+        size_bytes=row.size_bytes,
+        created_at=row.created_at,
+        base=row.base,
+        host_id=HostId(row.host_id),
+    )
+
+
+def base_record(name: str) -> SandboxTemplate:
+    """Of a template that hosts were given."""
+    return SandboxTemplate(name, TemplateKind.BASE, platform=True, protected=True)
