@@ -18,7 +18,7 @@ import httpx
 from starlette.applications import Starlette
 from websockets.frames import Close, Frame, Opcode
 
-from tests.kit.inprocess import Host, asgi
+from tests.kit.inprocess import Host, Visit, asgi
 from tests.kit.runtimes import FakeRuntime, FakeTemplates
 from tests.kit.socket_client import SocketClient
 from wellhead.guest.terms import GuestTerms
@@ -119,7 +119,7 @@ class ApiHost:
             transport=httpx.ASGITransport(app), base_url=f"http://host/sandboxes/{sandbox}", timeout=60
         )
 
-    async def post(self, path: str, **members: object) -> httpx.Response:
+    async def post(self, path: str, /, **members: object) -> httpx.Response:
         return await self.http.post(path, json=members)
 
     async def exec(self, *argv: str, **members: object) -> Any:
@@ -127,6 +127,14 @@ class ApiHost:
         answer = await self.post("/exec", argv=argv, **members)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def visit(self, head: bytes, data: bytes = b"", end: bool = True) -> Visit:
+        """A request on a stream, as the edge opens one."""
+        return self._host.open(head, data, end)
+
+    async def idle(self) -> None:
+        """Until nothing is answered on streams."""
+        await self._host.idle()
 
     async def open(self, path: str, subprotocol: str = "", dialect: str = "standard") -> Talk:
         """A WebSocket; refused ones have a status other than 101."""

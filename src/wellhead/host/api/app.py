@@ -10,7 +10,9 @@ from starlette.routing import BaseRoute
 from wellhead.host.api.context import ApiTerms, Context
 from wellhead.host.api.errors import HANDLERS
 from wellhead.host.api.exec import ExecRoutes
+from wellhead.host.api.files import FileRoutes
 from wellhead.host.api.processes import ProcessRoutes
+from wellhead.host.api.pty import PtyRoutes
 from wellhead.host.api.streams import StreamRoutes
 from wellhead.host.metrics import Metrics
 from wellhead.host.table import Table
@@ -26,5 +28,7 @@ def build(
         *ExecRoutes(context).routes(),
         *StreamRoutes(context).routes(),
         *ProcessRoutes(context).routes(),
+        *PtyRoutes(context).routes(),
+        *FileRoutes(context).routes(),
     ]
     return Starlette(routes=routes, exception_handlers=HANDLERS)

@@ -89,6 +89,13 @@ class Members:
             raise HostInvalid(f"{name} is {shown(str(found))}, not {low} to {high}")
         return found
 
+    def size(self, name: str) -> int:
+        """A whole number, whatever its bounds."""
+        found = self._members.get(name)
+        if type(found) is not int:
+            raise HostInvalid(f"{name} is no whole number")
+        return found
+
     def seconds(self, name: str, default: float | None, high: float) -> float | None:
         """Seconds above 0; absent and 0 are the default, null is none."""
         found = self._members.get(name, default)

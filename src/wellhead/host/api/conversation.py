@@ -14,6 +14,7 @@ from functools import partial
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wellhead.errors import HostError, HostInvalid, HostTooLarge
+from wellhead.guest.pty import COLUMNS_MAX, ROWS_MAX
 from wellhead.guest.waiting import first_of
 from wellhead.host.api.context import Context
 from wellhead.host.api.dialect import (
@@ -31,9 +32,6 @@ from wellhead.host.api.errors import problem
 from wellhead.host.guest_link import GuestLink
 from wellhead.host.guest_stream import Exited, GuestStream
 from wellhead.model.sandboxes import SandboxId
-
-ROWS_MAX = 500
-COLUMNS_MAX = 1000
 
 _OVER = 1000
 _POLICY = 1008

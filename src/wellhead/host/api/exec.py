@@ -38,16 +38,21 @@ class Ran:
     milliseconds: int
 
 
-def read_command(asked: Members, entry: Entry) -> Command:
-    """What is to be run, said in either way.
+def read_command(asked: Members, entry: Entry, *, shell: bool = False) -> Command:
+    """What is to be run, said in either way. ``shell``: without a program, it is the user's shell, argv [].
 
     Raises:
         HostInvalid: a member that is missing or no good.
     """
-    argv = asked.words("argv") if "argv" in asked else [asked.text("cmd"), *asked.words("args")]
-    env = asked.environment("env") if "env" in asked else asked.environment("envs")
-    if not argv or not argv[0]:
+    if "argv" in asked:
+        argv = asked.words("argv")
+    elif shell and "cmd" not in asked and "args" not in asked:
+        argv = []
+    else:
+        argv = [asked.text("cmd"), *asked.words("args")]
+    if not (argv and argv[0]) and not (shell and not argv):
         raise HostInvalid("no program is named")
+    env = asked.environment("env") if "env" in asked else asked.environment("envs")
     return Command(argv, {**entry.env, **env}, asked.optional("cwd"), asked.optional("user"))
 
 
