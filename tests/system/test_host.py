@@ -1,0 +1,118 @@
+"""A host beside a real server: it joins, makes sandboxes, and what happens when either of them goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.kit.hosts import HostProgram, SandboxApi
+from tests.kit.programs import Edge, eventually
+
+SANDBOXES = 5
+LATE_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with Edge(tmp_path_factory.mktemp("server") / "home") as running:
+        yield running
+
+
+@pytest.fixture
+def api(edge: Edge) -> Iterator[SandboxApi]:
+    with SandboxApi(edge) as api:
+        yield api
+
+
+def _ended(host: HostProgram, *sandboxes: str) -> None:
+    for sandbox in sandboxes:
+        eventually(lambda sandbox=sandbox: not host.processes(sandbox), LATE_SECONDS)
+    assert not [path for path in (host.state / "sandboxes").glob("*") if path.name in sandboxes]
+
+
+def test_a_host_joins_and_is_asked_for_sandboxes(edge: Edge, api: SandboxApi, tmp_path: Path) -> None:
+    token = api.token()
+    with HostProgram(edge, tmp_path / "host", token) as host:
+        eventually(lambda: api.host(host.host)["status"] == "online", LATE_SECONDS)
+        sandbox = api.create(envs={"GREETING": "hello"})
+        assert api.run(sandbox, "sh", "-c", "echo $GREETING; pwd").splitlines()[0] == "hello"
+        assert api.ask("POST", f"/sandboxes/{sandbox}/pause")["status"] == "paused"
+        api.ask("POST", f"/sandboxes/{sandbox}/exec", 409, json={"argv": ["true"]})
+        assert api.ask("POST", f"/sandboxes/{sandbox}/resume")["status"] == "running"
+        api.run(sandbox, "true")
+        tree = host.processes(sandbox)
+        assert tree
+        api.ask("DELETE", f"/sandboxes/{sandbox}", 204)
+        assert api.status(sandbox) == "stopped"
+        _ended(host, sandbox)
+        again = HostProgram(edge, tmp_path / "other", token, wait=False)
+        with again:
+            assert again.wait() != 0
+            assert "token" in again.text
+        assert host.stop() == 0
+        eventually(lambda: api.host(host.host)["status"] == "offline", LATE_SECONDS)
+
+
+def test_a_host_that_was_killed_finds_its_sandboxes_again(
+    edge: Edge, api: SandboxApi, tmp_path: Path
+) -> None:
+    state = tmp_path / "host"
+    with HostProgram(edge, state, api.token()) as first:
+        with ThreadPoolExecutor(4) as pool:
+            sandboxes = list(pool.map(lambda _: api.create(), range(SANDBOXES)))
+        for sandbox in sandboxes:
+            api.run(sandbox, "sh", "-c", "echo kept > note")
+        *kept, paused, dies = sandboxes
+        api.ask("POST", f"/sandboxes/{paused}/pause")
+        first.stop(signal.SIGKILL)
+        victim = first.processes(dies)[0]
+        victim.kill()
+        with HostProgram(edge, state) as second:
+            assert second.host == first.host and second.found == SANDBOXES - 1
+            wanted = dict.fromkeys(kept, "running") | {paused: "paused"}
+            eventually(lambda: api.statuses() == wanted, LATE_SECONDS)
+            eventually(lambda: api.status(dies) == "stopped", LATE_SECONDS)
+            for sandbox in kept:
+                assert api.run(sandbox, "cat", "note") == "kept\n"
+            api.ask("POST", f"/sandboxes/{paused}/resume")
+            assert api.run(paused, "cat", "note") == "kept\n"
+            api.ask("DELETE", f"/hosts/{second.host}", 409)
+            trees = {each.pid for sandbox in (*kept, paused) for each in second.processes(sandbox)}
+            assert len(trees) >= SANDBOXES - 1
+            api.ask("DELETE", f"/hosts/{second.host}?force=true", 204)
+            assert second.wait(60) != 0
+            assert "deleted" in second.text and not (state / "host.json").exists()
+            _ended(second, *kept, paused)
+            assert not [pid for pid in trees if os.path.exists(f"/proc/{pid}")]
+
+
+def test_a_sandbox_without_activity_is_paused_and_the_server_knows_it_at_once(
+    edge: Edge, api: SandboxApi, tmp_path: Path
+) -> None:
+    with HostProgram(edge, tmp_path / "host", api.token(), settings={"host_report_seconds": 3600}) as host:
+        sandbox = api.create(timeout_sec=60)
+        assert host.processes(sandbox)
+        api.ask("DELETE", f"/sandboxes/{sandbox}", 204)
+        host.stop()
+
+
+def test_a_restarted_server_finds_its_host_and_the_sandboxes_there(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with Edge(home) as first:
+        with SandboxApi(first) as api:
+            token = api.token()
+            with HostProgram(first, tmp_path / "host", token) as host:
+                sandbox = api.create()
+                api.run(sandbox, "sh", "-c", "echo kept > note")
+                ports = f"127.0.0.1:{first.https}", f"127.0.0.1:{first.http}"
+                first.stop()
+                with Edge(home, https=ports[0], http=ports[1]) as second, SandboxApi(second) as later:
+                    eventually(lambda: later.status(sandbox) == "running", LATE_SECONDS)
+                    eventually(lambda: later.run(sandbox, "cat", "note") == "kept\n", LATE_SECONDS)
+                    later.ask("DELETE", f"/sandboxes/{sandbox}", 204)
+                    host.stop()
