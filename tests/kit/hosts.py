@@ -1,4 +1,4 @@
-"""Hosts of system tests: programs of their own, beside a server, and the REST API through which they are used."""
+"""Hosts of system tests: programs beside a server, and the REST API through which they are used."""
 
 from __future__ import annotations
 
