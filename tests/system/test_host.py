@@ -91,16 +91,6 @@ def test_a_host_that_was_killed_finds_its_sandboxes_again(
             assert not [pid for pid in trees if os.path.exists(f"/proc/{pid}")]
 
 
-def test_a_sandbox_without_activity_is_paused_and_the_server_knows_it_at_once(
-    edge: Edge, api: SandboxApi, tmp_path: Path
-) -> None:
-    with HostProgram(edge, tmp_path / "host", api.token(), settings={"host_report_seconds": 3600}) as host:
-        sandbox = api.create(timeout_sec=60)
-        assert host.processes(sandbox)
-        api.ask("DELETE", f"/sandboxes/{sandbox}", 204)
-        host.stop()
-
-
 def test_a_restarted_server_finds_its_host_and_the_sandboxes_there(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with Edge(home) as first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 from wellhead.errors import HostError, HostState, ProtocolError
 from wellhead.wire.guest import GuestFrame, GuestFrames, frame, message
@@ -128,9 +129,8 @@ class GuestCall(asyncio.Protocol):
     # The connection's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=QUEUED_BYTES)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        self._transport.set_write_buffer_limits(high=QUEUED_BYTES)
 
     def data_received(self, data: bytes) -> None:
         try:
