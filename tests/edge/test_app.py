@@ -109,7 +109,9 @@ class House:
         log: io.BytesIO,
         challenges: Challenges,
         wanted: list[str],
+        records: SandboxRecords,
     ) -> None:
+        self.records = records
         self.edge, self.https, self.http, self.trust, self.log = edge, https, http, trust, log
         self.challenges, self.wanted = challenges, wanted
 
@@ -179,7 +181,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     edge = Edge(
         terms,
         Records(),
-        SandboxRecords(),
+        records := SandboxRecords(),
         certificates,
         challenges := Challenges(asyncio.get_running_loop().time),
         (wanted := list[str]()).append,
@@ -192,7 +194,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     ports = https[0].getsockname()[1], http[0].getsockname()[1]
     await edge.start(https, http)
     try:
-        yield House(edge, *ports, trusting(ca), log, challenges, wanted)
+        yield House(edge, *ports, trusting(ca), log, challenges, wanted, records)
     finally:
         await edge.close()
         control.close()
