@@ -7,6 +7,8 @@
 
 >>> with wellhead.Wellhead() as server:
 ...     print(server.tunnels.create("my-agent").connect_secret.reveal())
+...     with server.sandboxes.create() as sandbox:
+...         print(sandbox.exec("uname -a").text)
 """
 
 from __future__ import annotations
@@ -20,6 +22,24 @@ from wellhead.version import VERSION as __version__
 if TYPE_CHECKING:
     from wellhead.agent import Exchange, Status, TunnelListener, connect, connect_async
     from wellhead.client import CreatedKey, CreatedTunnel, Page, Timeouts
+    from wellhead.client.exec_streams import AsyncExecStream, ExecStream
+    from wellhead.client.host_calls import CreatedHost
+    from wellhead.client.sandbox_records import (
+        Channel,
+        ExecResult,
+        Exit,
+        FileEntry,
+        FileType,
+        HostInfo,
+        MetricPoint,
+        Output,
+        PortInfo,
+        ProcessInfo,
+        SandboxInfo,
+        Snapshot,
+    )
+    from wellhead.client.sandboxes import AsyncSandbox, Sandbox
+    from wellhead.client.terminals import AsyncTerminal, Terminal
     from wellhead.inprocess.context import Context
     from wellhead.inprocess.conversation import WebSocket
     from wellhead.inprocess.request import Request, SyncRequest
@@ -40,29 +60,51 @@ if TYPE_CHECKING:
         Tunnel,
         TunnelStatus,
     )
+    from wellhead.model.sandboxes import HostStatus, SandboxStatus
     from wellhead.sdk import AsyncWellhead, Wellhead
 
 __all__ = [
+    "AsyncExecStream",
+    "AsyncSandbox",
+    "AsyncTerminal",
     "AsyncWellhead",
     "AuditEntry",
     "CertificateRecord",
     "CertificateStatus",
+    "Channel",
     "Context",
+    "CreatedHost",
     "CreatedKey",
     "CreatedTunnel",
     "Exchange",
+    "ExecResult",
+    "ExecStream",
+    "Exit",
+    "FileEntry",
+    "FileType",
+    "HostInfo",
+    "HostStatus",
     "Identity",
     "KeyRecord",
     "KeyStatus",
+    "MetricPoint",
+    "Output",
     "Page",
+    "PortInfo",
+    "ProcessInfo",
     "Request",
     "Response",
+    "Sandbox",
+    "SandboxInfo",
+    "SandboxStatus",
     "Scope",
     "Secret",
     "ServerCertificate",
     "SignedCertificate",
+    "Snapshot",
     "Status",
     "SyncRequest",
+    "Terminal",
     "Timeouts",
     "TlsMode",
     "Tunnel",
@@ -83,7 +125,26 @@ _HOMES = {
     "wellhead.inprocess.response": ("Response",),
     "wellhead.agent": ("Exchange", "Status", "TunnelListener", "connect", "connect_async"),
     "wellhead.client": ("CreatedKey", "CreatedTunnel", "Page", "Timeouts"),
+    "wellhead.client.exec_streams": ("AsyncExecStream", "ExecStream"),
+    "wellhead.client.host_calls": ("CreatedHost",),
+    "wellhead.client.sandbox_records": (
+        "Channel",
+        "ExecResult",
+        "Exit",
+        "FileEntry",
+        "FileType",
+        "HostInfo",
+        "MetricPoint",
+        "Output",
+        "PortInfo",
+        "ProcessInfo",
+        "SandboxInfo",
+        "Snapshot",
+    ),
+    "wellhead.client.sandboxes": ("AsyncSandbox", "Sandbox"),
+    "wellhead.client.terminals": ("AsyncTerminal", "Terminal"),
     "wellhead.model.access": ("Scope", "Secret"),
+    "wellhead.model.sandboxes": ("HostStatus", "SandboxStatus"),
     "wellhead.model.certificates": (
         "CertificateRecord",
         "CertificateStatus",

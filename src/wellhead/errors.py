@@ -24,7 +24,10 @@ and the bound.
     │       QuotaExceeded · Draining · RecordsAway
     └── ApiError           the control plane's answer, by status               by status
         ├── Conflict · NameUnavailable · TunnelTLSModeMismatch · TunnelStateConflict · TunnelCSRStateConflict
+        ├── SandboxState · TooLarge
         └── BadRequest · Unauthorized · Forbidden · NotFound · Conflict · Invalid · RateLimited · Unavailable
+    CommandFailed          a command in a sandbox ended otherwise than it should   NEVER
+    └── CommandTimeout
 """
 
 from __future__ import annotations
@@ -326,6 +329,16 @@ class TunnelCSRStateConflict(TunnelStateConflict):
     """Nothing is signed for a tunnel of this status."""
 
 
+class SandboxState(Conflict):
+    """The sandbox's status does not allow it: it is paused, or it is no more."""
+
+    code = "sandbox-status"
+
+
+class TooLarge(ApiError):
+    code = "too-large"
+
+
 class Invalid(ApiError):
     code = "invalid"
 
@@ -336,6 +349,36 @@ class RateLimited(ApiError):
 
 class Unavailable(ApiError):
     code = "unavailable"
+
+
+class CommandFailed(WellheadError):
+    """A command in a sandbox that was to succeed; what it wrote until then, and how it ended.
+
+    ``exit_code`` is None where the ``signal`` ended it.
+    """
+
+    code = "command-failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stdout: bytes = b"",
+        stderr: bytes = b"",
+        exit_code: int | None = None,
+        signal: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.stdout = stdout
+        self.stderr = stderr
+        self.exit_code = exit_code
+        self.signal = signal
+
+
+class CommandTimeout(CommandFailed):
+    """Its time was over: it was killed, with everything that it had started."""
+
+    code = "command-timeout"
 
 
 class HostError(WellheadError):
@@ -426,6 +469,7 @@ ApiError.by_status = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    413: TooLarge,
     422: Invalid,
     429: RateLimited,
     503: Unavailable,

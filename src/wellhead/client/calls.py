@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import quote
@@ -22,6 +22,7 @@ class Call(Generic[T]):
     read: Callable[[object], T]
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, object] | None = None
+    content: bytes | Iterable[bytes] | AsyncIterable[bytes] | None = None  # sent as it is, in place of a body
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False  # carried out twice it does no more than carried out once
     seconds: float | None = None  # to wait for the answer, and with another attempt; None: the client's own
@@ -45,6 +46,15 @@ def in_path(given: str) -> str:
     if given in ("", ".", ".."):
         raise InputError(f"an id is needed, not {shown(given)}")
     return quote(given, safe="")
+
+
+def given(**members: object) -> dict[str, object]:
+    """Those that are not None: what is left out is the server's to choose."""
+    return {name: member for name, member in members.items() if member is not None}
+
+
+def no_answer(answer: object) -> None:
+    """Of a call whose answer tells nothing."""
 
 
 def place(limit: int, cursor: str | None) -> dict[str, str]:

@@ -7,18 +7,32 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import ValidationError
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
 
-from wellhead.client.calls import Call
+from wellhead.client.calls import Call, no_answer
 from wellhead.client.patience import Attempts, Timeouts
-from wellhead.errors import ApiError, DialError, InputError, LinkError, SettingsError, StateError, TrustError
+from wellhead.errors import (
+    ApiError,
+    Conflict,
+    DialError,
+    InputError,
+    LinkError,
+    SandboxState,
+    SessionLost,
+    SettingsError,
+    StateError,
+    TrustError,
+)
 from wellhead.logs import escape
 from wellhead.model.access import Secret
 from wellhead.model.names import base_url, is_loopback, join_authority, split_authority
@@ -28,6 +42,9 @@ from wellhead.version import VERSION
 T = TypeVar("T")
 
 API = "/api/v1"
+PULSE_SECONDS = 15.0
+CLOSE_SECONDS = 2.0
+MESSAGE_MAX = 4 * 1024 * 1024  # bytes
 _DETAIL_MAX = 1000  # characters of an error's detail that are kept
 
 
@@ -86,6 +103,74 @@ class Peer:
             "follow_redirects": False,
         }
 
+    def socket(
+        self, path: str, query: Mapping[str, str], subprotocol: Subprotocol, tls: ssl.SSLContext
+    ) -> dict[str, Any]:
+        """Arguments for ``websockets``' clients, but for the address to dial.
+
+        No compression: a keystroke is not to wait for it. A dead link is noticed after ``PULSE_SECONDS``.
+        """
+        scheme = "wss" if self.url.startswith("https://") else "ws"
+        place = f"?{urlencode(query)}" if query else ""
+        return {
+            "uri": f"{scheme}://{self.authority}{API}{path}{place}",
+            "subprotocols": [subprotocol],
+            "additional_headers": {"X-API-Key": self.api_key.reveal()},
+            "user_agent_header": f"wellhead-python/{VERSION}",
+            "compression": None,
+            "proxy": None if is_loopback(self.hostname) else True,
+            "open_timeout": self.timeouts.connect_seconds + self.timeouts.reply_seconds,
+            "ping_interval": PULSE_SECONDS / 2,
+            "ping_timeout": PULSE_SECONDS,
+            "close_timeout": CLOSE_SECONDS,
+            "max_size": MESSAGE_MAX,
+            **({"ssl": tls} if scheme == "wss" else {}),
+        }
+
+    @property
+    def local_address(self) -> tuple[str, int] | None:
+        """Where a connection for a name of this machine goes; None: where the name leads."""
+        hostname, port = split_authority(self.dialled.partition("://")[2])
+        if hostname != "127.0.0.1":
+            return None
+        return hostname, port or (443 if self.url.startswith("https://") else 80)
+
+    @contextmanager
+    def socket_failures(self) -> Iterator[None]:
+        """Maps what ``websockets`` raises while a WebSocket is opened.
+
+        Raises:
+            ApiError, DialError, TrustError, LinkError: as a call.
+        """
+        try:
+            yield
+        except InvalidStatus as error:
+            said = error.response
+            response = httpx.Response(
+                said.status_code, headers=list(said.headers.raw_items()), content=bytes(said.body or b"")
+            )
+            self.answer(Call("GET", "", no_answer), response)
+            raise LinkError(f"{self.url} answered {said.status_code}, and opened no websocket") from error
+        except TimeoutError as error:
+            raise DialError(f"cannot reach {self.url}: no answer in time") from error
+        except OSError as error:
+            raise self._dial_error(error) from error
+        except WebSocketException as error:
+            raise LinkError(f"{self.url} opened no websocket: {escape(str(error)).lower()}") from error
+
+    @contextmanager
+    def socket_loss(self) -> Iterator[None]:
+        """Maps the end of a WebSocket.
+
+        Raises:
+            SessionLost: it is over.
+        """
+        try:
+            yield
+        except ConnectionClosed as error:
+            why = escape(error.rcvd.reason if error.rcvd is not None else "").strip()
+            raise SessionLost(f"the connection with {self.url} broke off{why and ': '}{why}") from error
+
     def _timeout(self, reply_seconds: float) -> httpx.Timeout:
         return httpx.Timeout(reply_seconds, connect=self.timeouts.connect_seconds)
 
@@ -99,7 +184,9 @@ class Peer:
             raise SettingsError(f"cannot read the CA file {self.ca_file}: {why}") from error
 
     def attempts(self, call: Call[T]) -> Attempts:
-        return Attempts(call.repeatable, call.seconds or self.timeouts.retry_seconds, time.monotonic())
+        once = call.content is not None and not isinstance(call.content, bytes)  # it is used up by then
+        seconds = 0.0 if once else call.seconds or self.timeouts.retry_seconds
+        return Attempts(call.repeatable, seconds, time.monotonic())
 
     def request(self, call: Call[T]) -> dict[str, Any]:
         """Arguments for httpx's ``request``.
@@ -141,7 +228,7 @@ class Peer:
         except httpx.TransportError as error:
             raise LinkError(f"{self.url} broke off: {escape(str(error)).lower()}") from error
 
-    def _dial_error(self, error: httpx.TransportError) -> LinkError:
+    def _dial_error(self, error: Exception) -> LinkError:
         causes = list(_causes(error))
         for cause in causes:
             if isinstance(cause, ssl.SSLCertVerificationError):
@@ -166,9 +253,11 @@ class Peer:
             ApiError: the server says no, as the class of its status; or its answer is not of this API.
         """
         if not response.is_success:
-            status, detail = response.status_code, _detail(response)
-            kind = call.conflict(detail) if status == 409 else ApiError.by_status.get(status, ApiError)
-            raise kind(status, detail, retry_after_seconds=_retry_after(response))
+            status, (detail, reason) = response.status_code, _problem(response)
+            kind = _kind(status, reason)
+            if kind is Conflict:
+                kind = call.conflict(detail)
+            raise kind(status, detail, retry_after_seconds=_retry_after(response), reason=reason)
         try:
             return call.read(response.json() if response.content else None)
         except (ValidationError, ValueError) as error:
@@ -180,6 +269,8 @@ class Peer:
 
 
 def _body(call: Call[T]) -> dict[str, Any]:
+    if call.content is not None:
+        return {"content": call.content, "headers": call.headers}
     if call.body is None:
         return {"headers": call.headers}
     try:
@@ -205,16 +296,50 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _detail(response: httpx.Response) -> str:
-    """What the server says, as one line that is safe to show."""
+def _problem(response: httpx.Response) -> tuple[str, str]:
+    """What the server says, as one line that is safe to show, and its word for it where it has one."""
     try:
         body = response.json()
     except ValueError:
         body = response.text
-    said = body.get("detail", body) if isinstance(body, dict) else body
+    said: object = body
+    if isinstance(body, dict):
+        said = body.get("error", body.get("detail", body))
+    reason = said.get("code") if isinstance(said, dict) else None
     said = said.get("message", said) if isinstance(said, dict) else said
     text = said if isinstance(said, str) else str(said)
-    return escape(text.strip()[:_DETAIL_MAX]) or response.reason_phrase.lower()
+    detail = escape(text.strip()[:_DETAIL_MAX]) or response.reason_phrase.lower()
+    return detail, reason if isinstance(reason, str) else ""
+
+
+def _kind(status: int, reason: str) -> type[ApiError]:
+    if status == 409 and reason == "invalid_state":
+        return SandboxState
+    return ApiError.by_status.get(status, ApiError)
+
+
+_STATUSES = {
+    "invalid_request": 400,
+    "invalid": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "conflict": 409,
+    "exists": 409,
+    "invalid_state": 409,
+    "too_large": 413,
+    "host_unavailable": 503,
+    "no_hosts_available": 503,
+    "busy": 503,
+    "timeout": 504,
+}
+
+
+def told_error(code: str, message: str) -> ApiError:
+    """The error that a message within a conversation tells of, as an answer with it would have been."""
+    status = _STATUSES.get(code, 502)
+    detail = escape(message.strip()[:_DETAIL_MAX]) or code
+    return _kind(status, code)(status, detail, reason=code)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -1,4 +1,7 @@
-"""``client.tunnels``, ``identities``, ``certs``, ``keys``, ``audit``: each call once, for both clients."""
+"""``client.tunnels``, ``identities``, ``certs``, ``keys``, ``audit``, ``snapshots``, ``hosts``.
+
+Each call stands here once, for both clients.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,14 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from wellhead.client import certificate_calls, identity_calls, organization_calls, tunnel_calls
+from wellhead.client import (
+    certificate_calls,
+    host_calls,
+    identity_calls,
+    organization_calls,
+    sandbox_calls,
+    tunnel_calls,
+)
 from wellhead.client.calls import Call
 
 T = TypeVar("T")
@@ -112,6 +122,20 @@ class _Audit:
     list = Method(organization_calls.list_audit)
 
 
+class _Snapshots:
+    list = Method(sandbox_calls.list_snapshots)
+    create = Method(sandbox_calls.snapshot_sandbox)
+    delete = Method(sandbox_calls.delete_snapshot)
+
+
+class _Hosts:
+    list = Method(host_calls.list_hosts)
+    get = Method(host_calls.get_host)
+    create = Method(host_calls.create_host)
+    drain = Method(host_calls.drain_host)
+    delete = Method(host_calls.delete_host)
+
+
 class Tunnels(_Tunnels, Group):
     """``client.tunnels``; what each call takes, gives and raises is told in ``tunnel_calls``."""
 
@@ -132,6 +156,14 @@ class Audit(_Audit, Group):
     """``client.audit``."""
 
 
+class Snapshots(_Snapshots, Group):
+    """``client.snapshots``; told in ``sandbox_calls``."""
+
+
+class Hosts(_Hosts, Group):
+    """``client.hosts``; told in ``host_calls``."""
+
+
 class AsyncTunnels(_Tunnels, AsyncGroup):
     """``client.tunnels``, awaited."""
 
@@ -150,3 +182,11 @@ class AsyncKeys(_Keys, AsyncGroup):
 
 class AsyncAudit(_Audit, AsyncGroup):
     """``client.audit``, awaited."""
+
+
+class AsyncSnapshots(_Snapshots, AsyncGroup):
+    """``client.snapshots``, awaited."""
+
+
+class AsyncHosts(_Hosts, AsyncGroup):
+    """``client.hosts``, awaited."""

@@ -16,12 +16,17 @@ from wellhead.errors import WellheadError
 PAUSES_SECONDS = ((0.0, 1.0), (0.0, 4.0), (3.0, 5.0))
 """Shortest and longest of the first pause, of the second, and of all that follow."""
 
+Pauses = tuple[tuple[float, float], ...]
+
 
 class Backoff:
     """Pauses that grow while nothing succeeds. ``uniform(a, b)`` is where chance comes from."""
 
-    def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self, uniform: Callable[[float, float], float] = random.uniform, pauses: Pauses = PAUSES_SECONDS
+    ) -> None:
         self._uniform = uniform
+        self._pauses = pauses
         self._failures = 0
 
     def reset(self) -> None:
@@ -34,7 +39,7 @@ class Backoff:
 
     def pause(self, error: WellheadError | None = None) -> float:
         """Seconds to wait after one more failure; never less than the error itself asks for."""
-        pause = self._uniform(*PAUSES_SECONDS[min(self._failures, len(PAUSES_SECONDS) - 1)])
+        pause = self._uniform(*self._pauses[min(self._failures, len(self._pauses) - 1)])
         self._failures += 1
         asked = getattr(error, "retry_after_seconds", None)
         return pause if asked is None else asked + pause

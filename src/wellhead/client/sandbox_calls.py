@@ -1,0 +1,261 @@
+"""Calls about sandboxes: their life, their processes, and snapshots of them.
+
+Source: wrenn-sandboxes, "Lifecycle and files API" and "Exec and processes".
+"""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from wellhead.client.calls import Call, given, in_path, no_answer
+from wellhead.client.sandbox_records import (
+    Background,
+    MetricPoint,
+    PortInfo,
+    ProcessInfo,
+    SandboxInfo,
+    Snapshot,
+)
+from wellhead.errors import InputError
+from wellhead.model.sandboxes import check_template_name, read_sandbox_id
+from wellhead.model.text import shown
+
+LIFE_SECONDS = 120.0  # a host may be busy with others before it creates, pauses or resumes
+
+
+def create_sandbox(
+    template: str | None = None,
+    *,
+    vcpus: float | None = None,
+    memory_mb: int | None = None,
+    disk_mb: int | None = None,
+    timeout_seconds: float | None = None,
+    env: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Call[SandboxInfo]:
+    """Make a sandbox; when the call is back it runs. What is not given is the server's to choose.
+
+    ``timeout_seconds`` without any activity pause it; 0: never. ``env`` is what every process in it sees.
+
+    Raises:
+        NotFound: no such template.
+        Invalid, BadRequest: a value breaks a rule.
+        Conflict: the organization has as many as it may.
+        Unavailable: no host has room for it.
+    """
+    if template is not None:
+        check_template_name(template)
+    body = given(
+        template=template,
+        vcpus=vcpus,
+        memory_mb=memory_mb,
+        disk_size_mb=disk_mb,
+        timeout_sec=timeout_seconds,
+        envs=None if env is None else dict(env),
+        metadata=None if metadata is None else dict(metadata),
+    )
+    return Call("POST", "/sandboxes", _sandbox.validate_python, body=body, seconds=LIFE_SECONDS)
+
+
+def list_sandboxes() -> Call[list[SandboxInfo]]:
+    """Every sandbox of the organization that is not over, the youngest first."""
+    return Call("GET", "/sandboxes", _sandboxes.validate_python, repeatable=True)
+
+
+def get_sandbox(sandbox_id: str) -> Call[SandboxInfo]:
+    """
+    Raises:
+        InputError: not the id of a sandbox.
+        NotFound: the organization has none of this id.
+    """
+    return Call("GET", item(sandbox_id), _sandbox.validate_python, repeatable=True)
+
+
+def pause_sandbox(sandbox_id: str) -> Call[SandboxInfo]:
+    """Freeze every process; memory and sockets stay.
+
+    Raises:
+        SandboxState: it does not run.
+    """
+    path = f"{item(sandbox_id)}/pause"
+    return Call("POST", path, _sandbox.validate_python, seconds=LIFE_SECONDS)
+
+
+def resume_sandbox(sandbox_id: str) -> Call[SandboxInfo]:
+    """Let a paused sandbox go on.
+
+    Raises:
+        SandboxState: it is not paused.
+    """
+    path = f"{item(sandbox_id)}/resume"
+    return Call("POST", path, _sandbox.validate_python, seconds=LIFE_SECONDS)
+
+
+def ping_sandbox(sandbox_id: str) -> Call[None]:
+    """Count as activity: the time until a sandbox is paused begins anew.
+
+    Raises:
+        SandboxState: it does not run.
+    """
+    return Call("POST", f"{item(sandbox_id)}/ping", no_answer, repeatable=True)
+
+
+def destroy_sandbox(sandbox_id: str) -> Call[None]:
+    """Kill every process and free everything. One that is over already is no error."""
+    return Call("DELETE", item(sandbox_id), no_answer, repeatable=True, seconds=LIFE_SECONDS)
+
+
+def metrics_of_sandbox(sandbox_id: str, *, range: str = "10m") -> Call[list[MetricPoint]]:
+    """What it took during the last ``range``: 5m, 10m, 1h, 2h, 6h, 12h or 24h; the oldest first."""
+    path = f"{item(sandbox_id)}/metrics"
+    return Call("GET", path, _read_metrics, query={"range": range}, repeatable=True)
+
+
+def ports_of_sandbox(sandbox_id: str) -> Call[list[PortInfo]]:
+    """The TCP ports that are listened on in it."""
+    return Call("GET", f"{item(sandbox_id)}/ports", _read_ports, repeatable=True)
+
+
+def snapshot_sandbox(sandbox_id: str, name: str | None = None) -> Call[Snapshot]:
+    """Keep its files as a template under ``name`` (one is made up), and let it go on.
+
+    Raises:
+        Conflict: the name is taken.
+        SandboxState: it neither runs nor is paused.
+    """
+    if name is not None:
+        check_template_name(name)
+    body = given(sandbox_id=read_sandbox_id(sandbox_id), name=name)
+    return Call("POST", "/snapshots", _snapshot.validate_python, body=body, seconds=LIFE_SECONDS)
+
+
+def list_snapshots(*, type: str | None = None) -> Call[list[Snapshot]]:
+    """What a sandbox may begin as; ``type`` keeps those that are a ``base`` or a ``snapshot``."""
+    query = {} if type is None else {"type": type}
+    return Call("GET", "/snapshots", _snapshots.validate_python, query=query, repeatable=True)
+
+
+def delete_snapshot(name: str) -> Call[None]:
+    """
+    Raises:
+        NotFound: there is none of this name.
+        Forbidden: it is a template of the hosts.
+    """
+    return Call("DELETE", f"/snapshots/{in_path(name)}", no_answer, repeatable=True)
+
+
+def start_process(
+    sandbox_id: str,
+    command: str | Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: str | None = None,
+    tag: str | None = None,
+) -> Call[Background]:
+    """Start a command that runs on by itself; a text is a line for ``sh``.
+
+    What it writes is kept, the last 256 KiB of it. Its ``tag`` is made up where none is given.
+
+    Raises:
+        Conflict: a process that runs has this tag.
+        SandboxState: the sandbox does not run.
+    """
+    body = given(argv=argv_of(command), env=_env(env), cwd=cwd, user=user, tag=tag, background=True)
+    return Call("POST", f"{item(sandbox_id)}/exec", _background.validate_python, body=body)
+
+
+def list_processes(sandbox_id: str) -> Call[list[ProcessInfo]]:
+    """What was started from outside and has not exited: commands, background processes, terminals."""
+    return Call("GET", f"{item(sandbox_id)}/processes", _read_processes, repeatable=True)
+
+
+def kill_process(sandbox_id: str, process: int | str, signal: str = "KILL") -> Call[None]:
+    """Send a signal to a process, by pid or tag: ``KILL`` hits all that it started too.
+
+    Raises:
+        InputError: no such signal.
+        NotFound: no process of this pid or tag runs.
+    """
+    path = f"{item(sandbox_id)}/processes/{in_path(str(process))}"
+    return Call("DELETE", path, no_answer, query={"signal": signal_name(signal)})
+
+
+def argv_of(command: str | Sequence[str]) -> list[str]:
+    """
+    Raises:
+        InputError: there is none.
+    """
+    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else [str(word) for word in command]
+    if not argv or not argv[-1 if isinstance(command, str) else 0]:
+        raise InputError("a command is needed, there is none")
+    return argv
+
+
+def signal_name(given: str) -> str:
+    """``SIGTERM`` of ``TERM``, ``term``, ``SIGTERM`` or ``15``.
+
+    Raises:
+        InputError: no such signal.
+    """
+    name = given.upper()
+    try:
+        if name.isascii() and name.isdigit():
+            return signals.Signals(int(name)).name
+        return signals.Signals["SIG" + name.removeprefix("SIG")].name
+    except (ValueError, KeyError):
+        raise InputError(f"{shown(given)} is not a signal, such as TERM, INT, HUP or KILL") from None
+
+
+def item(sandbox_id: str) -> str:
+    """The path of a sandbox.
+
+    Raises:
+        InputError: not the id of one.
+    """
+    return f"/sandboxes/{read_sandbox_id(sandbox_id)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Processes:
+    processes: list[ProcessInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    ports: list[PortInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    points: list[MetricPoint] = field(default_factory=list)
+
+
+_sandbox = TypeAdapter(SandboxInfo)
+_sandboxes = TypeAdapter(list[SandboxInfo])
+_snapshot = TypeAdapter(Snapshot)
+_snapshots = TypeAdapter(list[Snapshot])
+_background = TypeAdapter(Background)
+_processes = TypeAdapter(_Processes)
+_ports = TypeAdapter(_Ports)
+_metrics = TypeAdapter(_Metrics)
+
+
+def _env(env: Mapping[str, str] | None) -> dict[str, str] | None:
+    return None if env is None else dict(env)
+
+
+def _read_processes(answer: object) -> list[ProcessInfo]:
+    return _processes.validate_python(answer).processes
+
+
+def _read_ports(answer: object) -> list[PortInfo]:
+    return _ports.validate_python(answer).ports
+
+
+def _read_metrics(answer: object) -> list[MetricPoint]:
+    return _metrics.validate_python(answer).points

@@ -1,0 +1,217 @@
+"""What a client is told of sandboxes, of what is in them, and of the hosts that run them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
+
+from wellhead.errors import CommandFailed, CommandTimeout
+from wellhead.model.sandboxes import HostStatus, SandboxStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxInfo:
+    """A sandbox's record. ``timeout_seconds`` without any activity pause it; 0: never."""
+
+    id: str
+    status: SandboxStatus
+    template: str
+    created_at: datetime
+    vcpus: float = 1
+    memory_mb: int = 0
+    disk_mb: Annotated[int | None, Field(validation_alias=AliasChoices("disk_size_mb", "disk_mb"))] = None
+    timeout_seconds: Annotated[
+        float, Field(validation_alias=AliasChoices("timeout_sec", "timeout_seconds"))
+    ] = 0
+    host_id: str | None = None
+    started_at: datetime | None = None
+    last_active_at: datetime | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a sandbox may begin as: a template of the hosts, or what another sandbox was."""
+
+    name: str
+    type: str = "snapshot"  # or "base"
+    size_bytes: int | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    """A machine that runs sandboxes."""
+
+    id: str
+    status: HostStatus
+    name: str | None = None
+    runtime: str | None = None
+    vcpus: float | None = None
+    memory_mb: int | None = None
+    disk_mb: int | None = None
+    templates: Sequence[str] = ()
+    created_at: datetime | None = None
+    last_seen_at: datetime | None = None
+
+
+class FileType(enum.Enum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    OTHER = "other"  # a device, a socket, a pipe
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    name: str
+    path: str  # absolute
+    type: FileType
+    size: int  # bytes
+    mode: int  # permission bits
+    owner: str
+    group: str
+    modified_at: datetime
+    symlink_target: str | None = None
+
+
+class ProcessKind(enum.Enum):
+    EXEC = "exec"
+    BACKGROUND = "background"
+    TERMINAL = "terminal"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """A process that was started from outside, and has not exited."""
+
+    pid: int
+    tag: str | None = None
+    cmd: str = ""
+    args: Sequence[str] | None = None
+    kind: ProcessKind = ProcessKind.EXEC
+    user: str | None = None
+    started_at: datetime | None = None
+
+    @property
+    def argv(self) -> list[str]:
+        return [self.cmd, *(self.args or ())]
+
+
+@dataclass(frozen=True, slots=True)
+class PortInfo:
+    """A TCP port that is listened on in a sandbox."""
+
+    port: int
+    address: str = ""
+    pid: int | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPoint:
+    """What a sandbox took at a moment; ``cpu_percent`` of one processor."""
+
+    at: Annotated[datetime, Field(validation_alias="timestamp_unix")]
+    cpu_percent: Annotated[float, Field(validation_alias="cpu_pct")] = 0.0
+    memory_bytes: Annotated[int, Field(validation_alias="mem_bytes")] = 0
+    disk_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command ended, and all that it wrote. ``exit_code`` is None where the ``signal`` ended it."""
+
+    stdout: bytes
+    stderr: bytes
+    exit_code: int | None
+    signal: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The standard output as UTF-8; what is none is shown as an escape."""
+        return self.stdout.decode("utf-8", "backslashreplace")
+
+    @property
+    def ok(self) -> bool:
+        return self.exit_code == 0
+
+    def check(self) -> ExecResult:
+        """Itself.
+
+        Raises:
+            CommandFailed: the exit code is not 0.
+        """
+        if self.ok:
+            return self
+        how = f"exit code {self.exit_code}" if self.signal is None else f"signal {self.signal}"
+        raise CommandFailed(
+            f"the command ended with {how}",
+            stdout=self.stdout,
+            stderr=self.stderr,
+            exit_code=self.exit_code,
+            signal=self.signal,
+        )
+
+
+class Channel(enum.IntEnum):
+    STDOUT = 1
+    STDERR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of what a command wrote, as it was written."""
+
+    channel: Channel
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: by itself with ``exit_code``, or by a ``signal``."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    timed_out: bool = False
+
+    @property
+    def status(self) -> int:
+        """What a shell would say: 128 and more for a signal."""
+        if self.signal is not None:
+            return 128 + self.signal
+        return self.exit_code if self.exit_code is not None else 1
+
+    def result(self, stdout: bytes, stderr: bytes) -> ExecResult:
+        """
+        Raises:
+            CommandTimeout: its time was over.
+        """
+        if self.timed_out:
+            raise CommandTimeout(
+                "the command did not end in its time, and was killed",
+                stdout=stdout,
+                stderr=stderr,
+                signal=self.signal,
+            )
+        return ExecResult(stdout, stderr, self.exit_code, self.signal)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A process that runs on by itself."""
+
+    pid: int
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Of a directory."""
+
+    entries: list[FileEntry] = field(default_factory=list)
