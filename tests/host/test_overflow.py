@@ -250,6 +250,19 @@ def test_bytes_on_the_first_stream_behind_the_mark_are_a_breach(breach: Callable
     assert lanes.visitor.resets == [Reason.PROTOCOL] and not lanes.streams()
 
 
+def test_what_a_terminal_writes_goes_before_everything_else() -> None:
+    lanes = Lanes()
+    edge, host = lanes.interactive.acceptor, lanes.interactive.dialler
+    _, files = edge.open(b"GET /sandboxes/cl-1/files/read HTTP/1.1\r\nHost: h\r\n\r\n")
+    _, terminal = edge.open(b"GET /sandboxes/cl-1/pty HTTP/1.1\r\nHost: h\r\n\r\n")
+    lanes.settle()
+    _, download, keys = lanes.programs
+    download.stream.send(FILL[:200_000])
+    keys.stream.send(FILL[:20_000])
+    lanes.interactive.carry(host, 20_000)
+    assert terminal.data == FILL[:20_000] and not files.data
+
+
 ACTS = st.one_of(
     st.tuples(st.just("send"), st.sampled_from([1, 1000, 16_385, ALLOWANCE - 1, ALLOWANCE, 150_000])),
     st.tuples(st.just("take"), st.integers(1, 400_000)),

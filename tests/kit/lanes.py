@@ -9,17 +9,19 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from wellhead.host.overflow import Accept, Overflow
+from wellhead.host.overflow import Overflow
 from wellhead.inprocess.asgi import Application, Asgi
 from wellhead.inprocess.upstream import InProcess
 from wellhead.model.access import Secret
 from wellhead.model.sandboxes import HostId, Lane
 from wellhead.net.backoff import Backoff
 from wellhead.net.carrier import MuxCarrier
+from wellhead.net.session import OnOpen
 from wellhead.net.tls import ALPN_MUX
 from wellhead.net.uplink import EdgeAddress, Status, Uplink
 from wellhead.wire.messages import Hello
-from wellhead.wire.streams import Buffer, Stream, StreamKind
+from wellhead.wire.muxstream import MuxStream
+from wellhead.wire.streams import Buffer, StreamKind
 
 
 @dataclass
@@ -60,7 +62,7 @@ async def lanes(
         await answerer.stop()
 
 
-def _uplink(made: Lanes, lane: Lane, edge: EdgeAddress, host: HostId, key: Secret, accept: Accept) -> Uplink:
+def _uplink(made: Lanes, lane: Lane, edge: EdgeAddress, host: HostId, key: Secret, accept: OnOpen) -> Uplink:
     connected = made.connected[lane] = asyncio.Event()
 
     def status(now: Status, error: Exception | None) -> None:
@@ -69,7 +71,7 @@ def _uplink(made: Lanes, lane: Lane, edge: EdgeAddress, host: HostId, key: Secre
         else:
             connected.clear()
 
-    def opened(stream: Stream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
+    def opened(stream: MuxStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool) -> None:
         made.opened[lane] += 1
         accept(stream, kind, envelope, data, end)
 

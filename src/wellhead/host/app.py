@@ -29,7 +29,7 @@ from wellhead.host.calls import AGENT
 from wellhead.host.capacity import BOUNDS, Bounds, Capacity
 from wellhead.host.membership import Membership
 from wellhead.host.metrics import Metrics
-from wellhead.host.overflow import Accept, Overflow
+from wellhead.host.overflow import Overflow
 from wellhead.host.report import EVERY_SECONDS, Reporter
 from wellhead.host.runtime.runtime import Runtime
 from wellhead.host.sandboxes import Sandboxes
@@ -41,6 +41,7 @@ from wellhead.inprocess.upstream import InProcess
 from wellhead.logs import Log
 from wellhead.model.sandboxes import Lane
 from wellhead.net.carrier import MuxCarrier
+from wellhead.net.session import OnOpen
 from wellhead.net.tls import ALPN_MUX, client_context
 from wellhead.net.uplink import EdgeAddress, Status, Uplink, UplinkTimes
 from wellhead.net.upstream_owner import UpstreamLimits
@@ -170,7 +171,7 @@ class HostProgram:
 class _Link:
     """The session of one lane."""
 
-    def __init__(self, membership: Membership, lane: Lane, accept: Accept, times: UplinkTimes | None) -> None:
+    def __init__(self, membership: Membership, lane: Lane, accept: OnOpen, times: UplinkTimes | None) -> None:
         self.connected = asyncio.Event()  # ever
         self._lane = lane
         hello = Hello(
