@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.kit.scripted_guest import Scripted, scripted
 from wellhead.errors import (
@@ -21,7 +26,7 @@ from wellhead.errors import (
 )
 from wellhead.host.guest_link import Command, GuestLink, LinkTerms
 from wellhead.host.guest_stream import Exited, Lost, Output
-from wellhead.wire.guest import GuestFrame, numbered
+from wellhead.wire.guest import GuestFrame, frame, message, numbered
 
 ENTRY = {"name": "a", "path": "/a", "type": "file", "size": 3}
 TRUE = Command(["true"])
@@ -279,3 +284,44 @@ async def test_a_written_file_is_what_the_guest_says_at_its_end() -> None:
             await file.send(b"x")
             assert await file.finish() == ENTRY
     assert bytes(got) == bytes(100_000) + b"x"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_a_guest_said_before_it_closed_is_heard_though_we_wrote_after_that(loop: str) -> None:
+    closed = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        accepted, _ = listening.accept()
+        accepted.recv(65536)
+        started: dict[str, object] = {"pid": 7, "tag": None}
+        exited: dict[str, object] = {"code": 3, "signal": None, "timed_out": False}
+        accepted.sendall(message({"started": started}))
+        accepted.recv(1)
+        accepted.sendall(frame(GuestFrame.OUTPUT, b"x" * 50_000) + message({"exited": exited}))
+        accepted.close()
+        closed.set()
+
+    async def listen(path: Path) -> list[object]:
+        stream = await GuestLink(path).run(TRUE, stdin=True)
+        await stream.send(b"go")
+        closed.wait(10)  # the loop does not read meanwhile
+        for _ in range(3):
+            with contextlib.suppress(HostError):
+                await stream.send(b"too late")
+        told: list[object] = []
+        while not told or not isinstance(told[-1], Exited):
+            told += await stream.told()
+        return told
+
+    with tempfile.TemporaryDirectory(prefix="wh") as directory, socket.socket(socket.AF_UNIX) as listening:
+        path = Path(directory) / "s"
+        listening.bind(str(path))
+        listening.listen()
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            told = runner.run(listen(path))
+        thread.join()
+    assert told[-1] == Exited(3, None, False)
+    assert sum(len(item.data) for item in told if isinstance(item, Output)) == 50_000

@@ -134,7 +134,7 @@ class ApiHost:
 
     async def idle(self) -> None:
         """Until nothing is answered on streams."""
-        await self._host.idle()
+        await self._host.idle(30)
 
     async def open(self, path: str, subprotocol: str = "", dialect: str = "standard") -> Talk:
         """A WebSocket; refused ones have a status other than 101."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from pathlib import Path
 from typing import cast
 
@@ -146,9 +148,18 @@ class GuestCall(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if error is not None and self._failure is None:
+            self._read_rest()
         self._over = True
         self._wake()
         self.resume_writing()
+
+    def _read_rest(self) -> None:
+        """What the guest said before it closed: a transport whose write has failed does not read it."""
+        with contextlib.suppress(OSError):
+            fd = self._transport.get_extra_info("socket").fileno()
+            while data := os.read(fd, PIECE):
+                self.data_received(data)
 
     def pause_writing(self) -> None:
         self._full = True

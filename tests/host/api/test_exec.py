@@ -157,10 +157,3 @@ async def test_a_sandbox_that_is_not_here_or_does_not_run_is_told_apart(host: Ap
     assert await error("cl-" + "z" * 25) == (400, "invalid_request")
     await host.sandboxes.pause(host.id)
     assert await error(host.id) == (409, "invalid_state")
-
-
-async def test_routes_and_methods_that_are_not_there_are_refused_in_the_same_shape(host: ApiHost) -> None:
-    assert (await host.http.get("/nothing")).json()["error"]["code"] == "not_found"
-    answer = await host.http.get("/exec")
-    assert answer.status_code == 405
-    assert answer.json()["error"]["code"] == "method_not_allowed"

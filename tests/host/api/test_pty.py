@@ -328,6 +328,18 @@ async def test_typing_and_output_count_as_activity(host: ApiHost) -> None:
     await terminal.ended()
 
 
+async def test_typing_behind_the_end_does_not_hide_the_exit(host: ApiHost) -> None:
+    for _ in range(20):
+        terminal = await wrenn(host, "standard", cmd="/bin/sh", args=["-c", "read x; exit 5"])
+        for _ in range(50):
+            terminal.type(b"x\n")
+            await asyncio.sleep(0)
+        end: Any = {"type": "started"}
+        while isinstance(end, bytes) or end["type"] == "started":
+            end = await terminal.output()
+        assert end == {"type": "exit", "exit_code": 5}
+
+
 async def test_a_guest_that_dies_is_a_fatal_error() -> None:
     with live_guest() as guest:
         async with api_host(guest) as host:

@@ -31,4 +31,6 @@ def build(
         *PtyRoutes(context).routes(),
         *FileRoutes(context).routes(),
     ]
-    return Starlette(routes=routes, exception_handlers=HANDLERS)
+    app = Starlette(routes=routes, exception_handlers=HANDLERS)
+    app.router.redirect_slashes = False  # a redirect would name this host by an address that is nobody's
+    return app

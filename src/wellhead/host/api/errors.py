@@ -36,6 +36,10 @@ def _http_exception(request: Request, error: Exception) -> Response:
     return _answer(error.status_code, code, error.detail, error.headers)
 
 
+def _unforeseen(request: Request, error: Exception) -> Response:
+    return _answer(500, "internal_error", "the host failed, and has logged why")
+
+
 def _answer(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
@@ -43,4 +47,5 @@ def _answer(status: int, code: str, message: str, headers: Mapping[str, str] | N
 HANDLERS: dict[type[Exception] | int, Callable[[Request, Exception], Response]] = {
     HostError: _host_error,
     HTTPException: _http_exception,
+    Exception: _unforeseen,
 }

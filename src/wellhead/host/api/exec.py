@@ -118,7 +118,7 @@ async def run(
     """
     began = time.monotonic()
     stream = await link.run(command, stdin=stdin is not None, timeout_seconds=seconds)
-    feeding = asyncio.ensure_future(_feed(stream, stdin or b""))
+    feeding = asyncio.ensure_future(_feed(stream, stdin))
     try:
         output, errors, exited = await _collect(stream, output_bytes)
     finally:
@@ -145,9 +145,10 @@ async def _collect(stream: GuestStream, output_bytes: int) -> tuple[bytes, bytes
                     )
 
 
-async def _feed(stream: GuestStream, stdin: bytes) -> None:
-    await stream.send(stdin)
-    stream.end_input()
+async def _feed(stream: GuestStream, stdin: bytes | None) -> None:
+    if stdin is not None:
+        await stream.send(stdin)
+        stream.end_input()
 
 
 def _written(ran: Ran) -> dict[str, object]:
