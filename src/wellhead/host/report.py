@@ -140,8 +140,9 @@ class Reporter:
             table.happenings.taken(happenings[-1].number)
         self._sandboxes.draining = wishes.draining
         for sandbox in wishes.destroy:
-            _log.info("sandbox is not wanted", sandbox=sandbox)
-            self._sandboxes.discard(sandbox)
+            if table.find(sandbox) is not None:
+                _log.info("sandbox is not wanted", sandbox=sandbox)
+                self._sandboxes.discard(sandbox)
 
     async def _deliver(self, told: dict[str, Any]) -> Wishes:
         call = report(self._host, told)

@@ -54,18 +54,21 @@ def reconcile(
     outcome = Outcome()
     for each in kept:
         says = reported.get(each.id)
-        settled = each.changed_seconds_ago >= SETTLING_SECONDS
+        # An end is never older than a change: nothing comes back from it.
+        believed = each.changed_seconds_ago >= SETTLING_SECONDS or says is _S.STOPPED
         if each.busy:
             continue
         if says is None:
-            if settled and each.id in absent_before:
+            if believed and each.id in absent_before:
                 over = _S.ERROR if each.status is _S.STARTING else _S.STOPPED
                 outcome.moves.append(Move(each.id, each.status, over, "its host has it no more"))
             outcome.absent.add(each.id)
         elif each.status is _S.STOPPING:
             outcome.destroy.append(each.id)
-        elif (settled or each.status is _S.MISSING) and may_become(each.status, says):
+        elif (believed or each.status is _S.MISSING) and may_become(each.status, says):
             outcome.moves.append(Move(each.id, each.status, says))
     known = {each.id for each in kept}
-    outcome.destroy += [sandbox for sandbox in reported if sandbox not in known]
+    outcome.destroy += [
+        sandbox for sandbox, says in reported.items() if sandbox not in known and says is not _S.STOPPED
+    ]
     return outcome
