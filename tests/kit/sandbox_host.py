@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +85,9 @@ async def sandbox_host(terms: RuntimeTerms | None = None) -> AsyncIterator[Sandb
     # Not pytest's directory, whose name may be too long for a socket.
     place = Path(tempfile.mkdtemp(prefix="wh-"))
     try:
-        with in_host_network() as network:
+        with in_host_network() as network, ThreadPoolExecutor() as threads:
+            # Threads stay in the network namespace that they begin in, so they are to begin in this one.
+            asyncio.get_running_loop().set_default_executor(threads)
             runtime = NamespaceRuntime(place / "state", terms)
             told = await runtime.start()
             host = SandboxHost(place / "state", least_template(place / "layer"), runtime, network, told)
@@ -95,6 +98,7 @@ async def sandbox_host(terms: RuntimeTerms | None = None) -> AsyncIterator[Sandb
                     await host.runtime.destroy(sandbox)
                 await runtime.close()
                 await host.runtime.close()
+                asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         await asyncio.to_thread(_check_gone, host)
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -100,10 +100,8 @@ class Cgroups:
         except OSError as error:
             raise HostError(f"cannot make control groups: {error}") from error
         return [
-            f"the machine has no {each} controller for control groups: a sandbox's {what} is not limited"
-            for each, what in zip(
-                _CONTROLLERS, ("memory", "share of CPU", "number of processes"), strict=True
-            )
+            f"the machine has no {each} controller for control groups: {what} of a sandbox is not limited"
+            for each, what in zip(_CONTROLLERS, ("memory", "CPU time", "number of processes"), strict=True)
             if each not in self._of and each not in self._has
         ]
 
@@ -223,12 +221,13 @@ class Cgroups:
     def _enabled(self, parent: Path) -> frozenset[str]:
         """The controllers of version 2 that groups in ``parent`` have, after asking for all that matter."""
         for place in (parent.parent, parent):
-            there = _read(place / "cgroup.controllers").split()
+            there = set(_read(place / "cgroup.controllers").split())
+            there -= set(_read(place / "cgroup.subtree_control").split())
             for each in _CONTROLLERS:
                 if each in there and each not in self._of:
                     with contextlib.suppress(OSError):  # what is missing then is told
                         _write(place / "cgroup.subtree_control", f"+{each}")
-        return frozenset(_read(parent / "cgroup.subtree_control").replace("+", "").split())
+        return frozenset(_read(parent / "cgroup.subtree_control").split())
 
     def _set_frozen(self, name: str, frozen: bool) -> None:
         try:
