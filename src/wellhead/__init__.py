@@ -30,13 +30,11 @@ if TYPE_CHECKING:
         Exit,
         FileEntry,
         FileType,
-        HostInfo,
         MetricPoint,
         Output,
         PortInfo,
         ProcessInfo,
         SandboxInfo,
-        Snapshot,
     )
     from wellhead.client.sandboxes import AsyncSandbox, Sandbox
     from wellhead.client.terminals import AsyncTerminal, Terminal
@@ -60,6 +58,7 @@ if TYPE_CHECKING:
         Tunnel,
         TunnelStatus,
     )
+    from wellhead.model.sandbox_records import Host, SandboxTemplate
     from wellhead.model.sandboxes import HostStatus, SandboxStatus
     from wellhead.sdk import AsyncWellhead, Wellhead
 
@@ -82,7 +81,7 @@ __all__ = [
     "Exit",
     "FileEntry",
     "FileType",
-    "HostInfo",
+    "Host",
     "HostStatus",
     "Identity",
     "KeyRecord",
@@ -97,11 +96,11 @@ __all__ = [
     "Sandbox",
     "SandboxInfo",
     "SandboxStatus",
+    "SandboxTemplate",
     "Scope",
     "Secret",
     "ServerCertificate",
     "SignedCertificate",
-    "Snapshot",
     "Status",
     "SyncRequest",
     "Terminal",
@@ -133,17 +132,16 @@ _HOMES = {
         "Exit",
         "FileEntry",
         "FileType",
-        "HostInfo",
         "MetricPoint",
         "Output",
         "PortInfo",
         "ProcessInfo",
         "SandboxInfo",
-        "Snapshot",
     ),
     "wellhead.client.sandboxes": ("AsyncSandbox", "Sandbox"),
     "wellhead.client.terminals": ("AsyncTerminal", "Terminal"),
     "wellhead.model.access": ("Scope", "Secret"),
+    "wellhead.model.sandbox_records": ("Host", "SandboxTemplate"),
     "wellhead.model.sandboxes": ("HostStatus", "SandboxStatus"),
     "wellhead.model.certificates": (
         "CertificateRecord",

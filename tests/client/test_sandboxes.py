@@ -30,6 +30,7 @@ from wellhead.errors import (
     Unavailable,
     WellheadError,
 )
+from wellhead.model.sandbox_records import TemplateKind
 from wellhead.model.sandboxes import HostStatus, SandboxStatus, new_sandbox_id
 
 
@@ -71,9 +72,11 @@ def test_a_sandboxs_life(client: Client) -> None:
         metadata={"k": "v"},
     ) as sandbox:
         info = sandbox.info
-        assert (info.template, info.vcpus, info.memory_mb, info.disk_mb) == ("python", 2, 1024, 100)
-        assert (info.timeout_seconds, info.metadata) == (600, {"k": "v"})
-        assert sandbox.id in [each.id for each in client.sandboxes.list()]
+        assert (info.template, info.vcpus, info.memory_mb, info.disk_size_mb) == ("python", 2, 1024, 100)
+        assert (info.timeout_sec, info.metadata) == (600, {"k": "v"})
+        assert sandbox.id in [each.id for each in client.sandboxes.list(status=SandboxStatus.RUNNING)]
+        assert sandbox.update(metadata={}).metadata == {} == sandbox.info.metadata
+        info = sandbox.info
         assert client.sandboxes.get(sandbox.id).info == info
         assert sandbox.exec("echo $A").text == "b\n"
         assert sandbox.pause().status is SandboxStatus.PAUSED is sandbox.info.status
@@ -368,7 +371,8 @@ def test_snapshots(client: Client, sandbox: Sandbox) -> None:
     with pytest.raises(Conflict, match="taken"):
         client.snapshots.create(sandbox.id, "kept")
     client.snapshots.delete("kept")
-    assert [each.type for each in client.snapshots.list()] == ["base"]
+    assert [each.type for each in client.snapshots.list()] == [TemplateKind.BASE]
+    assert client.snapshots.list(type=TemplateKind.SNAPSHOT) == []
 
 
 def test_hosts(client: Client) -> None:
@@ -376,7 +380,7 @@ def test_hosts(client: Client) -> None:
     assert made.token.reveal() == "wht_EXAMPLE" and made.host.status is HostStatus.PENDING
     assert client.hosts.list() == [made.host]
     assert client.hosts.drain(made.host.id).status is HostStatus.DRAINING
-    assert client.hosts.drain(made.host.id, drain=False).status is HostStatus.ONLINE
+    assert client.hosts.update(made.host.id, draining=False).status is HostStatus.ONLINE
     client.hosts.delete(made.host.id)
     with pytest.raises(NotFound):
         client.hosts.get(made.host.id)

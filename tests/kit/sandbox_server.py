@@ -34,6 +34,7 @@ from wellhead.net.authority import LocalAuthority
 
 KEY = Secret("wh_sandboxes")
 NOW = "2026-01-31T12:00:00Z"
+ORGANIZATION = "6d6b1a52-7a35-4d0c-8f6e-0b9a3c2d1e4f"
 
 
 class Refusal(Exception):
@@ -104,8 +105,10 @@ class Sandboxed:
             "memory_mb": wanted.get("memory_mb", 512),
             "disk_size_mb": wanted.get("disk_size_mb", 5120),
             "timeout_sec": wanted.get("timeout_sec", 0),
-            "metadata": wanted.get("metadata"),
+            "metadata": wanted.get("metadata") or {},
+            "organization_id": ORGANIZATION,
             "created_at": NOW,
+            "last_updated": NOW,
             "last_active_at": NOW,
         }
         self.env: dict[str, str] = {"PATH": "/usr/bin:/bin", "HOME": str(root)} | wanted.get("envs", {})
@@ -173,6 +176,7 @@ class SandboxServer:
         yield route("/api/v1/sandboxes", "POST", self._create)
         yield route("/api/v1/sandboxes", "GET", self._list)
         yield route(one, "GET", self._get)
+        yield route(one, "PATCH", self._update)
         yield route(one, "DELETE", self._destroy)
         yield route(one + "/{verb:str}", "POST", self._change)
         yield route(one + "/{what:str}", "GET", self._facts)
@@ -208,11 +212,17 @@ class SandboxServer:
         return JSONResponse(made.record, 201)
 
     async def _list(self, request: Request) -> Response:
-        records = [one.record for one in self.sandboxes.values()]
-        return JSONResponse([record for record in records[::-1] if record["status"] != "stopped"])
+        records = [one.record for one in self.sandboxes.values()][::-1]
+        wanted = request.query_params.get("status")
+        return JSONResponse([r for r in records if r["status"] == (wanted or r["status"]) != "stopped"])
 
     async def _get(self, request: Request) -> Response:
         return JSONResponse(self.one(request, running=False).record)
+
+    async def _update(self, request: Request) -> Response:
+        found = self.one(request)
+        found.record |= await request.json()
+        return JSONResponse(found.record)
 
     async def _destroy(self, request: Request) -> Response:
         found = self.one(request, running=False)
@@ -529,12 +539,17 @@ class SandboxServer:
         name = asked.get("name") or f"template-{secrets.token_hex(4)}"
         if name in self.snapshots:
             raise Refusal(409, "template_name_taken", f"{name} is taken")
-        record = {"name": name, "type": "snapshot", "size_bytes": 4096, "created_at": NOW}
+        record = {"name": name, "type": "snapshot", "platform": False, "protected": False}
+        record |= {"size_bytes": 4096, "created_at": NOW}
         self.snapshots[name] = record
         return JSONResponse(record, 201)
 
     async def _list_snapshots(self, request: Request) -> Response:
-        return JSONResponse([{"name": "minimal", "type": "base"}, *self.snapshots.values()])
+        base = {"name": "minimal", "type": "base", "platform": True, "protected": True}
+        wanted = request.query_params.get("type")
+        return JSONResponse(
+            [each for each in [base, *self.snapshots.values()] if each["type"] == (wanted or each["type"])]
+        )
 
     async def _delete_snapshot(self, request: Request) -> Response:
         if self.snapshots.pop(request.path_params["name"], None) is None:
@@ -543,9 +558,10 @@ class SandboxServer:
 
     async def _create_host(self, request: Request) -> Response:
         name = json.loads(await request.body() or b"{}").get("name")
-        host = {"id": new_host_id(), "name": name, "status": "pending", "created_at": NOW}
+        host = {"id": new_host_id(), "name": name or "host", "status": "pending"}
+        host |= {"organization_id": ORGANIZATION, "created_at": NOW, "updated_at": NOW}
         self.hosts[str(host["id"])] = host
-        return JSONResponse({"host": host, "token": "wht_EXAMPLE"}, 201)
+        return JSONResponse({"host": host, "token": "wht_EXAMPLE", "expires_at": NOW}, 201)
 
     async def _list_hosts(self, request: Request) -> Response:
         return JSONResponse(list(self.hosts.values()))
@@ -560,7 +576,7 @@ class SandboxServer:
 
     async def _drain_host(self, request: Request) -> Response:
         host = self._host(request)
-        host["status"] = "draining" if (await request.json())["drain"] else "online"
+        host["status"] = "draining" if (await request.json())["draining"] else "online"
         return JSONResponse(host)
 
     async def _delete_host(self, request: Request) -> Response:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from wellhead.client.calls import Call, given, no_answer
 from wellhead.client.sandbox_calls import item
-from wellhead.client.sandbox_records import Entries, FileEntry
+from wellhead.client.sandbox_records import FileEntry
 from wellhead.errors import CommandFailed
 
 
@@ -133,8 +133,13 @@ class _Entry:
     entry: FileEntry
 
 
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    entries: list[FileEntry]
+
+
 _entry = TypeAdapter(_Entry)
-_entries = TypeAdapter(Entries)
+_entries = TypeAdapter(_Entries)
 _linked = TypeAdapter(_Linked)
 
 

@@ -132,6 +132,7 @@ class _Hosts:
     list = Method(host_calls.list_hosts)
     get = Method(host_calls.get_host)
     create = Method(host_calls.create_host)
+    update = Method(host_calls.update_host)
     drain = Method(host_calls.drain_host)
     delete = Method(host_calls.delete_host)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import TypeAdapter
 
 from wellhead.client.calls import Call, given, no_answer
-from wellhead.client.sandbox_records import HostInfo
 from wellhead.model.access import Secret
+from wellhead.model.sandbox_records import Host
 from wellhead.model.sandboxes import read_host_id
 
 
@@ -16,8 +17,9 @@ from wellhead.model.sandboxes import read_host_id
 class CreatedHost:
     """A host that may join, and the token for that, which the server shows this once."""
 
-    host: HostInfo
+    host: Host
     token: Secret
+    expires_at: datetime
 
 
 def create_host(name: str | None = None) -> Call[CreatedHost]:
@@ -29,12 +31,12 @@ def create_host(name: str | None = None) -> Call[CreatedHost]:
     return Call("POST", "/hosts", _read_created, body=given(name=name))
 
 
-def list_hosts() -> Call[list[HostInfo]]:
+def list_hosts() -> Call[list[Host]]:
     """Every host of the organization."""
-    return Call("GET", "/hosts", _read_hosts, repeatable=True)
+    return Call("GET", "/hosts", _hosts.validate_python, repeatable=True)
 
 
-def get_host(host_id: str) -> Call[HostInfo]:
+def get_host(host_id: str) -> Call[Host]:
     """
     Raises:
         InputError: not the id of a host.
@@ -43,33 +45,36 @@ def get_host(host_id: str) -> Call[HostInfo]:
     return Call("GET", _item(host_id), _host.validate_python, repeatable=True)
 
 
-def drain_host(host_id: str, *, drain: bool = True) -> Call[HostInfo]:
-    """Have it take no new sandboxes, or take some again; those that it has go on."""
-    return Call("PATCH", _item(host_id), _host.validate_python, body={"drain": drain}, repeatable=True)
+def update_host(host_id: str, *, name: str | None = None, draining: bool | None = None) -> Call[Host]:
+    """Change what is given; one that is ``draining`` keeps what it has and takes nothing new."""
+    body = given(name=name, draining=draining)
+    return Call("PATCH", _item(host_id), _host.validate_python, body=body, repeatable=True)
 
 
-def delete_host(host_id: str) -> Call[None]:
-    """End a host's key: it cannot come back.
+def drain_host(host_id: str) -> Call[Host]:
+    """Have it take no new sandboxes; those that it has go on."""
+    return update_host(host_id, draining=True)
+
+
+def delete_host(host_id: str, *, force: bool = False) -> Call[None]:
+    """Forget a host: its key and its sessions end. With ``force`` its sandboxes and snapshots, too.
 
     Raises:
         Conflict: it has sandboxes.
     """
-    return Call("DELETE", _item(host_id), no_answer, repeatable=True)
+    query = {"force": "true"} if force else {}
+    return Call("DELETE", _item(host_id), no_answer, query=query, repeatable=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Created:
-    host: HostInfo
+    host: Host
     token: str
+    expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Hosts:
-    hosts: list[HostInfo]
-
-
-_host = TypeAdapter(HostInfo)
-_hosts: TypeAdapter[list[HostInfo] | _Hosts] = TypeAdapter(list[HostInfo] | _Hosts)
+_host = TypeAdapter(Host)
+_hosts = TypeAdapter(list[Host])
 _created = TypeAdapter(_Created)
 
 
@@ -79,9 +84,4 @@ def _item(host_id: str) -> str:
 
 def _read_created(answer: object) -> CreatedHost:
     created = _created.validate_python(answer)
-    return CreatedHost(created.host, Secret(created.token))
-
-
-def _read_hosts(answer: object) -> list[HostInfo]:
-    hosts = _hosts.validate_python(answer)
-    return hosts.hosts if isinstance(hosts, _Hosts) else hosts
+    return CreatedHost(created.host, Secret(created.token), created.expires_at)

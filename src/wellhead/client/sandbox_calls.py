@@ -18,10 +18,10 @@ from wellhead.client.sandbox_records import (
     PortInfo,
     ProcessInfo,
     SandboxInfo,
-    Snapshot,
 )
 from wellhead.errors import InputError
-from wellhead.model.sandboxes import check_template_name, read_sandbox_id
+from wellhead.model.sandbox_records import SandboxTemplate, TemplateKind
+from wellhead.model.sandboxes import SandboxStatus, check_template_name, read_host_id, read_sandbox_id
 from wellhead.model.text import shown
 
 LIFE_SECONDS = 120.0  # a host may be busy with others before it creates, pauses or resumes
@@ -30,16 +30,19 @@ LIFE_SECONDS = 120.0  # a host may be busy with others before it creates, pauses
 def create_sandbox(
     template: str | None = None,
     *,
-    vcpus: float | None = None,
+    vcpus: int | None = None,
     memory_mb: int | None = None,
     disk_mb: int | None = None,
-    timeout_seconds: float | None = None,
+    timeout_seconds: int | None = None,
     env: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
 ) -> Call[SandboxInfo]:
     """Make a sandbox; when the call is back it runs. What is not given is the server's to choose.
 
     ``timeout_seconds`` without any activity pause it; 0: never. ``env`` is what every process in it sees.
+    With an ``idempotency_key`` (any text that is used for this create alone) it is tried again when the
+    answer is lost, and finds the sandbox that it made.
 
     Raises:
         NotFound: no such template.
@@ -58,12 +61,32 @@ def create_sandbox(
         envs=None if env is None else dict(env),
         metadata=None if metadata is None else dict(metadata),
     )
-    return Call("POST", "/sandboxes", _sandbox.validate_python, body=body, seconds=LIFE_SECONDS)
+    return Call(
+        "POST",
+        "/sandboxes",
+        _sandbox.validate_python,
+        body=body,
+        headers={} if idempotency_key is None else {"Idempotency-Key": idempotency_key},
+        repeatable=idempotency_key is not None,
+        seconds=LIFE_SECONDS,
+    )
 
 
-def list_sandboxes() -> Call[list[SandboxInfo]]:
-    """Every sandbox of the organization that is not over, the youngest first."""
-    return Call("GET", "/sandboxes", _sandboxes.validate_python, repeatable=True)
+def list_sandboxes(
+    *,
+    status: SandboxStatus | None = None,
+    template: str | None = None,
+    host_id: str | None = None,
+    limit: int = 1000,
+) -> Call[list[SandboxInfo]]:
+    """The sandboxes of the organization, the youngest first; without a ``status`` those that are not over."""
+    chosen = given(
+        status=None if status is None else status.value,
+        template=template,
+        host_id=None if host_id is None else read_host_id(host_id),
+    )
+    query = {name: str(value) for name, value in chosen.items()} | {"limit": str(limit)}
+    return Call("GET", "/sandboxes", _sandboxes.validate_python, query=query, repeatable=True)
 
 
 def get_sandbox(sandbox_id: str) -> Call[SandboxInfo]:
@@ -73,6 +96,19 @@ def get_sandbox(sandbox_id: str) -> Call[SandboxInfo]:
         NotFound: the organization has none of this id.
     """
     return Call("GET", item(sandbox_id), _sandbox.validate_python, repeatable=True)
+
+
+def update_sandbox(
+    sandbox_id: str, *, timeout_seconds: int | None = None, metadata: Mapping[str, str] | None = None
+) -> Call[SandboxInfo]:
+    """Change what is given.
+
+    Raises:
+        Invalid: a value breaks a rule.
+        SandboxState: it is over.
+    """
+    body = given(timeout_sec=timeout_seconds, metadata=None if metadata is None else dict(metadata))
+    return Call("PATCH", item(sandbox_id), _sandbox.validate_python, body=body, repeatable=True)
 
 
 def pause_sandbox(sandbox_id: str) -> Call[SandboxInfo]:
@@ -120,7 +156,7 @@ def ports_of_sandbox(sandbox_id: str) -> Call[list[PortInfo]]:
     return Call("GET", f"{item(sandbox_id)}/ports", _read_ports, repeatable=True)
 
 
-def snapshot_sandbox(sandbox_id: str, name: str | None = None) -> Call[Snapshot]:
+def snapshot_sandbox(sandbox_id: str, name: str | None = None) -> Call[SandboxTemplate]:
     """Keep its files as a template under ``name`` (one is made up), and let it go on.
 
     Raises:
@@ -133,9 +169,9 @@ def snapshot_sandbox(sandbox_id: str, name: str | None = None) -> Call[Snapshot]
     return Call("POST", "/snapshots", _snapshot.validate_python, body=body, seconds=LIFE_SECONDS)
 
 
-def list_snapshots(*, type: str | None = None) -> Call[list[Snapshot]]:
-    """What a sandbox may begin as; ``type`` keeps those that are a ``base`` or a ``snapshot``."""
-    query = {} if type is None else {"type": type}
+def list_snapshots(*, type: TemplateKind | None = None) -> Call[list[SandboxTemplate]]:
+    """What a sandbox may begin as: snapshots, and the bases of the hosts; ``type`` keeps one kind."""
+    query = {} if type is None else {"type": type.value}
     return Call("GET", "/snapshots", _snapshots.validate_python, query=query, repeatable=True)
 
 
@@ -237,8 +273,8 @@ class _Metrics:
 
 _sandbox = TypeAdapter(SandboxInfo)
 _sandboxes = TypeAdapter(list[SandboxInfo])
-_snapshot = TypeAdapter(Snapshot)
-_snapshots = TypeAdapter(list[Snapshot])
+_snapshot = TypeAdapter(SandboxTemplate)
+_snapshots = TypeAdapter(list[SandboxTemplate])
 _background = TypeAdapter(Background)
 _processes = TypeAdapter(_Processes)
 _ports = TypeAdapter(_Ports)

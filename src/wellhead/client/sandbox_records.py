@@ -1,63 +1,32 @@
-"""What a client is told of sandboxes, of what is in them, and of the hosts that run them."""
+"""What a client is told of what is in a sandbox, and of how commands in it ended."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from wellhead.errors import CommandFailed, CommandTimeout
-from wellhead.model.sandboxes import HostStatus, SandboxStatus
+from wellhead.model.sandbox_records import Sandbox as SandboxInfo
 
-
-@dataclass(frozen=True, slots=True)
-class SandboxInfo:
-    """A sandbox's record. ``timeout_seconds`` without any activity pause it; 0: never."""
-
-    id: str
-    status: SandboxStatus
-    template: str
-    created_at: datetime
-    vcpus: float = 1
-    memory_mb: int = 0
-    disk_mb: Annotated[int | None, Field(validation_alias=AliasChoices("disk_size_mb", "disk_mb"))] = None
-    timeout_seconds: Annotated[
-        float, Field(validation_alias=AliasChoices("timeout_sec", "timeout_seconds"))
-    ] = 0
-    host_id: str | None = None
-    started_at: datetime | None = None
-    last_active_at: datetime | None = None
-    metadata: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a sandbox may begin as: a template of the hosts, or what another sandbox was."""
-
-    name: str
-    type: str = "snapshot"  # or "base"
-    size_bytes: int | None = None
-    created_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HostInfo:
-    """A machine that runs sandboxes."""
-
-    id: str
-    status: HostStatus
-    name: str | None = None
-    runtime: str | None = None
-    vcpus: float | None = None
-    memory_mb: int | None = None
-    disk_mb: int | None = None
-    templates: Sequence[str] = ()
-    created_at: datetime | None = None
-    last_seen_at: datetime | None = None
+__all__ = [
+    "Background",
+    "Channel",
+    "ExecResult",
+    "Exit",
+    "FileEntry",
+    "FileType",
+    "MetricPoint",
+    "Output",
+    "PortInfo",
+    "ProcessInfo",
+    "ProcessKind",
+    "SandboxInfo",
+]
 
 
 class FileType(enum.Enum):
@@ -115,7 +84,7 @@ class PortInfo:
 
 @dataclass(frozen=True, slots=True)
 class MetricPoint:
-    """What a sandbox took at a moment; ``cpu_percent`` of one processor."""
+    """What a sandbox took at a moment; ``cpu_percent`` of the processors that it may use."""
 
     at: Annotated[datetime, Field(validation_alias="timestamp_unix")]
     cpu_percent: Annotated[float, Field(validation_alias="cpu_pct")] = 0.0
@@ -208,10 +177,3 @@ class Background:
 
     pid: int
     tag: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Entries:
-    """Of a directory."""
-
-    entries: list[FileEntry] = field(default_factory=list)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, Unpack, overload
+from typing import Any, Generic, ParamSpec, Self, TypedDict, Unpack, overload
 
 from wellhead.client import sandbox_calls
 from wellhead.client.calls import Call
@@ -22,6 +22,7 @@ from wellhead.client.sandbox_records import ExecResult, SandboxInfo
 from wellhead.client.sockets import AsyncSocket, Socket
 from wellhead.client.talks import EXEC, TERMINAL, ExecOptions, ExecTalk, ProgramOptions, TerminalTalk
 from wellhead.client.terminals import AsyncTerminal, Terminal, ViewOptions
+from wellhead.model.sandboxes import SandboxStatus
 
 P = ParamSpec("P")
 
@@ -30,6 +31,7 @@ class _SandboxCalls:
     """Told in ``sandbox_calls``."""
 
     refresh = Own(sandbox_calls.get_sandbox)
+    update = Own(sandbox_calls.update_sandbox)
     pause = Own(sandbox_calls.pause_sandbox)
     resume = Own(sandbox_calls.resume_sandbox)
     ping = Own(sandbox_calls.ping_sandbox)
@@ -233,6 +235,15 @@ class _Given(Generic[P]):
         return method
 
 
+class Chosen(TypedDict, total=False):
+    """Which sandboxes are listed."""
+
+    status: SandboxStatus | None
+    template: str | None
+    host_id: str | None
+    limit: int
+
+
 class _SandboxesCalls:
     """Told in ``sandbox_calls``."""
 
@@ -250,9 +261,10 @@ class Sandboxes(_SandboxesCalls):
         """The sandbox that a call is answered with."""
         return Sandbox(self._line, self._line.send(call))
 
-    def list(self) -> list[Sandbox]:
-        """Every sandbox of the organization that is not over, the youngest first."""
-        return [Sandbox(self._line, info) for info in self._line.send(sandbox_calls.list_sandboxes())]
+    def list(self, **chosen: Unpack[Chosen]) -> list[Sandbox]:
+        """As ``sandbox_calls.list_sandboxes`` tells."""
+        infos = self._line.send(sandbox_calls.list_sandboxes(**chosen))
+        return [Sandbox(self._line, info) for info in infos]
 
 
 class AsyncSandboxes(_SandboxesCalls):
@@ -264,6 +276,6 @@ class AsyncSandboxes(_SandboxesCalls):
     async def of(self, call: Call[SandboxInfo]) -> AsyncSandbox:
         return AsyncSandbox(self._line, await self._line.send(call))
 
-    async def list(self) -> list[AsyncSandbox]:
-        infos = await self._line.send(sandbox_calls.list_sandboxes())
+    async def list(self, **chosen: Unpack[Chosen]) -> list[AsyncSandbox]:
+        infos = await self._line.send(sandbox_calls.list_sandboxes(**chosen))
         return [AsyncSandbox(self._line, info) for info in infos]
