@@ -74,7 +74,10 @@ def midwife(
             | linux.CLONE_NEWNET
             | linux.CLONE_NEWCGROUP
         )
+        gone, held = os.pipe()
         if (pid := os.fork()) == 0:
+            os.close(held)
+            os.read(gone, 1)  # until the midwife has told of it, and ended
             _first(birth, told, listening, serve, users, delegated)
         _tell(told, {"pid": pid})
     os._exit(0)
