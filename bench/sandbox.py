@@ -7,6 +7,7 @@ it has no row for, it cannot do. A bare ``subprocess.run`` tells how much of a c
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import statistics
@@ -205,9 +206,13 @@ def _crowd(stage: Stage) -> Figures:
 def _our_memory(stage: Stage) -> int:
     """Bytes of the host, its helpers and what is ours inside of each sandbox: proportional set size."""
     place, total = str(stage.edge.data), 0
+    inside = {
+        json.loads(file.read_text())["pid"]
+        for file in (stage.edge.data / "host" / "sandboxes").glob("*/state.json")
+    }
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if place in " ".join(process.cmdline()):
+            if process.pid in inside or place in " ".join(process.cmdline()):
                 total += process.memory_full_info().pss
     return total
 
