@@ -111,7 +111,7 @@ async def _bounds(state: Path) -> None:
         ({"memory_mb": 9000}, "memory_mb must be 64 to 8192, not 9000"),
         ({"disk_mb": 1}, "disk_mb must be 64"),
         ({"timeout_seconds": -1.0}, "timeout_seconds must be 0"),
-        ({"vcpus": 9.0}, "vcpus of 9, this host has 8"),
+        ({"memory_mb": 5000}, "memory of 5000 MiB, this host has 4096 MiB"),
     ):
         with pytest.raises(HostInvalid, match=says):
             await house.created(**wrong)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.kit.host_network import in_host_network
 from tests.kit.hosts import HostProgram, SandboxApi
 from tests.kit.programs import Edge, eventually
+from tests.kit.sandbox_host import free_all, needs_namespaces
 
 SANDBOXES = 5
+MANY = 20
 LATE_SECONDS = 30.0
 
 
@@ -89,6 +94,33 @@ def test_a_host_that_was_killed_finds_its_sandboxes_again(
             assert "deleted" in second.text and not (state / "host.json").exists()
             _ended(second, *kept, paused)
             assert not [pid for pid in trees if os.path.exists(f"/proc/{pid}")]
+
+
+@needs_namespaces
+def test_a_killed_host_of_isolated_sandboxes_finds_all_of_them_again() -> None:
+    with in_host_network(), tempfile.TemporaryDirectory(prefix="wh-") as place, ExitStack() as ending:
+        state = Path(place, "host")
+        ending.callback(free_all, state)
+        settings = {"host_memory_mb": MANY * 128, "host_egress": "none"}
+        edge = ending.enter_context(Edge(Path(place, "home")))
+        api = ending.enter_context(SandboxApi(edge))
+        first = HostProgram(edge, state, api.token(), runtime="namespace", settings=settings)
+        with first, ThreadPoolExecutor(4) as pool:
+            sandboxes = list(pool.map(lambda _: api.create(disk_size_mb=64), range(MANY)))
+            api.ask("POST", "/sandboxes", 503, json={"template": "minimal", "memory_mb": 128})
+            for number, sandbox in enumerate(sandboxes):
+                api.run(sandbox, "sh", "-c", f"echo {number} > /root/note")
+            first.stop(signal.SIGKILL)
+        with HostProgram(edge, state, runtime="namespace", settings=settings) as second:
+            assert second.found == MANY
+            wanted = dict.fromkeys(sandboxes, "running")
+            eventually(lambda: api.statuses() == wanted, LATE_SECONDS)
+            for number, sandbox in enumerate(sandboxes):
+                assert api.run(sandbox, "cat", "/root/note") == f"{number}\n"
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda each: api.ask("DELETE", f"/sandboxes/{each}", 204), sandboxes))
+            _ended(second, *sandboxes)
+            assert second.stop() == 0
 
 
 def test_a_restarted_server_finds_its_host_and_the_sandboxes_there(tmp_path: Path) -> None:

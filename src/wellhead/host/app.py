@@ -138,7 +138,11 @@ class HostProgram:
         orders = control_routes(self.sandboxes, self._metrics, self._templates)
         async with _answering(build(self.table, self._metrics, orders, self._terms.api)) as answering:
             accept = Overflow(answering.accept).accept
-            links = [_Link(self._membership, lane, accept, self._terms.uplink) for lane in Lane]
+            # A host is there for its server when it has a session and has reported.
+            links = [
+                _Link(self._membership, lane, accept, self._terms.uplink, self._reporter.soon)
+                for lane in Lane
+            ]
             try:
                 async with _under_way(self._duties(links, ready)) as duties:
                     try:
@@ -171,9 +175,18 @@ class HostProgram:
 class _Link:
     """The session of one lane."""
 
-    def __init__(self, membership: Membership, lane: Lane, accept: OnOpen, times: UplinkTimes | None) -> None:
+    def __init__(
+        self,
+        membership: Membership,
+        lane: Lane,
+        accept: OnOpen,
+        times: UplinkTimes,
+        on_connected: Callable[[], None],
+    ) -> None:
         self.connected = asyncio.Event()  # ever
         self._lane = lane
+        self._on_connected = on_connected
+        self._last = Status.CONNECTING
         hello = Hello(
             tunnel=f"host:{membership.host_id}", secret=membership.key.reveal(), agent=AGENT,
             session_hint=_PROCESS, lane=lane.value,
@@ -189,9 +202,12 @@ class _Link:
         )
 
     def _status(self, status: Status, error: WellheadError | None) -> None:
-        _log.info("session", lane=self._lane.value, status=status.value, error=error or "-")
+        if status is not self._last:  # every failed dial is heard of: the same news is no news
+            self._last = status
+            _log.info("session", lane=self._lane.value, status=status.value, error=error or "-")
         if status is Status.CONNECTED:
             self.connected.set()
+            self._on_connected()
 
 
 @contextlib.asynccontextmanager

@@ -12,8 +12,6 @@ from wellhead.errors import HostBusy, HostInvalid
 from wellhead.host.runtime.runtime import SandboxSpec
 from wellhead.net.loop import memory_limit
 
-CPU_SHARES = 8.0  # sandboxes to a CPU: they are held to what they were promised, and mostly wait
-DISK_SHARES = 8.0  # a disk is filled as it is written to
 MEMORY_PART = 0.75
 SANDBOXES_MAX = 200
 VCPUS_MIN = 0.1
@@ -50,7 +48,11 @@ BOUNDS = Bounds()
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """CPUs, MiB and a number of sandboxes: all there is, or a part of it."""
+    """CPUs, MiB and a number of sandboxes: all there is, or what was promised of it.
+
+    CPUs and disk may be promised several times over: nobody has more of a CPU than its part, and a disk
+    is filled as it is written to. How often is the control plane's affair.
+    """
 
     vcpus: float
     memory_mb: int
@@ -59,14 +61,14 @@ class Capacity:
 
     @classmethod
     def of_machine(cls, directory: Path, memory_mb: int = 0, sandboxes: int = SANDBOXES_MAX) -> Capacity:
-        """What may be promised on this machine, with disks under ``directory``.
+        """What this machine has for sandboxes, with disks under ``directory``.
 
         ``memory_mb`` 0: a part of the machine's.
         """
         return cls(
-            vcpus=CPU_SHARES * (os.cpu_count() or 1),
+            vcpus=float(os.cpu_count() or 1),
             memory_mb=memory_mb or int(MEMORY_PART * memory_limit() / _MIB),
-            disk_mb=int(DISK_SHARES * (shutil.disk_usage(directory).total // _MIB)),
+            disk_mb=shutil.disk_usage(directory).total // _MIB,
             sandboxes=sandboxes,
         )
 
@@ -89,15 +91,10 @@ class Capacity:
         """
         if used.sandboxes >= self.sandboxes:
             raise HostBusy(f"this host has {used.sandboxes} sandboxes, at most {self.sandboxes} allowed")
-        for what, unit, asked, taken, all_of_it in (
-            ("vcpus", "", spec.vcpus, used.vcpus, self.vcpus),
-            ("memory", " MiB", spec.memory_mb, used.memory_mb, self.memory_mb),
-            ("disk", " MiB", spec.disk_mb, used.disk_mb, self.disk_mb),
-        ):
-            if asked > all_of_it:
-                raise HostInvalid(f"{what} of {asked:g}{unit}, this host has {all_of_it:g}{unit}")
-            if asked > all_of_it - taken:
-                raise HostBusy(
-                    f"{what} of {asked:g}{unit}, this host has {max(0.0, all_of_it - taken):g}{unit} left"
-                    f" of {all_of_it:g}{unit}"
-                )
+        if spec.memory_mb > self.memory_mb:
+            raise HostInvalid(f"memory of {spec.memory_mb} MiB, this host has {self.memory_mb} MiB")
+        left = max(0, self.memory_mb - used.memory_mb)
+        if spec.memory_mb > left:
+            raise HostBusy(
+                f"memory of {spec.memory_mb} MiB, this host has {left} MiB left of {self.memory_mb} MiB"
+            )
