@@ -12,6 +12,8 @@ from wellhead.errors import HostBusy, HostInvalid
 from wellhead.host.runtime.runtime import SandboxSpec
 from wellhead.net.loop import memory_limit
 
+CPU_SHARES = 64  # sandboxes to a CPU: none has more of it than its part, and they mostly wait
+DISK_SHARES = 20  # a disk is filled as it is written to
 MEMORY_PART = 0.75
 SANDBOXES_MAX = 200
 VCPUS_MIN = 0.1
@@ -48,11 +50,7 @@ BOUNDS = Bounds()
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """CPUs, MiB and a number of sandboxes: all there is, or what was promised of it.
-
-    CPUs and disk may be promised several times over: nobody has more of a CPU than its part, and a disk
-    is filled as it is written to. How often is the control plane's affair.
-    """
+    """CPUs, MiB and a number of sandboxes: all that may be promised, or what was."""
 
     vcpus: float
     memory_mb: int
@@ -61,14 +59,14 @@ class Capacity:
 
     @classmethod
     def of_machine(cls, directory: Path, memory_mb: int = 0, sandboxes: int = SANDBOXES_MAX) -> Capacity:
-        """What this machine has for sandboxes, with disks under ``directory``.
+        """What may be promised on this machine, with disks under ``directory``.
 
         ``memory_mb`` 0: a part of the machine's.
         """
         return cls(
-            vcpus=float(os.cpu_count() or 1),
+            vcpus=float(CPU_SHARES * (os.cpu_count() or 1)),
             memory_mb=memory_mb or int(MEMORY_PART * memory_limit() / _MIB),
-            disk_mb=shutil.disk_usage(directory).total // _MIB,
+            disk_mb=DISK_SHARES * (shutil.disk_usage(directory).total // _MIB),
             sandboxes=sandboxes,
         )
 
@@ -91,10 +89,15 @@ class Capacity:
         """
         if used.sandboxes >= self.sandboxes:
             raise HostBusy(f"this host has {used.sandboxes} sandboxes, at most {self.sandboxes} allowed")
-        if spec.memory_mb > self.memory_mb:
-            raise HostInvalid(f"memory of {spec.memory_mb} MiB, this host has {self.memory_mb} MiB")
-        left = max(0, self.memory_mb - used.memory_mb)
-        if spec.memory_mb > left:
-            raise HostBusy(
-                f"memory of {spec.memory_mb} MiB, this host has {left} MiB left of {self.memory_mb} MiB"
-            )
+        for what, unit, asked, taken, most in (
+            ("vcpus", "", spec.vcpus, used.vcpus, self.vcpus),
+            ("memory", " MiB", spec.memory_mb, used.memory_mb, self.memory_mb),
+            ("disk", " MiB", spec.disk_mb, used.disk_mb, self.disk_mb),
+        ):
+            if asked > most:
+                raise HostInvalid(f"{what} of {asked:g}{unit}, this host has {most:g}{unit}")
+            left = max(0, most - taken)
+            if asked > left:
+                raise HostBusy(
+                    f"{what} of {asked:g}{unit}, this host has {left:g}{unit} left of {most:g}{unit}"
+                )
