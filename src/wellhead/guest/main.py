@@ -54,6 +54,7 @@ def serve(sock: socket.socket, terms: GuestTerms) -> int:
     Takes the whole process: its signals, its children, its umask.
     """
     os.umask(0o022)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # of which a first process does not die
     _hold_standard_streams()
     if os.getpid() != 1:
         adopt_orphans()
@@ -91,8 +92,8 @@ class _Guest:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._processes.kill_all()
         if os.getpid() != 1:  # with a first process all others end
+            self._processes.kill_groups()
             kill_descendants(os.getpid())
             self._processes.reap()
         return 0
@@ -173,7 +174,6 @@ class _Guest:
         self._workers.begin(connection, None, ports.tell)
 
     async def _stop_all(self, connection: Connection, asked: Asked) -> None:
-        self._processes.kill_all()
         await connection.answer({"ok": {}})
         self._stop.set()
 

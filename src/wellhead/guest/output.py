@@ -17,7 +17,7 @@ _PIECE = 64 * 1024  # bytes that a viewer takes at once
 
 
 class Output:
-    """Appended to by whoever reads the process. ``on_room`` is called when it is no longer ``full``."""
+    """Appended to by whoever reads the process. ``on_room`` is called when it is no longer full."""
 
     def __init__(self, kept: int, *, ahead: int, patience_seconds: float | None = None) -> None:
         self.ring = Ring(kept)
@@ -29,8 +29,7 @@ class Output:
         self._stopped = False
         self._giving_up: asyncio.TimerHandle | None = None
 
-    @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the process is to be read no further for now."""
         paces = [viewer.at for viewer in self._viewers if viewer.paces and not viewer.stuck]
         if not paces:
@@ -51,7 +50,7 @@ class Output:
     def append(self, data: bytes, channel: int = 0) -> None:
         self.ring.append(data, channel)
         self._wake()
-        if not self._stopped and self.full:
+        if not self._stopped and self.is_full():
             self._stopped = True
             if self._patience is not None:
                 loop = asyncio.get_running_loop()
@@ -83,7 +82,7 @@ class Output:
         self._look_for_room()
 
     def _look_for_room(self) -> None:
-        if self._stopped and not self.full:
+        if self._stopped and not self.is_full():
             self._stopped = False
             if self._giving_up is not None:
                 self._giving_up.cancel()

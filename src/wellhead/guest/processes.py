@@ -22,7 +22,7 @@ from wellhead.guest.refusal import Refusal, Word, refused
 from wellhead.guest.source import Source
 from wellhead.guest.spawn import Program, Starter, Streams
 from wellhead.guest.terms import GuestTerms
-from wellhead.guest.tree import Tree
+from wellhead.guest.tree import Tree, kill_group
 from wellhead.model.text import shown
 
 PROCESSES_MAX = 512
@@ -131,9 +131,10 @@ class Process:
 class Processes:
     """All of them, and the guest's other children."""
 
-    def __init__(self, terms: GuestTerms, starter: Starter) -> None:
+    def __init__(self, terms: GuestTerms, starter: Starter, most: int = PROCESSES_MAX) -> None:
         self._cgroups = terms.cgroup
         self._starter = starter
+        self._most = most
         self._living: dict[int, Process] = {}
         self._ended: dict[int, Process] = {}  # oldest first
         self._children: dict[int, Callable[[int], None]] = {}  # what is called with the status of whom
@@ -153,10 +154,8 @@ class Processes:
         Raises:
             Refusal: too many live (busy), or the tag is another's who lives (exists).
         """
-        if len(self._living) >= PROCESSES_MAX:
-            raise Refusal(
-                Word.BUSY, f"{PROCESSES_MAX} processes that were started here live, and no more may"
-            )
+        if len(self._living) >= self._most:
+            raise Refusal(Word.BUSY, f"{self._most} processes that were started here live, and no more may")
         if label.tag is not None and any(each.tag == label.tag for each in self._living.values()):
             raise Refusal(Word.EXISTS, f"the tag {shown(label.tag)} is that of a process that lives")
 
@@ -189,9 +188,9 @@ class Processes:
         process = Process(pid, label, list(program.argv), program.user.name, tree, output)
         self._living[pid] = process
         if dead:  # once whoever asked reads its output
-            asyncio.get_running_loop().call_soon(self._died, process, dead[0])
+            asyncio.get_running_loop().call_soon(self.ended, process, dead[0])
         else:
-            self.watch(pid, partial(self._died, process))
+            self.watch(pid, partial(self.ended, process))
         return process
 
     def watch(self, pid: int, on_death: Callable[[int], None]) -> None:
@@ -207,6 +206,21 @@ class Processes:
                     on_death(dead[1])
         if self._emptying:
             self._emptying = [tree for tree in self._emptying if not tree.release()]
+
+    def ended(self, process: Process, status: int) -> None:
+        """Its leader is dead; ``status`` as waitpid gives it."""
+        del self._living[process.pid]
+        self._release(process.tree)
+        process.died(status)
+        if process.label.kind is ProcessKind.EXEC:
+            return
+        self._ended.pop(process.pid, None)
+        self._ended[process.pid] = process
+        asyncio.get_running_loop().call_later(ENDED_SECONDS, self._forget, process)
+        while (
+            len(self._ended) > 1 and sum(each.output.kept for each in self._ended.values()) > ENDED_BYTES_MAX
+        ):
+            del self._ended[next(iter(self._ended))]
 
     def living(self, selector: str) -> Process:
         """
@@ -246,23 +260,9 @@ class Processes:
         with contextlib.suppress(ProcessLookupError):  # dead, and the guest has not heard of it yet
             os.killpg(process.pid, number)
 
-    def kill_all(self) -> None:
-        for process in self._living.values():
-            process.kill()
-
-    def _died(self, process: Process, status: int) -> None:
-        del self._living[process.pid]
-        self._release(process.tree)
-        process.died(status)
-        if process.label.kind is ProcessKind.EXEC:
-            return
-        self._ended.pop(process.pid, None)
-        self._ended[process.pid] = process
-        asyncio.get_running_loop().call_later(ENDED_SECONDS, self._forget, process)
-        while (
-            len(self._ended) > 1 and sum(each.output.kept for each in self._ended.values()) > ENDED_BYTES_MAX
-        ):
-            del self._ended[next(iter(self._ended))]
+    def kill_groups(self) -> None:
+        for pid in self._living:
+            kill_group(pid)
 
     def _forget(self, process: Process) -> None:
         if self._ended.get(process.pid) is process:

@@ -58,10 +58,21 @@ class Source:
         if self._rest is not None:
             self._rest -= len(data)
             self._end_if_empty()
-        if not self.over and self._output.full:
+        if not self.over and self._output.is_full():
             self._loop.remove_reader(self._fd)
 
     def _take(self) -> bytes | None:
+        """What there is, at most a chunk; None for nothing yet, empty at the end."""
+        data = self._take_once()
+        if data and self._hang_up:  # of a terminal 4 KiB come at once, whatever is asked for
+            pieces, size = [data], len(data)
+            while size < _CHUNK and (more := self._take_once()):
+                pieces.append(more)
+                size += len(more)
+            return b"".join(pieces)
+        return data
+
+    def _take_once(self) -> bytes | None:
         try:
             return os.read(self._fd, _CHUNK)
         except BlockingIOError:

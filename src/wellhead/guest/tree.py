@@ -47,6 +47,8 @@ class Tree:
                 finally:
                     os.close(fd)
                 return
+        if self.leader:
+            kill_group(self.leader)
         for _ in range(_ROUNDS):
             if not _kill_all(self._members()):
                 return
@@ -69,6 +71,12 @@ class Tree:
         parents = dict(_parents())
         marked = {pid for pid in parents if _is_marked(pid, f"{MARK}={self._name}".encode())}
         return _with_descendants(marked | ({self.leader} if self.leader in parents else set()), parents)
+
+
+def kill_group(leader: int) -> None:
+    """What also serves where there is no ``/proc``."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def kill_descendants(root: int) -> None:

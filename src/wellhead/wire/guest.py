@@ -79,6 +79,7 @@ class GuestFrames:
         rest = self._rest
         rest += data
         at = 0
+        view = memoryview(rest)  # so that a payload is copied once
         try:
             while len(rest) - at >= _HEADER.size:
                 size, number = _HEADER.unpack_from(rest, at)
@@ -88,6 +89,7 @@ class GuestFrames:
                     break
                 begin = at + _HEADER.size
                 at = begin + size
-                yield GuestFrame(number), bytes(rest[begin:at])
+                yield GuestFrame(number), bytes(view[begin:at])
         finally:
+            view.release()
             del rest[:at]
