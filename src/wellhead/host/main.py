@@ -119,10 +119,11 @@ def leave(state: Path, settings: HostSettings) -> int:
         LocalStateError: its program runs still.
         HostError: a sandbox cannot be ended.
     """
-    return loop.run(_leave(state, settings))
+    return loop.run(leave_with(state, settings))
 
 
-async def _leave(state: Path, settings: HostSettings) -> int:
+async def leave_with(state: Path, settings: HostSettings) -> int:
+    """As ``leave``, in the running loop."""
     membership = await asyncio.to_thread(Membership.need, state)
     options = RunOptions(settings, state)
     with alone(state):

@@ -14,8 +14,8 @@ HEALTHY_SECONDS = 60.0  # for its port to be listened on
 LOOK_SECONDS = 0.1
 
 
-async def begin(running: Running, env: Mapping[str, str]) -> None:
-    """Start it, and wait until its port is there; nothing where the template has none.
+async def begin(running: Running, env: Mapping[str, str], seconds: float = HEALTHY_SECONDS) -> None:
+    """Start it, and wait until its port is there, at most so long; nothing where the template has none.
 
     Raises:
         HostError: it cannot be started, ended by itself, or is late.
@@ -29,14 +29,14 @@ async def begin(running: Running, env: Mapping[str, str]) -> None:
     if port is None:
         return
     try:
-        async with asyncio.timeout(HEALTHY_SECONDS):
+        async with asyncio.timeout(seconds):
             while True:
                 if await _listens(link, port):
                     return
                 await asyncio.sleep(LOOK_SECONDS)
     except TimeoutError as error:
         raise HostError(
-            f"nothing listens on port {port} of template {template.name} after {HEALTHY_SECONDS:g} s"
+            f"nothing listens on port {port} of template {template.name} after {seconds:g} s"
         ) from error
 
 
