@@ -316,6 +316,27 @@ async def test_a_flood_of_output_waits_for_its_viewer(host: ApiHost) -> None:
     assert text.count(b"y") == 5_000_000 and end["exit_code"] == 4
 
 
+async def test_a_flood_of_input_waits_for_the_program(host: ApiHost) -> None:
+    talk, _ = await ours(host, type="start", argv=["sh", "-c", "stty raw -echo; echo on; sleep 6000"])
+    await seen(talk, b"on")
+    sent, stream = 0, talk.client.visit.stream
+    while sent < 64 * 1024 * 1024:
+        talk.client.protocol.send_binary(bytes(60_000))
+        room = stream.send(b"".join(talk.client.protocol.data_to_send()), False)
+        sent += 60_000
+        if not room:
+            talk.client.visit.changed.clear()
+            try:
+                async with asyncio.timeout(0.5):
+                    await talk.client.visit.changed.wait()
+            except TimeoutError:
+                break
+    assert sent < 8 * 1024 * 1024
+    tag = (await host.http.get("/processes")).json()["processes"][-1]["tag"]
+    assert (await host.http.delete(f"/processes/{tag}")).status_code == 204
+    assert (await talk.until("exit"))[1]["signal"] == 9
+
+
 async def test_typing_and_output_count_as_activity(host: ApiHost) -> None:
     entry = host.table.entry(host.id)
     terminal = await wrenn(host, "standard", cmd="cat")

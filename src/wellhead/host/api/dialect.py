@@ -10,9 +10,12 @@ from typing import NamedTuple, Protocol
 
 from wellhead.errors import HostError
 from wellhead.host.api.bodies import Members
+from wellhead.host.api.errors import message_of
 from wellhead.host.guest_stream import GuestStream, Told
 
 Message = str | bytes
+
+KILLED = -1  # wrenn's exit code of what a signal ended
 
 
 class Start(NamedTuple):
@@ -78,3 +81,11 @@ class Dialect(Protocol):
 def text(**members: object) -> str:
     """A message in JSON."""
     return json.dumps(members, separators=(",", ":"))
+
+
+def failure(error: HostError, fatal: bool) -> str:
+    """What went wrong, in our own dialects."""
+    return text(type="error", code=error.code, message=message_of(error), fatal=fatal)
+
+
+PING = text(type="ping")

@@ -20,12 +20,11 @@ from starlette.routing import BaseRoute, Route
 from wellhead.errors import HostError, HostInvalid, HostTimeout, HostTooLarge
 from wellhead.host.api.bodies import Members, read_body
 from wellhead.host.api.context import Context
+from wellhead.host.api.dialect import KILLED
 from wellhead.host.entry import Entry
 from wellhead.host.guest_link import Command, GuestLink
 from wellhead.host.guest_stream import Exited, GuestStream, Output
 from wellhead.model.sandboxes import SandboxId
-
-KILLED = -1  # wrenn's exit code of what a signal ended
 
 
 @dataclass(frozen=True, slots=True)

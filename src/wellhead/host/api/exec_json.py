@@ -11,9 +11,8 @@ import codecs
 
 from wellhead.errors import HostError, HostInvalid
 from wellhead.host.api.bodies import read_members
-from wellhead.host.api.dialect import Message, Signal, Start, Wish, text
+from wellhead.host.api.dialect import KILLED, Message, Signal, Start, Wish, text
 from wellhead.host.api.errors import message_of
-from wellhead.host.api.exec import KILLED
 from wellhead.host.guest_stream import Exited, GuestStream, Lost, Output, Told
 
 _decoder = codecs.getincrementaldecoder("utf-8")

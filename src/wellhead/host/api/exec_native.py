@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from wellhead.errors import HostError, HostInvalid
 from wellhead.host.api.bodies import check_signal, read_members
-from wellhead.host.api.dialect import EndInput, Input, Message, Signal, Start, Wish, text
-from wellhead.host.api.errors import message_of
+from wellhead.host.api.dialect import PING, EndInput, Input, Message, Signal, Start, Wish, failure, text
 from wellhead.host.guest_stream import GuestStream, Lost, Output, Told
 
 SUBPROTOCOL = "wellhead.exec.1"
@@ -56,7 +55,7 @@ class ExecNative:
         return [text(type="exited", exit_code=told.code, signal=told.signal, timed_out=told.timed_out)]
 
     def failed(self, error: HostError, fatal: bool) -> list[Message]:
-        return [text(type="error", code=error.code, message=message_of(error), fatal=fatal)]
+        return [failure(error, fatal)]
 
     def ping(self) -> list[Message]:
-        return [text(type="ping")]
+        return [PING]

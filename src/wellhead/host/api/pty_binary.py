@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from wellhead.errors import HostError
 from wellhead.host.api.bodies import read_members
-from wellhead.host.api.dialect import Input, Message, Wish, text
+from wellhead.host.api.dialect import PING, Input, Message, Wish
 from wellhead.host.api.pty_json import ended, failure, read_control, started
 from wellhead.host.guest_stream import GuestStream, Output, Told
 
@@ -31,4 +31,4 @@ class PtyBinary:
         return failure(error, fatal)
 
     def ping(self) -> list[Message]:
-        return [text(type="ping")]
+        return [PING]

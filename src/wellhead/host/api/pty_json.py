@@ -9,9 +9,8 @@ import base64
 
 from wellhead.errors import HostError, HostInvalid
 from wellhead.host.api.bodies import Members, read_members
-from wellhead.host.api.dialect import Attach, Input, Message, Resize, Signal, Start, Wish, text
+from wellhead.host.api.dialect import KILLED, PING, Attach, Input, Message, Resize, Signal, Start, Wish, text
 from wellhead.host.api.errors import message_of
-from wellhead.host.api.exec import KILLED
 from wellhead.host.guest_stream import Exited, GuestStream, Output, Told
 from wellhead.model.text import shown
 
@@ -38,7 +37,7 @@ class PtyJson:
         return failure(error, fatal)
 
     def ping(self) -> list[Message]:
-        return [text(type="ping")]
+        return [PING]
 
 
 def read_control(members: Members) -> Wish | None:

@@ -10,8 +10,7 @@ import struct
 from wellhead.errors import HostError, HostInvalid
 from wellhead.guest.pty import COLUMNS_MAX, ROWS_MAX
 from wellhead.host.api.bodies import read_members
-from wellhead.host.api.dialect import Attach, Input, Message, Resize, Signal, Start, Wish, text
-from wellhead.host.api.errors import message_of
+from wellhead.host.api.dialect import PING, Attach, Input, Message, Resize, Signal, Start, Wish, failure, text
 from wellhead.host.guest_stream import GuestStream, Lost, Output, Told
 from wellhead.model.text import shown
 
@@ -66,7 +65,7 @@ class PtyNative:
         return [text(type="exit", exit_code=told.code, signal=told.signal)]
 
     def failed(self, error: HostError, fatal: bool) -> list[Message]:
-        return [text(type="error", code=error.code, message=message_of(error), fatal=fatal)]
+        return [failure(error, fatal)]
 
     def ping(self) -> list[Message]:
-        return [text(type="ping")]
+        return [PING]
