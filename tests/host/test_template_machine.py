@@ -92,6 +92,19 @@ def test_what_programs_need_of_etc_is_there(machine: Path, layer: Path) -> None:
     assert stat.S_IMODE((layer / "root").stat().st_mode) == 0o700
 
 
+def test_what_everybody_may_read_does_not_hang_on_the_umask(machine: Path, layer: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_skeleton(layer, with_user=True, machine=machine)
+    finally:
+        os.umask(before)
+    closed = {str(each.relative_to(layer)) for each in layer.rglob("*") if not each.lstat().st_mode & 0o004}
+    assert closed == {
+        "root", "etc/ssl/private", "etc/shadow", "etc/gshadow", "etc/sudoers", "etc/sudoers.d",
+        "etc/sudoers.d/wrenn-user", "var/cache/apt/archives/partial", "var/lib/apt/lists/partial",
+    }  # fmt: skip
+
+
 def test_accounts_are_the_systems_own_and_no_password_opens_one(machine: Path, layer: Path) -> None:
     write_skeleton(layer, with_user=True, machine=machine)
     users = [line.split(":") for line in (layer / "etc/passwd").read_text().splitlines()]

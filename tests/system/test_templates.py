@@ -18,6 +18,8 @@ from wellhead.host.template_debootstrap import SUITE, command
 from wellhead.host.template_venv import run
 from wellhead.host.templates import Templates
 
+CONTROL = r"Package: own\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDescription: x\n"
+
 pytestmark = [pytest.mark.system, pytest.mark.needs("sudo", "git", "nft", "ip"), needs_namespaces]
 
 
@@ -72,6 +74,21 @@ async def test_the_user_of_minimal_ubuntu_needs_no_password_for_sudo(
     )
     assert (done.errors, done.code) == ("", 0)
     assert done.output.split() == ["wrenn-user", "/home/wrenn-user", "root", "root", "other", "/home/other"]
+
+
+async def test_a_package_is_installed_for_one_sandbox(host: SandboxHost, templates: Templates) -> None:
+    sandbox = await host.create(templates.get("minimal-ubuntu"))
+    done = await shell(
+        sandbox,
+        "set -e; mkdir -p p/DEBIAN p/usr/bin; echo 'echo installed' > p/usr/bin/own; chmod +x p/usr/bin/own;"
+        f"printf '{CONTROL}' > p/DEBIAN/control; dpkg-deb -b p own.deb > built;"
+        "sudo -n dpkg -i own.deb > told; own; dpkg-query -W own",
+    )
+    assert (done.errors, done.code) == ("", 0)
+    assert done.output.split() == ["installed", "own", "1"]
+    other = await host.create(templates.get("minimal-ubuntu"))
+    done = await shell(other, "which own; dpkg-query -W own")
+    assert "no packages found" in done.errors and done.output == ""
 
 
 async def test_pip_and_venv_work_for_the_user_of_python(host: SandboxHost, python: Template) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wellhead.errors import HostError, HostInvalid
-from wellhead.host.template_machine import USER, USER_ID, write_home, write_user
+from wellhead.host.template_machine import USER, USER_ID, make_directory, write_home, write_user
 from wellhead.host.template_venv import run
 
 PROGRAM = "debootstrap"
@@ -54,9 +54,9 @@ def finish_root(layer: Path, *, with_user: bool) -> None:
     """Take out what came of the machine and what is not needed, and add the user."""
     for name in ("dev", "var/cache/apt/archives", "var/lib/apt/lists", "var/log"):
         shutil.rmtree(layer / name, ignore_errors=True)
-        (layer / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(layer / name)
     for name in ("var/cache/apt/archives/partial", "var/lib/apt/lists/partial"):
-        (layer / name).mkdir(mode=0o700)
+        make_directory(layer / name, 0o700)
     for name, text in (
         ("hostname", "sandbox\n"),
         ("hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
@@ -65,6 +65,7 @@ def finish_root(layer: Path, *, with_user: bool) -> None:
     ):
         (layer / "etc" / name).unlink(missing_ok=True)
         (layer / "etc" / name).write_text(text)
+        (layer / "etc" / name).chmod(0o644)
     write_home(layer, "root", 0)
     if with_user:
         _append(layer / "etc/passwd", f"{USER}:x:{USER_ID}:{USER_ID}::/home/{USER}:/bin/bash\n")

@@ -137,28 +137,37 @@ def write_user(layer: Path) -> None:
     """The home of ``wrenn-user`` and what it may do by ``sudo``; its account is there already."""
     write_home(layer, f"home/{USER}", USER_ID)
     _write(layer / "etc/sudoers", _SUDOERS, 0o440)
-    (layer / "etc/sudoers.d").mkdir(mode=0o750, exist_ok=True)
+    make_directory(layer / "etc/sudoers.d", 0o750)
     _write(layer / "etc/sudoers.d" / USER, f"{USER} ALL=(ALL:ALL) NOPASSWD:ALL\n", 0o440)
 
 
 def write_home(layer: Path, place: str, owner: int) -> None:
     home = layer / place
-    home.mkdir(mode=0o700 if owner == 0 else 0o755, parents=True, exist_ok=True)
+    make_directory(home, 0o700 if owner == 0 else 0o755)
     for name in (".bashrc", ".profile"):
         _write(home / name, _BASHRC if name == ".bashrc" else _PROFILE)
         _own(home / name, owner, owner)
     _own(home, owner, owner)
 
 
+def make_directory(path: Path, mode: int | None = None) -> None:
+    """Make it and its missing parents: for everybody, whatever our umask is, or with a mode of its own."""
+    if not path.exists():
+        make_directory(path.parent)
+        path.mkdir()
+        path.chmod(mode or 0o755)
+    elif mode is not None:
+        path.chmod(mode)
+
+
 def _make_places(layer: Path, machine: Path) -> None:
     for place, mode in _PLACES.items():
-        (layer / place).mkdir(mode=0o755, parents=True, exist_ok=True)
-        (layer / place).chmod(mode)
+        make_directory(layer / place, mode)
     for name in MERGED:
         if (machine / name).is_symlink():
             (layer / name).symlink_to(os.readlink(machine / name))
         elif (machine / name).is_dir():
-            (layer / name).mkdir(mode=0o755)
+            make_directory(layer / name)
     (layer / "var/run").symlink_to("../run")
     (layer / "var/lock").symlink_to("../run/lock")
     (layer / "etc/mtab").symlink_to("../proc/self/mounts")
@@ -176,18 +185,18 @@ def _copy(source: Path, target: Path) -> None:
     """A file, a link as it is, or a directory with all that is in it, but for what not everybody may read."""
     facts = source.lstat()
     if stat.S_ISLNK(facts.st_mode):
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(target.parent)
         target.symlink_to(os.readlink(source))
     elif not facts.st_mode & stat.S_IROTH:
         return
     elif stat.S_ISDIR(facts.st_mode):
-        target.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(target)
         for each in sorted(source.iterdir()):
             _copy(each, target / each.name)
     elif stat.S_ISREG(facts.st_mode) and facts.st_size <= COPIED_MAX:
         data = source.read_bytes()
         if b"PRIVATE KEY-----" not in data:
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_directory(target.parent)
             target.write_bytes(data)
             target.chmod(0o755 if facts.st_mode & stat.S_IXOTH else 0o644)
 
@@ -248,7 +257,6 @@ def _accounts(path: Path) -> Iterator[Account]:
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     path.chmod(mode)
 

@@ -66,7 +66,7 @@ def run(command: Sequence[str], codes: Container[int] = (0,), seconds: float = B
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=seconds, text=True, errors="replace",
+            timeout=seconds, text=True, errors="replace", umask=0o022,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{command[0]} did not end within {seconds:g} s") from error
