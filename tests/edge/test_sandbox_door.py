@@ -318,7 +318,7 @@ async def test_an_upload_passes_through_and_nothing_of_it_waits(place: Place) ->
         (Reason.OVERLOADED, (503, "host_unavailable"), "host-busy"),
         (Reason.SESSION_LOST, (503, "host_unavailable"), "host-lost"),
         (Reason.REMOVED, (503, "host_unavailable"), "host-lost"),
-        (Reason.TIMEOUT, (504, "agent_error"), "host-late"),
+        (Reason.TIMEOUT, (502, "agent_error"), "host-late"),
         (Reason.INTERNAL, (502, "agent_error"), "host-failed"),
         (77, (502, "agent_error"), "host-failed"),
     ],

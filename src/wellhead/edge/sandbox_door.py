@@ -90,7 +90,7 @@ AWAY = Refusal(503, "host_unavailable", "the host of this sandbox is not connect
 LOST = AWAY._replace(message="the connection to the host broke before an answer came", reason="host-lost")
 BUSY = AWAY._replace(message="the host has too much to do", reason="host-busy")
 BROKEN = Refusal(502, "agent_error", "the host broke off", "host-failed")
-LATE = Refusal(504, "agent_error", "the host took too long", "host-late")
+LATE = BROKEN._replace(message="the host took too long", reason="host-late")
 
 # What a stream that the host resets before it answers comes to.
 FAILURES: Mapping[int, Refusal] = {
@@ -200,15 +200,9 @@ class _SandboxDoor:
         self._peer = peer
 
     def open(
-        self,
-        kind: StreamKind,
-        envelope: bytes,
-        sink: Sink,
-        data: Buffer = b"",
-        end: bool = False,
-        *,
+        self, kind: StreamKind, envelope: bytes, sink: Sink, data: Buffer = b"", end: bool = False, *,
         interactive: bool = False,
-    ) -> Stream:
+    ) -> Stream:  # fmt: skip
         sandboxes, path = self._sandboxes, self._path
         line, _, block = envelope.partition(b"\r\n")
         fields, block = cut(block, CREDENTIALS, _KEPT)
