@@ -16,8 +16,10 @@ import pytest
 from tests.kit.sandbox_host import SandboxHost, needs_namespaces, sandbox_host, with_layers
 from tests.kit.sandbox_root import run_in, shell
 from wellhead.errors import HostError
+from wellhead.host.runtime import processes
 from wellhead.host.runtime.namespace import NamespaceRuntime
 from wellhead.host.runtime.runtime import Template
+from wellhead.host.runtime.terms import RuntimeTerms
 
 pytestmark = [needs_namespaces, pytest.mark.timeout(120)]
 
@@ -146,7 +148,7 @@ async def test_what_a_crashed_host_left_half_made_is_freed(host: SandboxHost) ->
     # As it was written before anything was made: the rest is there nevertheless.
     host.kept.write(dataclasses.replace(kept, pid=0, born=""))
     assert await host.restart() == []
-    assert not _is_there(f"/proc/{kept.pid}/root")
+    assert processes.born(kept.pid) is None
 
 
 async def test_a_sandbox_that_cannot_be_made_leaves_nothing_and_says_why(
@@ -224,6 +226,32 @@ async def test_sudo_is_possible_where_the_template_allows_new_privileges(host: S
     assert (await run_in(strict, "/usr/local/bin/up", "-p", "-c", "id -un", user="ann")).output.split() == [
         "ann"
     ]
+
+
+async def test_where_users_keep_the_machines_numbers_root_has_none_of_its_powers() -> None:
+    async with sandbox_host(RuntimeTerms(first_id=0)) as host:
+        sandbox = await host.create()
+        done = await shell(
+            sandbox,
+            "touch /root/x && stat -c %u /root/x; cat /proc/self/uid_map; echo 1 > /proc/sys/vm/swappiness",
+        )
+        assert done.output.split() == ["0", "0", "0", "65536"]
+        assert "Read-only" in done.errors
+        assert (await shell(sandbox, "mount -t tmpfs x /tmp || mount -o remount,rw /proc/sys")).code != 0
+        assert (await shell(sandbox, "ls /proc/1/root/")).code != 0
+
+
+async def test_a_creation_that_is_called_off_leaves_nothing(host: SandboxHost) -> None:
+    for seconds in (0.001, 0.01, 0.02, 0.03, 0.04):
+        creating = asyncio.ensure_future(host.create())
+        await asyncio.wait([creating], timeout=seconds)
+        if creating.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await creating
+            assert host.kept.ids() == []
+        else:
+            await host.runtime.destroy((await creating).spec.id)
+    assert (await host.create()).slot == 1
 
 
 async def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ from wellhead.host.runtime.network import Network
 from wellhead.host.runtime.nursery import Nursery
 from wellhead.host.runtime.runtime import Running, SandboxSpec, Template, Usage
 from wellhead.host.runtime.terms import RuntimeTerms
+from wellhead.logs import Log
 from wellhead.model.sandboxes import SandboxId
+
+_log = Log("wellhead.host")
 
 _HELLO_SECONDS = 15.0
 _KILL_SECONDS = 10.0
@@ -76,7 +79,10 @@ class NamespaceRuntime:
             except HostError:
                 kept = None
             if kept is None or not kept.is_alive():
-                await asyncio.to_thread(self._free, sandbox, kept)
+                try:
+                    await asyncio.to_thread(self._free, sandbox, kept)
+                except HostError as error:  # the others are not to wait for it; the next start tries again
+                    _log.warning("a dead sandbox cannot be freed", sandbox=sandbox, reason=str(error))
                 continue
             kept = kept.with_paused(self._cgroups.is_frozen(sandbox))
             self._there[sandbox] = kept
@@ -90,18 +96,15 @@ class NamespaceRuntime:
             spec=spec, pid=0, born="", guest_socket=Path(), slot=slot, address=self._network.address(slot),
             notes={_FIRST_ID: str(self._first_id(slot))},
         )  # fmt: skip
+        made = asyncio.ensure_future(self._made(kept))
         try:
-            # Written before there is anything, so that whoever comes after a crash knows what to free.
-            self._kept.write(kept)
-            kept = await self._make(kept)
-            self._kept.write(kept)
-            self._there[spec.id] = kept
-            await hello(kept.guest_socket, _HELLO_SECONDS)
-        except BaseException:
-            self._there.pop(spec.id, None)
-            await asyncio.shield(asyncio.to_thread(self._free, spec.id, kept))
+            return await asyncio.shield(made)
+        except asyncio.CancelledError:
+            # What threads and other processes do of it cannot be called off: it is undone when it is there.
+            with contextlib.suppress(HostError):
+                await made
+                await self.destroy(spec.id)
             raise
-        return kept.running()
 
     async def pause(self, sandbox: SandboxId) -> None:
         kept = self._get(sandbox)
@@ -141,20 +144,36 @@ class NamespaceRuntime:
             if not kept.paused:
                 await asyncio.to_thread(self._cgroups.thaw, sandbox)
 
+    async def _made(self, kept: Kept) -> Running:
+        try:
+            # Written before there is anything, so that whoever comes after a crash knows what to free.
+            self._kept.write(kept)
+            kept = await self._make(kept)
+            self._kept.write(kept)
+            self._there[kept.spec.id] = kept
+            await hello(kept.guest_socket, _HELLO_SECONDS)
+        except BaseException:
+            self._there.pop(kept.spec.id, None)
+            await asyncio.to_thread(self._free, kept.spec.id, kept)
+            raise
+        return kept.running()
+
     def _prepare(self) -> list[str]:
         told = self._cgroups.start() + self._network.start()
         if not self._disks.limited:
             told.append(self._disks.why_not)
         if not seccomp.program(linux.MACHINE):
             told.append(f"no filter for system calls is known for {linux.MACHINE}: none is installed")
-        try:
-            self._try_numbers()
-            self._numbers_users = True
-        except OSError as error:
-            told.append(
-                f"the file system of {self._state} or /usr cannot number users otherwise ({error.strerror}):"
-                " root in a sandbox has the number of the machine's root, with none of its powers"
-            )
+        if self._terms.first_id:
+            try:
+                self._try_numbers()
+                self._numbers_users = True
+            except OSError as error:
+                told.append(
+                    f"the file system of {self._state} or /usr cannot number users otherwise"
+                    f" ({error.strerror}): root in a sandbox has the number of the machine's root, but none"
+                    " of its powers"
+                )
         return told
 
     def _try_numbers(self) -> None:

@@ -14,8 +14,8 @@ class RuntimeTerms:
     private networks only where ``egress_private`` or ``allowed_networks`` says so. ``network``: a private
     IPv4 network of which a sandbox gets two addresses. ``name_servers``: empty for the machine's own.
     ``cgroup_parent``: the name under which control groups are made. ``first_id``: the lowest number of a
-    sandbox's users, as the machine sees them; each sandbox has 65536. ``files_max``: open files of one
-    process.
+    sandbox's users, as the machine sees them, each sandbox having 65536; 0 for those of the machine itself.
+    ``files_max``: open files of one process.
     """
 
     egress: Literal["internet", "none"] = "internet"
