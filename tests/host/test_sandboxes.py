@@ -97,6 +97,11 @@ async def _fails_to_begin(state: Path) -> None:
     with pytest.raises(HostError, match="the host failed: ZeroDivisionError"):
         await house.created()
     assert house.table.all() == [] and house.ledger() == [] and house.table.used().sandboxes == 0
+    (state / "ledger").rmdir()
+    (state / "ledger").touch()
+    with pytest.raises(HostError, match="ledger is not a directory") as raised:
+        await house.created()
+    assert raised.value.status == 502 and house.table.all() == []
 
 
 def test_nothing_half_made_stays_where_a_create_fails(state: Path) -> None:

@@ -17,7 +17,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wellhead.errors import HostBusy, HostConflict, HostError, HostNotFound, HostState, WellheadError
+from wellhead.errors import (
+    HostBusy,
+    HostConflict,
+    HostError,
+    HostNotFound,
+    HostState,
+    LocalStateError,
+    WellheadError,
+)
 from wellhead.host.asked import Asked, check_timeout
 from wellhead.host.capacity import BOUNDS, Bounds, Capacity
 from wellhead.host.entry import Entry
@@ -204,7 +212,10 @@ class Sandboxes:
                 entry.running = await self._made(spec, entry.env)
             except BaseException as error:
                 self.table.forget(entry)
-                await asyncio.to_thread(self._ledger.drop, asked.id)
+                with contextlib.suppress(
+                    LocalStateError
+                ):  # the next start finds that line, and nothing to it
+                    await asyncio.to_thread(self._ledger.drop, asked.id)
                 _log.warning("sandbox not made", sandbox=asked.id, template=asked.template, error=error)
                 raise
             entry.last_active = self.table.clock()
@@ -264,7 +275,7 @@ class Sandboxes:
     async def _discard(self, entry: Entry) -> None:
         try:
             await self._destroy(entry)
-        except HostError as error:
+        except WellheadError as error:
             _log.error("sandbox not destroyed", sandbox=entry.id, reason=error)
 
     async def _set_timeout(self, entry: Entry, seconds: float) -> Entry:
@@ -388,7 +399,9 @@ class Sandboxes:
         """
         try:
             return await asyncio.shield(self._begin(work))
-        except (WellheadError, asyncio.CancelledError):
+        except (HostError, asyncio.CancelledError):
             raise
+        except WellheadError as error:
+            raise HostError(str(error)) from error
         except Exception as error:
             raise HostError(f"the host failed: {type(error).__name__}") from error
