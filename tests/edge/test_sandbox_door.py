@@ -186,6 +186,13 @@ async def test_a_sandbox_that_does_not_run_cannot_be_asked(place: Place, now: Sa
     assert not place.opened
 
 
+async def test_of_a_stopped_sandbox_there_are_no_metrics(place: Place) -> None:
+    """Source: wrenn-sandboxes, "Lifecycle and files API"."""
+    for now, told in ((SandboxStatus.STOPPED, 404), (SandboxStatus.PAUSED, 409), (SandboxStatus.ERROR, 409)):
+        sandbox = place.records.new_sandbox(place.host, now)
+        assert error(await place.ask(target=place.path("/metrics?range=5m", sandbox)))[0] == told
+
+
 async def test_a_host_that_is_not_there_is_told_with_a_time_to_wait(place: Place) -> None:
     missing = place.records.new_sandbox(place.host, SandboxStatus.MISSING)
     gone = place.records.new_sandbox(place.records.new_host()[0])

@@ -12,7 +12,7 @@ What is decided, in this order. Refusals are ``{"error": {"code", "message"}}``:
 401 unauthorized      no key, or one that is nobody's
 403 forbidden         a key without the scope ``admin``
 400 invalid_request   what stands for an id is none, or the path climbs
-404 not_found         no such sandbox, or it is another organization's
+404 not_found         no such sandbox, or it is another organization's; metrics of one that is stopped
 409 invalid_state     it does not run
 503 host_unavailable  its host has no session, or this edge has too much to do
 ====================  ==================================================================================
@@ -150,9 +150,7 @@ class Sandboxes:
         if view.status is SandboxStatus.MISSING:
             return AWAY
         if view.status is not SandboxStatus.RUNNING:
-            return self._unless_away(
-                Refusal(409, "invalid_state", f"the sandbox is {view.status.value}, it must be running")
-            )
+            return self._unless_away(_not_running(view.status, path))
         if self._pressure.high and (page := self._pressure.refusal()) is not None:
             return BUSY._replace(message=page.text, reason=page.reason)
         session = self.hosts.door(view.host_id, path.lane)
@@ -258,6 +256,12 @@ class _Guard:
 
     def on_writable(self) -> None:
         self._sink.on_writable()
+
+
+def _not_running(status: SandboxStatus, path: SandboxPath) -> Refusal:
+    if path.what == b"metrics" and status is SandboxStatus.STOPPED:  # they went with it
+        return UNKNOWN._replace(message="the sandbox is stopped, there are no metrics of it")
+    return Refusal(409, "invalid_state", f"the sandbox is {status.value}, it must be running")
 
 
 def _secret(fields: Mapping[bytes, bytes]) -> Secret:

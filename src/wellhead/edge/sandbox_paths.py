@@ -32,6 +32,7 @@ class SandboxPath(NamedTuple):
     written_id: bytes
     dialect: bytes
     rest: bytes  # from the slash behind the id to the end of the query
+    what: bytes  # the first word of it
     lane: Lane
     long: bool  # it is on the interactive lane, and its reply may be more than that is for
 
@@ -68,6 +69,7 @@ def sandbox_path(target: bytes) -> SandboxPath | None:
         written_id,
         b"legacy" if legacy else b"standard",
         rest,
+        what,
         Lane.BULK if what == b"files" else Lane.INTERACTIVE,
         what in _LONG or (what == b"processes" and below.endswith(b"/stream")),
     )
