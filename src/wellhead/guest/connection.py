@@ -7,6 +7,7 @@ slow host slows what it looks at, and a slow program slows the host.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import select
 import socket
@@ -19,6 +20,7 @@ from wellhead.guest.waiting import readable
 from wellhead.wire.guest import MESSAGE_MAX, GuestFrame, GuestFrames, message, read_message
 
 _RECEIVE = 64 * 1024  # bytes at once
+_FINISH_SECONDS = 5.0  # for a host to close what is over
 _PAGE = MESSAGE_MAX // 2  # bytes of a list in one message
 
 
@@ -100,6 +102,20 @@ class Connection:
             await readable(watch.fileno())
         finally:
             watch.close()
+
+    async def finish(self) -> None:
+        """End our side, and for a while take what the host still sends.
+
+        A host that writes to a closed connection may lose what it has not read yet.
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            self.sock.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(_FINISH_SECONDS):
+                loop = asyncio.get_running_loop()
+                while True:
+                    if not await loop.sock_recv(self.sock, _RECEIVE):
+                        return
+                    await asyncio.sleep(0)
 
     def close(self) -> None:
         self.sock.close()

@@ -7,6 +7,7 @@ import contextlib
 import encodings.ascii
 import encodings.idna
 import encodings.latin_1
+import encodings.unicode_escape
 import encodings.utf_8
 import linecache
 import logging
@@ -36,12 +37,19 @@ CONNECTIONS_MAX = 1024
 _FIRST_MESSAGE_SECONDS = 10.0
 _OUT_OF_DESCRIPTORS_SECONDS = 0.1  # until the next look whether a connection can be taken again
 
+_CODECS = (
+    encodings.ascii,
+    encodings.idna,
+    encodings.latin_1,
+    encodings.unicode_escape,
+    encodings.utf_8,
+)
 _log = logging.getLogger("wellhead.guest")
 
 
 def preload() -> None:
     """Import all that the guest may ever need: later its root may be one that has none of it."""
-    for codec in (encodings.ascii, encodings.idna, encodings.latin_1, encodings.utf_8):
+    for codec in _CODECS:
         codec.getregentry()
     linecache.lazycache("", {})
     traceback.format_exc()
@@ -116,17 +124,27 @@ class _Guest:
     async def _answer(self, connection: Connection) -> None:
         try:
             with contextlib.suppress(HostGone):
-                try:
-                    await self._operate(connection)
-                except Refusal as refusal:
+                refusal = await self._refusal(connection)
+                if refusal is not None:
                     await connection.refuse(refusal)
-                except OSError as error:
-                    await connection.refuse(refused(error, "the operation"))
-                except Exception as error:
-                    _log.exception("operation failed")
-                    await connection.refuse(Refusal(Word.FAILED, f"the guest failed: {type(error).__name__}"))
+            await connection.finish()
         finally:
             connection.close()
+
+    async def _refusal(self, connection: Connection) -> Refusal | None:
+        """Do what is asked; why not, where it is not done."""
+        try:
+            await self._operate(connection)
+        except HostGone:
+            raise
+        except Refusal as refusal:
+            return refusal
+        except OSError as error:
+            return refused(error, "the operation")
+        except Exception as error:
+            _log.exception("operation failed")
+            return Refusal(Word.FAILED, f"the guest failed: {type(error).__name__}")
+        return None
 
     async def _operate(self, connection: Connection) -> None:
         if len(self._tasks) > CONNECTIONS_MAX:

@@ -94,10 +94,13 @@ def _lines(path: Path, columns: int, *numbers: int) -> Iterator[list[str]]:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return
-        text = file.read(_FILE_MAX).decode("utf-8", "replace")
+    try:
+        is_plain = stat.S_ISREG(os.fstat(fd).st_mode)
+        text = os.read(fd, _FILE_MAX).decode("utf-8", "replace") if is_plain else ""
+    except OSError:
+        return
+    finally:
+        os.close(fd)
     for line in text.split("\n"):
         parts = line.split(":")
         if len(parts) == columns and all(parts[each].isascii() and parts[each].isdigit() for each in numbers):

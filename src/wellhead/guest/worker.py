@@ -8,6 +8,7 @@ tree or a slow host is nobody else's matter.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -29,6 +30,9 @@ WORKERS_MAX = 64
 _RECEIVE = 256 * 1024  # bytes at once
 _REFUSED_SECONDS = 10.0  # that the host may send nothing and not close either
 _FDS_END = 1 << 20  # no descriptor is as high
+
+
+_log = logging.getLogger("wellhead.guest")
 
 
 class HostLeft(Exception):
@@ -119,6 +123,7 @@ class Workers:
             pid = fork(partial(_work, connection, user, self._terms, job))
         except OSError as error:
             raise refused(error, "a new process") from error
+        connection.close()
         self._pids.add(pid)
         self._processes.watch(pid, partial(self._ended, pid))
 
@@ -145,6 +150,11 @@ def _work(
             line.refuse(refusal)
         except OSError as error:
             line.refuse(refused(error, "the operation"))
+        except HostLeft:
+            raise
+        except Exception as error:
+            _log.exception("operation failed")
+            line.refuse(Refusal(Word.FAILED, f"the guest failed: {type(error).__name__}"))
     except HostLeft:
         pass
     os._exit(0)
