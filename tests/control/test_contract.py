@@ -7,19 +7,41 @@ import re
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
 from tests.kit.asgi import served
+from tests.kit.fake_hosts import FakeHost, FakeHosts, join
 from tests.kit.programs import environment
+from wellhead.control.fleet import Fleet
 from wellhead.model.access import Secret
+from wellhead.settings import ServerSettings
+from wellhead.settings.sandboxes import DISK_MB_MAX, MEMORY_MB_MAX, VCPUS_MAX
 
 EXAMPLES = 25  # of each operation; raised where there is time
 
 
+@pytest.fixture
+def settings() -> ServerSettings:
+    """Whatever the document allows fits."""
+    return ServerSettings(
+        max_sandbox_vcpus=VCPUS_MAX, max_sandbox_memory_mb=MEMORY_MB_MAX, max_sandbox_disk_mb=DISK_MB_MAX
+    )
+
+
+@pytest.fixture
+async def roomy(fleet: Fleet, hosts: FakeHosts, api: httpx.AsyncClient) -> FakeHost:
+    """A host that is never full; streams of events have an end."""
+    fleet.hub.close()
+    return await join(fleet, hosts, api, vcpus=65536, memory_mb=2**40, disk_mb=2**40)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_the_document_holds_for_whatever_is_asked(app: FastAPI, admin: Secret, tmp_path: Path) -> None:
+async def test_the_document_holds_for_whatever_is_asked(
+    app: FastAPI, admin: Secret, tmp_path: Path, roomy: FakeHost
+) -> None:
     said = await asked(app, admin, tmp_path, "examples,coverage,fuzzing")
     operations = sum(len(methods) for methods in app.openapi()["paths"].values())
     assert re.search(rf"Tested: {operations}\b", said), said[-4000:]
@@ -27,7 +49,9 @@ async def test_the_document_holds_for_whatever_is_asked(app: FastAPI, admin: Sec
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_what_was_made_can_be_gone_on_with(app: FastAPI, admin: Secret, tmp_path: Path) -> None:
+async def test_what_was_made_can_be_gone_on_with(
+    app: FastAPI, admin: Secret, tmp_path: Path, roomy: FakeHost
+) -> None:
     # By itself: what the other phases make has the names that this one would try.
     said = await asked(app, admin, tmp_path, "stateful")
     followed = re.search(r"API Links:\s+(\d+) covered", said)

@@ -25,7 +25,7 @@ CODES: Final = {
     413: "too_large",
     415: "invalid_request",
     422: "invalid_request",
-    429: "too_many_requests",
+    429: "rate_limited",
     500: "internal_error",
     501: "invalid_request",
     502: "agent_error",

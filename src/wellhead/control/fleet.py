@@ -6,18 +6,17 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from wellhead.control.events import Event, EventActor, EventKind, Hub, Resource
 from wellhead.control.host_calls import CallHost, HostCalls, Order
 from wellhead.control.host_watch import HostWatch
+from wellhead.control.store.creation import Once
 from wellhead.control.store.sandbox_tables import HostRow, SandboxRow, SnapshotRow
 from wellhead.control.store.sandboxes import Asked, Bounds
 from wellhead.control.store.store import Store
 from wellhead.errors import Conflict, HostError, HostForbidden, HostState, TemplateNameTaken
 from wellhead.logs import Log
-from wellhead.model.placement import Resources
 from wellhead.model.records import SERVER, Actor, OrganizationId
 from wellhead.model.sandboxes import HostId, SandboxId, SandboxStatus
 from wellhead.model.text import shown
@@ -39,9 +38,6 @@ class Fleet:
         self.watch = HostWatch(store, self.hub, settings, self.is_busy)
         self._calls = HostCalls(call, settings.host_call_seconds, settings.host_snapshot_seconds)
         self._settings = settings
-        self._shares = Resources(
-            settings.vcpus_per_host_cpu, settings.memory_per_host_memory, settings.disk_per_host_disk
-        )
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._naming: set[tuple[str, str]] = set()  # organization and name of snapshots being made
 
@@ -58,7 +54,7 @@ class Fleet:
         self,
         organization_id: OrganizationId,
         asked: Asked,
-        bounds: Bounds,
+        once: Once | None,
         env: Mapping[str, str],
         by: Actor,
     ) -> tuple[SandboxRow, bool]:
@@ -68,7 +64,7 @@ class Fleet:
             ApiError: as ``Sandboxes.begin``.
             HostError: the same, or the host failed: then the record stays, in error.
         """
-        bounds = replace(bounds, shares=self._shares, most=self._settings.sandboxes_per_organization)
+        bounds = Bounds(once, self._settings.sandboxes_per_organization)
         row, replayed = await self.store.sandboxes.begin(organization_id, asked, bounds, by)
         async with self._turn(row.id):
             if replayed:

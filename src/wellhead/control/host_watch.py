@@ -14,7 +14,7 @@ from wellhead.control.store.sandbox_tables import HostRow
 from wellhead.control.store.store import Store
 from wellhead.errors import Unavailable
 from wellhead.logs import Log
-from wellhead.model.reconciling import Kept, Move, reconcile
+from wellhead.model.reconciling import Kept, Move, Said, reconcile
 from wellhead.model.records import SERVER, OrganizationId
 from wellhead.model.sandboxes import HostId, HostStatus, SandboxId, SandboxStatus, may_become
 from wellhead.settings import ServerSettings
@@ -33,7 +33,7 @@ class Report:
 
     boot: str
     machine: Machine
-    sandboxes: Mapping[SandboxId, SandboxStatus]
+    sandboxes: Mapping[SandboxId, Said]
     active: Mapping[SandboxId, datetime] = field(default_factory=dict)
     leaving: bool = False  # its program ends, and its sandboxes go on
 
@@ -46,7 +46,7 @@ class _Watched:
     here_at: float  # the same of a session
     has_session: bool = False
     has_reported: bool = False
-    sandboxes: Mapping[SandboxId, SandboxStatus] = field(default_factory=dict)  # as it said last
+    sandboxes: Mapping[SandboxId, Said] = field(default_factory=dict)  # as it said last
     absent: set[SandboxId] = field(default_factory=set)  # live ones that it did not name then
     written_at: float = float("-inf")
     written: tuple[str, Machine] | None = None

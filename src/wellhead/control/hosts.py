@@ -18,9 +18,10 @@ from wellhead.control.sandboxes import TemplateName
 from wellhead.control.shown import host_record
 from wellhead.control.store.hosts import TOKEN_KEPT, Machine
 from wellhead.control.store.sandbox_tables import HostRow
-from wellhead.control.store.sandboxes import Held
 from wellhead.errors import NotFound
 from wellhead.model.access import Secret
+from wellhead.model.placement import Resources
+from wellhead.model.reconciling import Said
 from wellhead.model.sandbox_records import HOST_NAME_MAX, Host
 from wellhead.model.sandboxes import HostId, HostStatus, SandboxId, SandboxStatus
 from wellhead.settings import ServerSettings
@@ -64,10 +65,19 @@ class _Machine(BaseModel):
     vcpus: float = Field(gt=0, le=65536, allow_inf_nan=False)
     memory_mb: int = Field(ge=1, le=_MIB_MAX)
     disk_mb: int = Field(ge=1, le=_MIB_MAX)
+    sandboxes_max: int | None = Field(None, ge=1, le=_MIB_MAX)
     templates: Annotated[list[TemplateName], Field(max_length=TEMPLATES_MAX)]
+    agent: str = Field("", max_length=1000, description="What its program is.")
 
     def machine(self) -> Machine:
-        return Machine(self.vcpus, self.memory_mb, self.disk_mb, tuple(self.templates))
+        return Machine(
+            self.vcpus,
+            self.memory_mb,
+            self.disk_mb,
+            tuple(self.templates),
+            self.sandboxes_max,
+            self.agent,
+        )
 
 
 class Joining(_Machine):
@@ -76,7 +86,6 @@ class Joining(_Machine):
     token: str = Field(max_length=256)
     name: HostTitle | None = None
     runtime: str = Field(max_length=32)
-    agent: str = Field("", max_length=1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +101,14 @@ class ReportedSandbox(BaseModel):
 
     id: str = Field(max_length=64)
     status: SandboxStatus
+    reason: str | None = Field(None, description="Why it is over.")
     last_active_at: float | None = Field(
         None, ge=0, le=253402300799, allow_inf_nan=False, description="Seconds since 1970."
     )
 
 
 class HostReport(_Machine):
-    boot: str = Field(max_length=64, description="Another after each start of the machine.")
+    boot: str = Field(max_length=64, description="Another after each start of its program.")
     sandboxes: Annotated[list[ReportedSandbox], Field(max_length=SANDBOXES_MAX)]
     leaving: bool = Field(False, description="The host's program ends now, and its sandboxes go on.")
 
@@ -106,7 +116,7 @@ class HostReport(_Machine):
         return Report(
             self.boot,
             self.machine(),
-            {SandboxId(each.id): each.status for each in self.sandboxes},
+            {SandboxId(each.id): Said(each.status, each.reason) for each in self.sandboxes},
             {
                 SandboxId(each.id): datetime.fromtimestamp(each.last_active_at, UTC)
                 for each in self.sandboxes
@@ -141,7 +151,7 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
 
     async def represent(*rows: HostRow) -> list[Host]:
         held = await store.sandboxes.held([row.id for row in rows])
-        return [host_record(row, held.get(row.id, Held())) for row in rows]
+        return [host_record(row, held.get(row.id, Resources())) for row in rows]
 
     @routes.get("", operation_id="list_hosts")
     async def list_hosts(key: Key) -> list[Host]:
@@ -167,7 +177,6 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
             joining.name,
             joining.runtime,
             joining.machine(),
-            joining.agent,
             request.state.address,
         )
         return Joined(HostId(row.id), key.reveal())

@@ -16,7 +16,7 @@ from wellhead.control.docs import links
 from wellhead.control.fleet import Fleet
 from wellhead.control.shown import sandbox_record
 from wellhead.control.store.creation import Once
-from wellhead.control.store.sandboxes import Asked, Bounds, Filter
+from wellhead.control.store.sandboxes import Asked, Filter
 from wellhead.control.tunnels import IdempotencyKey
 from wellhead.errors import BadRequest, InputError, Invalid
 from wellhead.model.sandbox_records import (
@@ -192,7 +192,7 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
         asked = new.asked(legacy=request.state.legacy)
         check_size(asked, settings)
         once = None if idempotency_key is None else Once.of(idempotency_key, new.model_dump(mode="json"))
-        row, replayed = await fleet.create(key.organization_id, asked, Bounds(once), new.envs or {}, by)
+        row, replayed = await fleet.create(key.organization_id, asked, once, new.envs or {}, by)
         if replayed:
             response.headers["Idempotency-Replayed"] = "true"
         return sandbox_record(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wellhead.control.store.hosts import status_of
 from wellhead.control.store.sandbox_tables import HostRow, SandboxRow, SnapshotRow
-from wellhead.control.store.sandboxes import Held
+from wellhead.model.placement import Resources
 from wellhead.model.records import OrganizationId
 from wellhead.model.sandbox_records import Host, Sandbox, SandboxTemplate, TemplateKind
 from wellhead.model.sandboxes import HostId, SandboxId
@@ -32,7 +32,7 @@ def sandbox_record(row: SandboxRow) -> Sandbox:
     )
 
 
-def host_record(row: HostRow, held: Held) -> Host:
+def host_record(row: HostRow, held: Resources) -> Host:
     return Host(
         id=HostId(row.id),
         organization_id=OrganizationId(row.organization_id),
@@ -44,14 +44,15 @@ def host_record(row: HostRow, held: Held) -> Host:
         vcpus=row.vcpus,
         memory_mb=row.memory_mb,
         disk_mb=row.disk_mb,
+        sandboxes_max=row.sandboxes_max,
         templates=list(row.templates),
         agent=row.agent,
         address=row.address,
         last_seen_at=row.last_seen_at,
-        sandboxes=held.sandboxes,
-        vcpus_reserved=round(held.resources.vcpus),
-        memory_mb_reserved=round(held.resources.memory_mb),
-        disk_mb_reserved=round(held.resources.disk_mb),
+        sandboxes=round(held.sandboxes),
+        vcpus_reserved=round(held.vcpus),
+        memory_mb_reserved=round(held.memory_mb),
+        disk_mb_reserved=round(held.disk_mb),
     )
 
 

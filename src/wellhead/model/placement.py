@@ -6,7 +6,7 @@ Source: wrenn-sandboxes, "1.2 Host registration and trust", scheduler.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wellhead.model.sandboxes import HostId, SandboxStatus
 
@@ -16,26 +16,25 @@ PAUSED_VCPUS = 0.0  # frozen processes do not run
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """CPUs, MiB, MiB."""
+    """CPUs, MiB, MiB, and how many sandboxes."""
 
     vcpus: float = 0.0
     memory_mb: float = 0.0
     disk_mb: float = 0.0
+    sandboxes: float = 0.0
 
     def __add__(self, other: Resources) -> Resources:
         return Resources(
-            self.vcpus + other.vcpus, self.memory_mb + other.memory_mb, self.disk_mb + other.disk_mb
-        )
-
-    def times(self, shares: Resources) -> Resources:
-        return Resources(
-            self.vcpus * shares.vcpus, self.memory_mb * shares.memory_mb, self.disk_mb * shares.disk_mb
+            self.vcpus + other.vcpus,
+            self.memory_mb + other.memory_mb,
+            self.disk_mb + other.disk_mb,
+            self.sandboxes + other.sandboxes,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A host that may take a sandbox: what it may give in all, and what it has given."""
+    """A host that may take a sandbox: what it has for sandboxes in all, and what it has given."""
 
     host: HostId
     capacity: Resources
@@ -45,7 +44,7 @@ class Candidate:
 def reserved(status: SandboxStatus, wanted: Resources) -> Resources:
     """What a live sandbox takes of its host."""
     if status is SandboxStatus.PAUSED:
-        return wanted.times(Resources(PAUSED_VCPUS, PAUSED_MEMORY, 1.0))
+        return replace(wanted, vcpus=wanted.vcpus * PAUSED_VCPUS, memory_mb=wanted.memory_mb * PAUSED_MEMORY)
     return wanted
 
 
@@ -55,6 +54,7 @@ def tightest(capacity: Resources, taken: Resources) -> float:
         (taken.vcpus, capacity.vcpus),
         (taken.memory_mb, capacity.memory_mb),
         (taken.disk_mb, capacity.disk_mb),
+        (taken.sandboxes, capacity.sandboxes),
     )
     return max(want / have if have > 0 else float("inf") for want, have in pairs)
 

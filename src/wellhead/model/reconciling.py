@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wellhead.model.sandboxes import SandboxId, SandboxStatus, may_become
+from wellhead.model.sandboxes import LIVE, SandboxId, SandboxStatus, may_become
 
 SETTLING_SECONDS = 3.0  # after a change of a record, in which a report may be older than the change
 
@@ -20,6 +20,14 @@ class Kept:
     status: SandboxStatus
     changed_seconds_ago: float
     busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a host says of a sandbox; of one that is over also why."""
+
+    status: SandboxStatus
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class Outcome:
 
 def reconcile(
     kept: Sequence[Kept],
-    reported: Mapping[SandboxId, SandboxStatus],
+    reported: Mapping[SandboxId, Said],
     absent_before: Collection[SandboxId],
 ) -> Outcome:
     """``absent_before``: those that the host's last report did not name either.
@@ -55,7 +63,8 @@ def reconcile(
     for each in kept:
         says = reported.get(each.id)
         # An end is never older than a change: nothing comes back from it.
-        believed = each.changed_seconds_ago >= SETTLING_SECONDS or says is _S.STOPPED
+        ended = says is not None and says.status not in LIVE
+        believed = each.changed_seconds_ago >= SETTLING_SECONDS or ended
         if each.busy:
             continue
         if says is None:
@@ -65,10 +74,12 @@ def reconcile(
             outcome.absent.add(each.id)
         elif each.status is _S.STOPPING:
             outcome.destroy.append(each.id)
-        elif (believed or each.status is _S.MISSING) and may_become(each.status, says):
-            outcome.moves.append(Move(each.id, each.status, says))
+        elif (believed or each.status is _S.MISSING) and may_become(each.status, says.status):
+            outcome.moves.append(Move(each.id, each.status, says.status, says.reason))
     known = {each.id for each in kept}
     outcome.destroy += [
-        sandbox for sandbox, says in reported.items() if sandbox not in known and says is not _S.STOPPED
+        sandbox
+        for sandbox, says in reported.items()
+        if sandbox not in known and says.status is not _S.STOPPED
     ]
     return outcome

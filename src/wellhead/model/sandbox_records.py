@@ -53,6 +53,7 @@ class Host:
     vcpus: float | None = None
     memory_mb: int | None = None
     disk_mb: int | None = None
+    sandboxes_max: int | None = None
     templates: list[str] = field(default_factory=list)
     agent: str | None = None  # what its program says it is: "wellhead-host/0.1.0"
     address: str | None = None  # an IP address, that it was last seen at

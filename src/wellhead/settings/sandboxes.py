@@ -30,17 +30,6 @@ class SandboxSettings(BaseModel):
     max_sandbox_disk_mb: PositiveInt = Field(
         51200, ge=64, le=DISK_MB_MAX, description="Most disk of a sandbox, in MiB; beyond: 422."
     )
-    vcpus_per_host_cpu: PositiveFloat = Field(
-        64.0, description="How many virtual CPUs of sandboxes a CPU of a host is shared by."
-    )
-    memory_per_host_memory: PositiveFloat = Field(
-        1.0, description="How much memory sandboxes are promised for each MiB that a host has for them."
-    )
-    disk_per_host_disk: PositiveFloat = Field(
-        20.0,
-        description="How much disk sandboxes are promised for each MiB that a host has for them; what they"
-        " do not write takes none.",
-    )
     host_call_seconds: PositiveFloat = Field(
         60.0, description="Longest time for a host to create, pause, resume or destroy a sandbox."
     )

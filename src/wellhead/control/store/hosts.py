@@ -34,12 +34,17 @@ _log = Log("wellhead.control")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a host says of itself when it joins and with each report. CPUs, MiB, MiB."""
+    """What a host says of itself when it joins and with each report: what it has for sandboxes.
+
+    CPUs, MiB, MiB. ``sandboxes_max`` None: as many as the rest allows. ``agent``: its program.
+    """
 
     vcpus: float
     memory_mb: int
     disk_mb: int
     templates: Sequence[str]
+    sandboxes_max: int | None = None
+    agent: str = ""
 
 
 class Hosts:
@@ -121,7 +126,7 @@ class Hosts:
         return token
 
     async def join(
-        self, token: Secret, name: str | None, runtime: str, machine: Machine, agent: str, address: str
+        self, token: Secret, name: str | None, runtime: str, machine: Machine, address: str
     ) -> tuple[HostRow, Secret]:
         """Take in a host by its token, which is used up; its key is nowhere but in the answer.
 
@@ -136,7 +141,7 @@ class Hosts:
             row = await session.get_one(HostRow, found.host_id)
             await session.delete(found)
             row.name = name or row.name
-            row.runtime, row.agent, row.address = runtime, escape(agent)[:AGENT_MAX], address or None
+            row.runtime, row.address = runtime, address or None
             _take(row, machine)
             row.status, row.updated_at, row.last_seen_at = HostStatus.OFFLINE, now, now
             by = Actor(address=address or None)
@@ -270,7 +275,8 @@ async def _one(session: AsyncSession, organization_id: OrganizationId, host_id: 
 
 def _take(row: HostRow, machine: Machine) -> None:
     row.vcpus, row.memory_mb, row.disk_mb = machine.vcpus, machine.memory_mb, machine.disk_mb
-    row.templates = list(machine.templates)
+    row.sandboxes_max, row.templates = machine.sandboxes_max, list(machine.templates)
+    row.agent = escape(machine.agent)[:AGENT_MAX] or row.agent
 
 
 def _note(

@@ -26,6 +26,7 @@ class HostRow(Base):
     vcpus: Mapped[float | None] = mapped_column(Float)
     memory_mb: Mapped[int | None] = mapped_column(Integer)
     disk_mb: Mapped[int | None] = mapped_column(Integer)
+    sandboxes_max: Mapped[int | None] = mapped_column(Integer)
     templates: Mapped[list[str]] = mapped_column(JSON, default=list)
     agent: Mapped[str | None] = mapped_column(String(200))
     address: Mapped[str | None] = mapped_column(String(45))

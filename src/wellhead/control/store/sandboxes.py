@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,17 +59,15 @@ class Asked:
 
     @property
     def resources(self) -> Resources:
-        return Resources(self.vcpus, self.memory_mb, self.disk_mb)
+        return Resources(self.vcpus, self.memory_mb, self.disk_mb, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of one create: the idempotency key it came under, how many live sandboxes its organization may have,
-    and how much of sandboxes' resources a host has for one of its own."""
+    """Of one create: the idempotency key it came under, and how many its organization may have that live."""
 
     once: Once | None = None
     most: int | None = None
-    shares: Resources = Resources(1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +77,6 @@ class Filter:
     status: SandboxStatus | None = None
     template: str | None = None
     host: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """How many live sandboxes a host has, and what they take of it."""
-
-    sandboxes: int = 0
-    resources: Resources = Resources()
 
 
 class Sandboxes:
@@ -149,7 +140,7 @@ class Sandboxes:
             number, vcpus, memory = (await session.execute(query)).one()
         return Load(number, vcpus or 0, memory or 0)
 
-    async def held(self, hosts: Sequence[str]) -> dict[str, Held]:
+    async def held(self, hosts: Sequence[str]) -> dict[str, Resources]:
         """What each of these hosts holds; one that holds nothing is not there."""
         async with self._database.reading() as session:
             return await held(session, hosts)
@@ -173,7 +164,7 @@ class Sandboxes:
             if known is not None:
                 return await session.get_one(SandboxRow, known.sandbox_id), True
             await self._check_room(session, organization_id, bounds.most)
-            host = await _place(session, organization_id, asked, bounds.shares)
+            host = await _place(session, organization_id, asked)
             row = _fresh(organization_id, host, asked, now)
             session.add(row)
             await session.flush()
@@ -333,9 +324,7 @@ async def _one(session: AsyncSession, organization_id: OrganizationId, sandbox_i
     return row
 
 
-async def _place(
-    session: AsyncSession, organization_id: OrganizationId, asked: Asked, shares: Resources
-) -> HostId:
+async def _place(session: AsyncSession, organization_id: OrganizationId, asked: Asked) -> HostId:
     """The host of the organization that suits best."""
     hosts = await online_hosts(session, organization_id)
     snapshot = await session.get(SnapshotRow, (organization_id, asked.template))
@@ -351,8 +340,10 @@ async def _place(
     candidates = [
         Candidate(
             HostId(host.id),
-            Resources(host.vcpus or 0, host.memory_mb or 0, host.disk_mb or 0).times(shares),
-            taken.get(host.id, Held()).resources,
+            Resources(
+                host.vcpus or 0, host.memory_mb or 0, host.disk_mb or 0, host.sandboxes_max or math.inf
+            ),
+            taken.get(host.id, Resources()),
         )
         for host in having
     ]
@@ -364,6 +355,11 @@ async def _place(
     return found
 
 
+def _capacity(host: HostRow) -> Resources:
+    most = math.inf if host.sandboxes_max is None else host.sandboxes_max
+    return Resources(host.vcpus or 0, host.memory_mb or 0, host.disk_mb or 0, most)
+
+
 async def _is_known(session: AsyncSession, organization_id: OrganizationId, template: str) -> bool:
     """Whether some host has it, or there is none yet that could."""
     query = select(HostRow.templates).where(
@@ -373,7 +369,7 @@ async def _is_known(session: AsyncSession, organization_id: OrganizationId, temp
     return not found or any(template in templates for templates in found)
 
 
-async def held(session: AsyncSession, hosts: Sequence[str]) -> dict[str, Held]:
+async def held(session: AsyncSession, hosts: Sequence[str]) -> dict[str, Resources]:
     """What hosts hold of live sandboxes."""
     row = SandboxRow
     query: Select[*tuple[Any, ...]] = (
@@ -388,11 +384,10 @@ async def held(session: AsyncSession, hosts: Sequence[str]) -> dict[str, Held]:
         .where(row.host_id.in_(hosts), row.status.in_(LIVE))
         .group_by(row.host_id, row.status)
     )
-    found: dict[str, Held] = {}
+    found: dict[str, Resources] = {}
     for host, status, number, vcpus, memory, disk in await session.execute(query):
-        before = found.get(host, Held())
-        taken = reserved(status, Resources(vcpus, memory, disk))
-        found[host] = Held(before.sandboxes + number, before.resources + taken)
+        taken = reserved(status, Resources(vcpus, memory, disk, number))
+        found[host] = found.get(host, Resources()) + taken
     return found
 
 

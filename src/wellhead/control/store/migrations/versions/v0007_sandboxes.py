@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("vcpus", sa.Float()),
         sa.Column("memory_mb", sa.Integer()),
         sa.Column("disk_mb", sa.Integer()),
+        sa.Column("sandboxes_max", sa.Integer()),
         sa.Column("templates", sa.JSON(), nullable=False),
         sa.Column("agent", sa.String(200)),
         sa.Column("address", sa.String(45)),
