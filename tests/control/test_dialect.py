@@ -3,8 +3,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.kit.control import built
 from tests.control.conftest import PUBLIC
+from tests.kit.control import built
 from tests.kit.fake_hosts import FakeHost
 from wellhead.control import dialect
 from wellhead.control.store import Store

@@ -114,7 +114,7 @@ class Route:
 
 def routes(app: FastAPI) -> list[Route]:
     return [
-        Route(method, prefix + route.path, getattr(route, "operation_id", None) or route.name)
+        Route(method, prefix + route.path_format, getattr(route, "operation_id", None) or route.name)
         for prefix, route in routed(app.routes)
         for method in sorted(route.methods or ())
     ]

@@ -36,6 +36,7 @@ class FakeHosts:
     refusals: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     held: asyncio.Event | None = None  # until it is set nobody is answered
+    asked: asyncio.Event = field(default_factory=asyncio.Event)  # somebody waits for that
 
     async def call(
         self, host: HostId, method: str, target: str, body: str, seconds: float
@@ -43,6 +44,7 @@ class FakeHosts:
         call = Call(host, method, target, json.loads(body or "{}"), seconds)
         self.calls.append(call)
         if self.held is not None:
+            self.asked.set()
             await self.held.wait()
         if host in self.away:
             raise LinkError("the host has no session")

@@ -121,7 +121,11 @@ def build(
     app.add_middleware(Deadline, allowed=_Patience(settings, signing.terms.answer_seconds))
     if settle is not None:
         app.add_middleware(Settled, settle=settle)
-    app.add_middleware(BodyGate, max_bytes=settings.max_api_body_bytes)
+    app.add_middleware(
+        BodyGate,
+        max_bytes=settings.max_api_body_bytes,
+        longer={"/report": max(settings.max_api_body_bytes, hosts.REPORT_BYTES)},
+    )
     app.add_middleware(
         KeyGate,
         prefixes=(API, dialect.LEGACY + API, "/api/whoami"),

@@ -46,6 +46,7 @@ class _Watched:
     here_at: float  # the same of a session
     has_session: bool = False
     has_reported: bool = False
+    gone_at: float = float("-inf")  # when it was found to be away
     sandboxes: Mapping[SandboxId, Said] = field(default_factory=dict)  # as it said last
     absent: set[SandboxId] = field(default_factory=set)  # live ones that it did not name then
     written_at: float = float("-inf")
@@ -159,7 +160,9 @@ class HostWatch:
         to = None if view is None else self._verdict(watched, view.status)
         if to is not None:
             await self._turn(host, to)
-            if to is HostStatus.ONLINE:
+            if to is not HostStatus.ONLINE:
+                watched.gone_at = self._monotonic()
+            elif watched.heard_at >= watched.gone_at:  # an older report is no news of what is missing since
                 await self._reconcile(host, watched)
 
     async def _turn(self, host: HostId, to: HostStatus) -> None:

@@ -28,6 +28,7 @@ from wellhead.settings import ServerSettings
 
 TEMPLATES_MAX = 1000
 SANDBOXES_MAX = 2000  # in a report
+REPORT_BYTES = 2 << 20  # of one with as many
 JOIN = "/hosts/join"
 _MIB_MAX = 2**40
 
@@ -47,7 +48,9 @@ class HostChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: HostTitle | None = None
-    draining: bool | None = Field(None, description="Whether it keeps what it has and takes nothing new.")
+    draining: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="Whether it keeps what it has and takes nothing new."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +184,13 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
         )
         return Joined(HostId(row.id), key.reveal())
 
-    @routes.get("/{host_id}", operation_id="get_host")
+    @routes.get("/{host_id:id}", operation_id="get_host")
     async def get_host(key: Key, host_id: HostPath) -> Host:
         need_admin(key)
         (host,) = await represent(await store.hosts.one(key.organization_id, host_id))
         return host
 
-    @routes.patch("/{host_id}", operation_id="update_host")
+    @routes.patch("/{host_id:id}", operation_id="update_host")
     async def update_host(key: Key, by: By, host_id: HostPath, change: HostChange) -> Host:
         """Change its name, or whether it takes sandboxes: what is absent stays."""
         need_admin(key)
@@ -196,7 +199,7 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
         return host
 
     @routes.delete(
-        "/{host_id}",
+        "/{host_id:id}",
         status_code=204,
         operation_id="delete_host",
         responses={409: {"model": StillHasSandboxes, "description": "It has sandboxes"}},
@@ -217,7 +220,7 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
         await fleet.delete_host(key.organization_id, host_id, by)
         return Response(status_code=204)
 
-    @routes.post("/{host_id}/report", operation_id="report_host")
+    @routes.post("/{host_id:id}/report", operation_id="report_host")
     async def report_host(request: Request, key: Key, host_id: HostPath, report: HostReport) -> ReportAnswer:
         """Say what a host is and has: for the host itself, every few seconds and after each change."""
         need_host(key, host_id)

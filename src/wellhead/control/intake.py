@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Never
 
 from starlette.datastructures import Headers
@@ -19,18 +20,23 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class BodyGate:
-    """Reads a whole body of at most ``max_bytes``, checks it, and plays it to the app in one piece."""
+    """Reads a whole body of at most ``max_bytes``, checks it, and plays it to the app in one piece.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    ``longer``: the bytes of paths that end so.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, longer: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._longer = longer or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._read(scope, receive)
+            end = "/" + scope["path"].rstrip("/").rpartition("/")[2]
+            body = await self._read(scope, receive, self._longer.get(end, self._max_bytes))
             if body:
                 _check(body, Headers(scope=scope))
         except ApiError as error:
@@ -50,24 +56,25 @@ class BodyGate:
 
         await self._app(scope, replay, send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+    async def _read(self, scope: Scope, receive: Receive, most: int) -> bytes | None:
         """The body; None when the caller left before its end."""
         declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isascii() and declared.isdigit() and int(declared) > self._max_bytes:
-            self._refuse(int(declared))
+        if declared.isascii() and declared.isdigit() and int(declared) > most:
+            _refuse(int(declared), most)
         body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             body += message.get("body", b"")
-            if len(body) > self._max_bytes:
-                self._refuse(len(body))
+            if len(body) > most:
+                _refuse(len(body), most)
             if not message.get("more_body", False):
                 return bytes(body)
 
-    def _refuse(self, size: int) -> Never:
-        raise ApiError(413, f"body of {size} bytes or more, at most {self._max_bytes} allowed")
+
+def _refuse(size: int, most: int) -> Never:
+    raise ApiError(413, f"body of {size} bytes or more, at most {most} allowed")
 
 
 def _check(body: bytes, headers: Headers) -> None:

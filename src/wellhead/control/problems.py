@@ -21,6 +21,7 @@ from wellhead.logs import Log
 from wellhead.model.text import shown
 
 _log = Log("wellhead.control")
+_ANY = re.compile(r"\{[a-z_]+\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,13 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 def _methods(request: Request) -> set[str]:
     """What the path understands. Starlette names those of one route; here each method has its own."""
-    path = request.scope["path"]
-    methods = {
-        method.upper()
-        for template, described in request.app.openapi()["paths"].items()
-        if re.fullmatch(re.sub(r"\{[a-z_]+\}", "[^/]+", template), path)
-        for method in described
-    }
+    path, paths = request.scope["path"], request.app.openapi()["paths"]
+    here = [
+        described
+        for template, described in paths.items()
+        if path == template or (path not in paths and re.fullmatch(_ANY.sub("[^/]+", template), path))
+    ]
+    methods = {method.upper() for described in here for method in described}
     methods = methods or {"GET"}  # a page that is not in the document
     return methods | {"HEAD"} if "GET" in methods else methods
 

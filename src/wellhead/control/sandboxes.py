@@ -9,7 +9,7 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from wellhead.control.access import By, Key, need_admin
 from wellhead.control.docs import links
@@ -70,6 +70,12 @@ def _env(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
+def _whole(given: object) -> object:
+    if isinstance(given, bool | str):
+        raise InputError(f"{shown(str(given))} is not a whole number")
+    return given
+
+
 def _texts(most: int, name: dict[str, object], value_max: int) -> WithJsonSchema:
     value = {"type": "string", "maxLength": value_max}
     return WithJsonSchema(
@@ -90,7 +96,8 @@ TemplateName = Annotated[
     AfterValidator(check_template_name),
     WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"}),
 ]
-Timeout = Annotated[int, Field(ge=0, le=TIMEOUT_MAX)]
+_WHOLE = BeforeValidator(_whole)  # behind the bounds, which the document would lose otherwise
+Timeout = Annotated[int, Field(ge=0, le=TIMEOUT_MAX), _WHOLE]
 HostName = Annotated[
     str,
     AfterValidator(read_host_id),
@@ -105,11 +112,11 @@ class NewSandbox(BaseModel):
     template: TemplateName | None = Field(
         None, description=f"What it begins as; absent: `{TEMPLATE}`, or `{LEGACY_TEMPLATE}` under `/legacy`."
     )
-    vcpus: Annotated[int, Field(ge=1, le=VCPUS_MAX)] | None = Field(None, description="Absent: 1.")
-    memory_mb: Annotated[int, Field(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX)] | None = Field(
+    vcpus: Annotated[int, Field(ge=1, le=VCPUS_MAX), _WHOLE] | None = Field(None, description="Absent: 1.")
+    memory_mb: Annotated[int, Field(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX), _WHOLE] | None = Field(
         None, description=f"Absent: {MEMORY_MB}."
     )
-    disk_size_mb: Annotated[int, Field(ge=DISK_MB_MIN, le=DISK_MB_MAX)] | None = Field(
+    disk_size_mb: Annotated[int, Field(ge=DISK_MB_MIN, le=DISK_MB_MAX), _WHOLE] | None = Field(
         None, description=f"Absent: {DISK_MB}."
     )
     timeout_sec: Timeout | None = Field(
@@ -197,13 +204,13 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
             response.headers["Idempotency-Replayed"] = "true"
         return sandbox_record(row)
 
-    @routes.get("/{sandbox_id}", operation_id="get_sandbox")
+    @routes.get("/{sandbox_id:id}", operation_id="get_sandbox")
     async def get_sandbox(key: Key, sandbox_id: SandboxPath) -> Sandbox:
         """A sandbox, also one that is over."""
         need_admin(key)
         return sandbox_record(await fleet.store.sandboxes.one(key.organization_id, checked(sandbox_id)))
 
-    @routes.patch("/{sandbox_id}", operation_id="update_sandbox")
+    @routes.patch("/{sandbox_id:id}", operation_id="update_sandbox")
     async def update_sandbox(key: Key, by: By, sandbox_id: SandboxPath, change: SandboxChange) -> Sandbox:
         """Change its timeout and its labels: what is absent stays."""
         need_admin(key)
@@ -212,25 +219,25 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
         )
         return sandbox_record(row)
 
-    @routes.delete("/{sandbox_id}", status_code=204, operation_id="destroy_sandbox")
+    @routes.delete("/{sandbox_id:id}", status_code=204, operation_id="destroy_sandbox")
     async def destroy_sandbox(key: Key, by: By, sandbox_id: SandboxPath) -> None:
         """End a sandbox and all that is in it. Twice is as once."""
         need_admin(key)
         await fleet.destroy(key.organization_id, checked(sandbox_id), by)
 
-    @routes.post("/{sandbox_id}/ping", status_code=204, operation_id="ping_sandbox")
+    @routes.post("/{sandbox_id:id}/ping", status_code=204, operation_id="ping_sandbox")
     async def ping_sandbox(key: Key, sandbox_id: SandboxPath) -> None:
         """Count it as used now: its timeout begins anew. 409 where it does not run."""
         need_admin(key)
         await fleet.ping(key.organization_id, checked(sandbox_id))
 
-    @routes.post("/{sandbox_id}/pause", operation_id="pause_sandbox")
+    @routes.post("/{sandbox_id:id}/pause", operation_id="pause_sandbox")
     async def pause_sandbox(key: Key, by: By, sandbox_id: SandboxPath) -> Sandbox:
         """Freeze every process of it; memory and sockets stay. 409 where it does not run."""
         need_admin(key)
         return sandbox_record(await fleet.pause(key.organization_id, checked(sandbox_id), by))
 
-    @routes.post("/{sandbox_id}/resume", operation_id="resume_sandbox")
+    @routes.post("/{sandbox_id:id}/resume", operation_id="resume_sandbox")
     async def resume_sandbox(key: Key, by: By, sandbox_id: SandboxPath) -> Sandbox:
         """Let it go on. 409 where it is not paused."""
         need_admin(key)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wellhead.control import dialect
+
+
+class _Id(StringConvertor):
+    """What stands for an id in a path, where a word that is none has a route of its own."""
+
+    regex = "(?!(?:stats|usage|join)(?:/|$))[^/]+"
+
+
+register_url_convertor("id", _Id())
 
 
 class OneSpelling:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import enum
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from wellhead.control.access import Key, need_admin
 from wellhead.control.store.store import Store
+from wellhead.errors import InputError
+from wellhead.model.text import shown
 from wellhead.model.usage import Day, Timeline, by_day
 
 PEAKS = dt.timedelta(days=30)
@@ -81,6 +84,15 @@ class Usage:
     points: list[Day]
 
 
+def _date(given: object) -> object:
+    if not isinstance(given, str) or re.fullmatch(r"\d{4}-\d\d-\d\d", given, re.ASCII) is None:
+        raise InputError(f"{shown(str(given))} is not a date, expected YYYY-MM-DD")
+    return given
+
+
+Date = Annotated[dt.date, BeforeValidator(_date)]
+
+
 def router(store: Store) -> APIRouter:
     routes = APIRouter(prefix="/sandboxes", tags=["sandboxes"])
 
@@ -114,9 +126,9 @@ def router(store: Store) -> APIRouter:
     async def sandbox_usage(
         key: Key,
         first: Annotated[
-            dt.date | None, Query(alias="from", description=f"The first day; absent: {USAGE_DAYS} days ago.")
+            Date | None, Query(alias="from", description=f"The first day; absent: {USAGE_DAYS} days ago.")
         ] = None,
-        to: Annotated[dt.date | None, Query(description="The last day; absent: today.")] = None,
+        to: Annotated[Date | None, Query(description="The last day; absent: today.")] = None,
     ) -> Usage:
         """What the organization's sandboxes took each day, of the last 400 days at most."""
         need_admin(key)

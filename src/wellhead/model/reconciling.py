@@ -72,7 +72,7 @@ def reconcile(
                 over = _S.ERROR if each.status is _S.STARTING else _S.STOPPED
                 outcome.moves.append(Move(each.id, each.status, over, "its host has it no more"))
             outcome.absent.add(each.id)
-        elif each.status is _S.STOPPING:
+        elif each.status is _S.STOPPING and not ended:
             outcome.destroy.append(each.id)
         elif (believed or each.status is _S.MISSING) and may_become(each.status, says.status):
             outcome.moves.append(Move(each.id, each.status, says.status, says.reason))

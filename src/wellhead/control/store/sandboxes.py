@@ -16,7 +16,7 @@ from wellhead.control.store import audit, runs
 from wellhead.control.store.audit import Target
 from wellhead.control.store.creation import Once, known_before
 from wellhead.control.store.database import Database
-from wellhead.control.store.hosts import online_hosts
+from wellhead.control.store.hosts import online_hosts, status_of
 from wellhead.control.store.rows import check_room, count
 from wellhead.control.store.runs import Runs
 from wellhead.control.store.sandbox_tables import HostRow, SandboxOnceRow, SandboxRow, SnapshotRow
@@ -154,7 +154,8 @@ class Sandboxes:
 
         Raises:
             RateLimited: the organization has as many as it may.
-            NotFound: no host of the organization has that template.
+            NotFound: no host of the organization has that template, or it has no such host.
+            HostState: the host that is asked for is away, or takes nothing new.
             HostBusy: none that has it is online and has room.
             Conflict: the idempotency key was used for another request.
         """
@@ -326,6 +327,8 @@ async def _one(session: AsyncSession, organization_id: OrganizationId, sandbox_i
 
 async def _place(session: AsyncSession, organization_id: OrganizationId, asked: Asked) -> HostId:
     """The host of the organization that suits best."""
+    if asked.host is not None:
+        await _check_host(session, organization_id, asked.host)
     hosts = await online_hosts(session, organization_id)
     snapshot = await session.get(SnapshotRow, (organization_id, asked.template))
     if snapshot is not None:
@@ -353,6 +356,14 @@ async def _place(session: AsyncSession, organization_id: OrganizationId, asked: 
             f" {asked.vcpus} vcpus, {asked.memory_mb} MiB of memory and {asked.disk_mb} MiB of disk"
         )
     return found
+
+
+async def _check_host(session: AsyncSession, organization_id: OrganizationId, host_id: HostId) -> None:
+    host = await session.get(HostRow, host_id)
+    if host is None or host.organization_id != organization_id:
+        raise NotFound(404, "no such host")
+    if (status := status_of(host)) is not HostStatus.ONLINE:
+        raise HostState(f"host {host_id} is {status.value}, it must be online to take a sandbox")
 
 
 def _capacity(host: HostRow) -> Resources:
