@@ -11,8 +11,8 @@ import pytest
 
 from wellhead.host.runtime import processes
 
-# A child in a session of its own, whose parent is gone: only the mark tells whose it is.
-SCATTERED = 'sleep 60 & setsid sh -c "sleep 60 & exit" & echo started; wait; sleep 60'
+# A child, and one in a session of its own.
+SCATTERED = "sleep 60 & setsid sleep 60 & echo started; wait"
 FORKING = """
 import os, time
 print('started', flush=True)
@@ -82,8 +82,11 @@ def test_what_was_stopped_before_stays_so() -> None:
 
 
 @pytest.mark.skipif(not processes._HAS_PROC, reason="the environment of processes is read from /proc")
-def test_a_child_that_left_its_parents_belongs_to_the_tree() -> None:
+def test_what_outlives_its_root_belongs_to_the_tree() -> None:
     with _program(SCATTERED) as root:
+        os.kill(root, signal.SIGKILL)
+        os.waitid(os.P_PID, root, os.WEXITED | os.WNOWAIT)
+        assert len(processes.tree(root, MARK)) >= 2
         processes.kill_tree(root, MARK)
         assert processes.tree(root, MARK) == {}
 

@@ -171,7 +171,7 @@ class ProcessRuntime:
         tree = processes.tree(kept.pid, kept.spec.id).values()
         return Usage(
             cpu_seconds=sum(each.cpu_seconds for each in tree),
-            memory_bytes=sum(each.memory_bytes for each in tree),
+            memory_bytes=sum(map(processes.own_memory, tree)),
             disk_bytes=self._disk_bytes(kept.spec.id),
             pids=len(tree),
         )

@@ -31,8 +31,7 @@ _clock = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)").fullmatch
 @dataclass(frozen=True, slots=True)
 class Process:
     """``born``: what tells it from another that gets the same number later. ``cpu_seconds``: with those of
-    its children that ended, where that is told. ``memory_bytes``: what it shares with others not counted,
-    where that is told.
+    its children that ended, where that is told. ``memory_bytes``: what it shares with others as well.
     """
 
     pid: int
@@ -65,14 +64,27 @@ def table() -> dict[int, Process]:
     return {each.pid: each for pid in _numbers() if (each := _of_proc(pid)) is not None}
 
 
+def own_memory(process: Process) -> int:
+    """Bytes that it has for itself; with what it shares with others where that is not told."""
+    try:
+        pages = (PROC / str(process.pid) / "statm").read_text().split()
+    except OSError:
+        return process.memory_bytes if not _HAS_PROC else 0
+    return (int(pages[1]) - int(pages[2])) * _PAGE
+
+
 def tree(root: int, mark: str) -> dict[int, Process]:
-    """A process, all that descend from it, and those whose environment carries the mark; parents first."""
+    """A process and all that descend from it, parents first; those with the mark once it is gone itself.
+
+    While it lives, nothing gets away from it: it takes over what loses its parent (PR_SET_CHILD_SUBREAPER).
+    """
     every = table()
     children: dict[int, list[int]] = {}
     for each in every.values():
         children.setdefault(each.parent, []).append(each.pid)
     found: dict[int, Process] = {}
-    waiting = [pid for pid in every if _is_marked(pid, mark)] + [root]
+    lives = root in every and not every[root].is_over
+    waiting = [root] if lives else [pid for pid in every if _is_marked(pid, mark)]
     while waiting:
         pid = waiting.pop()
         if pid in every and pid not in found:
@@ -145,7 +157,6 @@ def _of_proc(pid: int) -> Process | None:
     """Source: proc(5), /proc/pid/stat and statm."""
     try:
         stat = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
-        memory = (PROC / str(pid) / "statm").read_text().split()
     except OSError:
         return None
     # Behind the name, which may hold blanks and brackets: state is the third field.
@@ -153,7 +164,7 @@ def _of_proc(pid: int) -> Process | None:
     ticks = sum(int(each) for each in fields[11:15])
     return Process(
         pid=pid, parent=int(fields[1]), born=f"{_boot()}:{fields[19]}", state=fields[0],
-        cpu_seconds=ticks / _TICKS, memory_bytes=(int(memory[1]) - int(memory[2])) * _PAGE,
+        cpu_seconds=ticks / _TICKS, memory_bytes=int(fields[21]) * _PAGE,
     )  # fmt: skip
 
 
