@@ -32,7 +32,7 @@ GROUP = "sandbox"
 OURS, SSH, BARE = "wellhead-sandbox", "ssh", "subprocess"
 CROWD = 100
 AT_ONCE = 4
-_SETTINGS = 'host_egress = "none"\nhost_runtime = "namespace"\nhost_memory_mb = 200000\n'
+_SETTINGS = 'host_keep_sandboxes = false\nhost_egress = "none"\nhost_runtime = "namespace"\nhost_memory_mb = 200000\n'
 _TRUE = "/bin/true"
 
 
@@ -89,7 +89,9 @@ def _cells(
 
 def _stage(ground: Ground) -> Stage:
     edge = product.start_edge(ground, "sandbox", _SETTINGS, flags=["--with-host"], patience_seconds=120)
-    client = Wellhead(f"https://localhost:{edge.https}", edge.key, ca_file=edge.data / "ca.pem")
+    client = Wellhead(
+        base_url=f"https://localhost:{edge.https}", api_key=edge.key, ca_file=edge.data / "ca.pem"
+    )
     ground.stack.callback(client.close)
     return Stage(edge, client)
 
@@ -98,12 +100,14 @@ def _ssh(ground: Ground) -> list[str]:
     """The command that asks over a connection which is there already."""
     _, command = ssh_pair(ground)
     socket = ground.directory / "ssh" / "master"
-    plain = [word for word in command if word not in ("-N", "-T", "ControlPath=none")]
-    plain = [word for at, word in enumerate(plain) if not (word == "-o" and plain[at + 1 : at + 2] == ["-o"])]
-    target = plain.pop()
-    asking = [*plain, "-o", f"ControlPath={socket}", "-o", "ControlMaster=auto", "-o", "ControlPersist=600"]
+    program, *rest = (word for word in command if word not in ("-N", "-T"))
+    target = rest.pop()
+    # Of an option that is given twice the first one counts.
+    mine = [f"ControlPath={socket}", "ControlMaster=auto", "ControlPersist=600"]
+    asking = [program, *(word for option in mine for word in ("-o", option)), *rest]
     _run([*asking, target, _TRUE])
-    ground.stack.callback(subprocess.run, [*asking, "-O", "exit", target], capture_output=True, check=False)
+    ending = [*asking, "-O", "exit", target]
+    ground.stack.callback(subprocess.run, ending, capture_output=True, check=False)
     return [*asking, target]
 
 
@@ -112,7 +116,7 @@ def _creates(stage: Stage, count: int) -> Figures:
     ended: list[float] = []
     for _ in range(count):
         began = time.perf_counter()
-        sandbox = stage.client.sandboxes.create("minimal")
+        sandbox = stage.client.sandboxes.create(template="minimal")
         ready = time.perf_counter()
         sandbox.destroy()
         created.append(ready - began)
@@ -121,13 +125,13 @@ def _creates(stage: Stage, count: int) -> Figures:
 
 
 def _execs(stage: Stage, count: int) -> Figures:
-    with stage.client.sandboxes.create("minimal") as sandbox:
+    with stage.client.sandboxes.create(template="minimal") as sandbox:
         return _spread(_timed(lambda: sandbox.exec([_TRUE]).check(), count))
 
 
 def _echo(stage: Stage, count: int) -> Figures:
     with (
-        stage.client.sandboxes.create("minimal") as sandbox,
+        stage.client.sandboxes.create(template="minimal") as sandbox,
         sandbox.terminal(["/bin/sh", "-c", "stty raw -echo; echo ready; exec cat"]) as terminal,
     ):
         chunks = iter(terminal)
@@ -166,7 +170,7 @@ def _ssh_echo(ssh: Sequence[str], count: int) -> Figures:
 
 def _files(stage: Stage, size: int) -> Figures:
     data = os.urandom(1 << 20) * (size >> 20)
-    with stage.client.sandboxes.create("minimal") as sandbox:
+    with stage.client.sandboxes.create(template="minimal") as sandbox:
         (up,) = _timed(lambda: sandbox.files.write("/tmp/bulk", data), 1)
         (down,) = _timed(lambda: sandbox.files.read("/tmp/bulk"), 1)
     return {"up": size / up / 1e6, "down": size / down / 1e6}
@@ -189,7 +193,7 @@ def _crowd(stage: Stage) -> Figures:
     began = time.perf_counter()
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
-        created = list(pool.map(lambda _: stage.client.sandboxes.create("minimal"), range(CROWD)))
+        created = list(pool.map(lambda _: stage.client.sandboxes.create(template="minimal"), range(CROWD)))
         took = time.perf_counter() - began
         memory = _our_memory(stage) - before
         answers = [_timed(lambda each=each: each.exec([_TRUE]).check(), 1)[0] for each in created]  # type: ignore[misc]
