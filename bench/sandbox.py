@@ -32,7 +32,9 @@ GROUP = "sandbox"
 OURS, SSH, BARE = "wellhead-sandbox", "ssh", "subprocess"
 CROWD = 100
 AT_ONCE = 4
-_SETTINGS = 'host_keep_sandboxes = false\nhost_egress = "none"\nhost_runtime = "namespace"\nhost_memory_mb = 200000\n'
+_SETTINGS = (
+    'host_keep_sandboxes = false\nhost_egress = "none"\nhost_runtime = "namespace"\nhost_memory_mb = 200000\n'
+)
 _TRUE = "/bin/true"
 
 

@@ -38,18 +38,23 @@ class Wrenn:
     python: Path
     source: Path  # its unpacked source archive
 
-    def variables(self, edge: Edge, home: Path) -> dict[str, str]:
-        """What a program of it is told of a server."""
+    def variables(self, edge: Edge, home: Path, *, tls: bool) -> dict[str, str]:
+        """What a program of it is told of a server.
+
+        Its synchronous WebSockets write in one thread while another reads the same TLS object, which Python
+        makes safe from 3.13.4 on: below that they break by themselves, and are asked without TLS.
+        """
+        server = f"https://localhost:{edge.https}" if tls else f"http://localhost:{edge.http}"
         return environment(
             edge.home,
             HOME=str(home),
             PYTHONPATH="",
             SSL_CERT_FILE=str(edge.ca),
-            WRENN_BASE_URL=f"https://localhost:{edge.https}{BASES[self.version]}",
+            WRENN_BASE_URL=server + BASES[self.version],
             WRENN_API_KEY=edge.key,
         )
 
-    def run(self, script: str, edge: Edge, home: Path) -> str:
+    def run(self, script: str, edge: Edge, home: Path, *, tls: bool = False) -> str:
         """What a short program prints.
 
         Raises:
@@ -57,7 +62,7 @@ class Wrenn:
         """
         done = subprocess.run(
             [str(self.python), "-c", script],
-            env=self.variables(edge, home),
+            env=self.variables(edge, home, tls=tls),
             cwd=home,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -74,7 +79,7 @@ class Wrenn:
         tests = [str(self.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "-rfE"]
         done = subprocess.run(
             [*tests, "--override-ini", "asyncio_mode=auto", f"tests/{file}", *without],
-            env=self.variables(edge, home),
+            env=self.variables(edge, home, tls=False),
             cwd=self.source,
             stdin=subprocess.DEVNULL,
             capture_output=True,

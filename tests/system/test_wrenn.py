@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from tests.kit.hosted import NEEDED, hosted
 from tests.kit.programs import Edge
-from tests.kit.wrenn import NEW, OLD, Wrenn, wrenn
+from tests.kit.wrenn import NEW, OLD, wrenn
 
 pytestmark = [*NEEDED, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -49,30 +48,42 @@ def test_the_sdks_own_live_tests_pass(
 def test_a_program_of_the_sdk_needs_nothing_but_its_base_url(
     server: Edge, tmp_path: Path, version: str
 ) -> None:
-    sdk: Wrenn = wrenn(version)
-    said = sdk.run(
+    said = wrenn(version).run(
         """
 from wrenn import Capsule
 with Capsule(wait=True) as capsule:
     print(capsule.commands.run("echo out; echo err >&2; exit 3"))
     capsule.files.write("notes/one.txt", "text")
     print(capsule.files.read("notes/one.txt"))
-    with capsule.pty("/bin/sh", cols=100, rows=30) as terminal:
-        terminal.write(b"stty size; exit 7\\n")
-        text, code = b"", None
-        for event in terminal:
-            if event.type == "output":
-                text += event.data
-            elif event.type == "exit":
-                code = event.exit_code
-                break
+""",
+        server,
+        tmp_path,
+        tls=True,
+    )
+    assert "exit_code=3" in said
+    assert "out\\n" in said and "err\\n" in said
+    assert said.splitlines()[-1] == "text"
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_a_terminal_of_the_sdk_has_its_size_and_tells_its_end(
+    server: Edge, tmp_path: Path, version: str
+) -> None:
+    said = wrenn(version).run(
+        """
+from wrenn import Capsule
+with Capsule(wait=True) as capsule, capsule.pty("/bin/sh", cols=100, rows=30) as terminal:
+    terminal.write(b"stty size; exit 7\\n")
+    text, code = b"", None
+    for event in terminal:
+        if event.type == "output":
+            text += event.data
+        elif event.type == "exit":
+            code = event.exit_code
+            break
     print(b"30 100" in text, code)
 """,
         server,
         tmp_path,
     )
-    assert "exit_code=3" in said
-    assert "out\\n" in said and "err\\n" in said
-    assert "text" in said
     assert said.splitlines()[-1] == "True 7"
-    assert os.environ.get("WRENN_API_KEY") is None
