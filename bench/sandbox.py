@@ -33,7 +33,7 @@ OURS, SSH, BARE = "wellhead-sandbox", "ssh", "subprocess"
 CROWD = 100
 AT_ONCE = 4
 _SETTINGS = (
-    'host_keep_sandboxes = false\nhost_egress = "none"\nhost_runtime = "namespace"\nhost_memory_mb = 200000\n'
+    'host_runtime = "namespace"\nhost_egress = "none"\nhost_keep_sandboxes = false\nhost_memory_mb = 200000\n'
 )
 _TRUE = "/bin/true"
 
