@@ -9,8 +9,7 @@ import pytest
 
 from tests.kit.doors import FakeDoor
 from wellhead.edge.host_calls import HostCalls
-from wellhead.edge.hosts import Hosts
-from wellhead.edge.registry import Live
+from wellhead.edge.hosts import HostLive, Hosts
 from wellhead.errors import SessionLost
 from wellhead.model.sandboxes import HostId, Lane
 from wellhead.wire.feed import ANSWER_MAX, HostAnswered, HostCall
@@ -28,7 +27,7 @@ class Calls:
         self.door, self.bulk = FakeDoor(), FakeDoor()
         for door, lane in ((self.door, Lane.INTERACTIVE), (self.bulk, Lane.BULK)):
             door.peer = "192.0.2.7"  # type: ignore[attr-defined]  # of a session
-            self.hosts.add(HOST, lane, cast(Live, door), "")
+            self.hosts.add(HOST, lane, cast(HostLive, door), "")
 
     def ask(self, number: int = 1, target: str = "/control/sandboxes", body: str = '{"é":1}') -> None:
         self.calls.call(HostCall(number, HOST, "POST", target, body, 5.0))
@@ -68,7 +67,7 @@ async def test_a_host_without_a_session_cannot_be_asked(calls: Calls) -> None:
 
 
 async def test_without_the_interactive_lane_the_other_one_is_asked(calls: Calls) -> None:
-    calls.hosts.remove(HOST, cast(Live, calls.door))
+    calls.hosts.remove(HOST, cast(HostLive, calls.door))
     calls.ask()
     assert calls.bulk.opened and not calls.told
 

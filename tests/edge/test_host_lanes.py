@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 
 from tests.edge.test_app import House, house
 from tests.kit.lanes import Lanes, lanes
-from wellhead.edge.registry import Live
+from wellhead.edge.hosts import HostLive
 from wellhead.model.sandboxes import Lane, SandboxId
 from wellhead.net.tls import ALPN_HTTP
 from wellhead.wire.feed import HostAnswered, HostCall
@@ -32,11 +32,12 @@ PIECES = 80
 
 @dataclass
 class Sandbox:
-    """What answers in the place of a sandbox's host; ``gate`` holds replies up behind their first piece."""
+    """What answers in the place of a sandbox's host; ``gate`` holds replies up."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     written: int = 0
+    hold_at: int = PIECES // 2  # how many pieces come before the gate
 
     def app(self) -> Starlette:
         return Starlette(
@@ -53,7 +54,7 @@ class Sandbox:
         async def output() -> AsyncIterator[bytes]:
             try:
                 for number in range(PIECES):
-                    if number == PIECES // 2:
+                    if number == self.hold_at:
                         await self.gate.wait()
                     self.written += len(PIECE)
                     yield PIECE
@@ -90,7 +91,7 @@ class Place:
         self.trust = house.trust
         self.writers: list[asyncio.StreamWriter] = []
 
-    def door(self, lane: Lane) -> Live:
+    def door(self, lane: Lane) -> HostLive:
         view = self.house.records.sandbox(self.id)
         assert view is not None
         door = self.house.edge.hosts.door(view.host_id, lane)
@@ -226,6 +227,17 @@ async def test_a_call_of_the_control_plane_is_answered(place: Place) -> None:
     async with asyncio.timeout(10):
         assert await told.get() == HostAnswered(4, 201, '{"id":"é"}')
     assert place.lanes.opened == {Lane.INTERACTIVE: 1}
+
+
+async def test_output_that_grows_long_while_the_edge_drains_comes_whole(place: Place) -> None:
+    place.sandbox.hold_at = 1
+    place.sandbox.gate.clear()
+    reader = await place.post("/exec")
+    await until(lambda: place.sandbox.written > 0)
+    place.house.edge.gate.drain()
+    place.sandbox.gate.set()
+    assert await body(reader) == PIECE * PIECES
+    assert place.lanes.opened == {Lane.INTERACTIVE: 1, Lane.BULK: 1}
 
 
 async def test_an_edge_that_drains_tells_its_hosts(place: Place) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from wellhead.edge.hosts import Hosts
-from wellhead.edge.registry import Live
+from wellhead.edge.hosts import HostLive, Hosts
 from wellhead.model.sandboxes import HostId, Lane
 from wellhead.wire.feed import HostSeen
 
@@ -20,8 +19,8 @@ class Fake:
     peer: str = "192.0.2.7"
 
 
-def session(peer: str = "192.0.2.7") -> Live:
-    return cast(Live, Fake(peer=peer))
+def session(peer: str = "192.0.2.7") -> HostLive:
+    return cast(HostLive, Fake(peer=peer))
 
 
 def seen(*lanes: Lane, peer: str = "192.0.2.7", agent: str = "a/1") -> HostSeen:
@@ -52,6 +51,19 @@ def test_a_newer_session_takes_the_new_streams_and_the_older_one_is_there_if_it_
     cast(Fake, old).usable = False
     assert hosts.door(HOST, BULK) is None
     assert hosts.by_lane() == {"interactive": 0, "bulk": 2}
+
+
+def test_what_runs_may_go_on_in_sessions_that_drain() -> None:
+    hosts, keys, bulk = Hosts(lambda seen: None), session(), session()
+    assert hosts.late_door(HOST, BULK) is None
+    hosts.add(HOST, INTERACTIVE, keys, "")
+    hosts.add(HOST, BULK, bulk, "")
+    cast(Fake, bulk).usable = False
+    assert hosts.late_door(HOST, BULK) is keys, "rather one that does not"
+    cast(Fake, keys).usable = False
+    assert (hosts.late_door(HOST, BULK), hosts.late_door(HOST, INTERACTIVE)) == (bulk, keys)
+    hosts.remove(HOST, bulk)
+    assert hosts.late_door(HOST, BULK) is keys and hosts.door(HOST, BULK) is None
 
 
 def test_each_change_is_told_once_and_what_changes_nothing_is_not() -> None:

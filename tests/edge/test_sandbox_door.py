@@ -15,8 +15,7 @@ from tests.kit.house import COUNTS, TERMS, House, Visit, status
 from tests.kit.http2 import Http2Visit
 from tests.kit.sandboxes import SandboxRecords
 from tests.visitors.test_conversation import client_text, server_text
-from wellhead.edge.hosts import Hosts
-from wellhead.edge.registry import Live
+from wellhead.edge.hosts import HostLive, Hosts
 from wellhead.edge.sandbox_door import Sandboxes
 from wellhead.edge.sandbox_paths import sandbox_path
 from wellhead.model.access import Scope, ScopeKind, Secret
@@ -54,7 +53,7 @@ class Place(House):
         self.keys, self.bulk = FakeDoor(), FakeDoor()
         for door, lane in ((self.keys, Lane.INTERACTIVE), (self.bulk, Lane.BULK)):
             door.peer = "192.0.2.9"  # type: ignore[attr-defined]  # of a session
-            self.hosts.add(self.host, lane, cast(Live, door), "")
+            self.hosts.add(self.host, lane, cast(HostLive, door), "")
         self.sandboxes = Sandboxes(
             self.records, self.hosts, self.ingress.pressure, frozenset(("https://localhost",)),
             Rate(MOST, asyncio.get_running_loop().time), self.ingress.refused, loopback_exempt=True,
@@ -396,7 +395,7 @@ async def test_a_long_reply_goes_on_in_a_second_stream_on_the_bulk_lane(place: P
 
 
 async def test_without_a_second_session_no_second_stream_is_offered(place: Place) -> None:
-    place.hosts.remove(place.host, cast(Live, place.bulk))
+    place.hosts.remove(place.host, cast(HostLive, place.bulk))
     await place.ask("/exec")
     assert b"Overflow" not in place.keys.stream.envelope
     await place.ask("/files/read")

@@ -75,3 +75,6 @@ class FakeDoor:
         if self.refuses is not None:
             sink.on_reset(self.refuses)
         return self.stream
+
+    def open_late(self, kind: StreamKind, envelope: bytes, sink: Sink) -> Stream:
+        return self.open(kind, envelope, sink, b"", True)

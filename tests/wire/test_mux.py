@@ -228,6 +228,24 @@ def test_wrong_calls_are_state_errors() -> None:
         mux.open(StreamKind.HTTP, b"", RecordingSink())
 
 
+def test_what_belongs_to_a_stream_that_runs_may_be_opened_after_goaway() -> None:
+    pair = MuxPair()
+    pair.acceptor.mux.goaway(Reason.CANCELLED)
+    sink = RecordingSink()
+    pair.acceptor.mux.open_late(StreamKind.HTTP, b"late", sink)
+    pair.settle()
+    (late,) = pair.dialler.accepted
+    assert (late.envelope, late.sink.ended) == (b"late", 1)
+    with pytest.raises(StateError, match="after goaway"):
+        pair.acceptor.mux.open(StreamKind.HTTP, b"", sink)
+    pair.acceptor.mux.lost()
+    with pytest.raises(SessionLost):
+        pair.acceptor.mux.open_late(StreamKind.HTTP, b"late", sink)
+    unstarted = Mux(Role.ACCEPTOR, lambda *opened: None, lambda: None)
+    with pytest.raises(StateError, match="before the hello"):
+        unstarted.open_late(StreamKind.HTTP, b"late", sink)
+
+
 def test_a_stream_without_a_sink_is_a_bug_that_shows() -> None:
     mux = Mux(Role.DIALLER, lambda *opened: None, lambda: None)
     mux.start(WINDOW)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from wellhead.edge.registry import Live
 from wellhead.model.records import AGENT_MAX
 from wellhead.model.sandboxes import HostId, Lane
 from wellhead.model.text import escape
 from wellhead.wire.feed import HostSeen
+from wellhead.wire.streams import Sink, Stream, StreamKind
+
+
+class HostLive(Live, Protocol):
+    """A host's session as the edge sees it."""
+
+    @property
+    def open_late(self) -> Callable[[StreamKind, bytes, Sink], Stream]:
+        """Opens what belongs to a stream that runs, also where no new streams are taken any more."""
 
 
 class _Seat(NamedTuple):
     """One session of a host."""
 
-    session: Live
+    session: HostLive
     lane: Lane
     agent: str
 
@@ -29,9 +38,9 @@ class Hosts:
         self._seats: dict[HostId, list[_Seat]] = {}  # the youngest first
         self._told: dict[HostId, HostSeen] = {}
 
-    def door(self, host: HostId, lane: Lane) -> Live | None:
+    def door(self, host: HostId, lane: Lane) -> HostLive | None:
         """The youngest session of this lane that takes streams, else one of another lane, else None."""
-        other: Live | None = None
+        other: HostLive | None = None
         for session, its_lane, _ in self._seats.get(host, ()):
             if session.usable:
                 if its_lane is lane:
@@ -39,7 +48,13 @@ class Hosts:
                 other = other or session
         return other
 
-    def sessions(self) -> Iterator[Live]:
+    def late_door(self, host: HostId, lane: Lane) -> HostLive | None:
+        """As ``door``, else one that drains: for what belongs to a stream that runs."""
+        seats = self._seats.get(host, [])
+        draining = sorted(seats, key=lambda seat: seat.lane is not lane)
+        return self.door(host, lane) or (draining[0].session if draining else None)
+
+    def sessions(self) -> Iterator[HostLive]:
         """All of them, of every host."""
         return (seat.session for seats in self._seats.values() for seat in seats)
 
@@ -48,7 +63,7 @@ class Hosts:
         counts = Counter(seat.lane for seats in self._seats.values() for seat in seats)
         return {lane.value: counts[lane] for lane in Lane}
 
-    def add(self, host: HostId, lane: Lane, session: Live, agent: str) -> None:
+    def add(self, host: HostId, lane: Lane, session: HostLive, agent: str) -> None:
         """New streams of the lane go to this session from now on; older ones finish what they have.
 
         ``agent`` is what the host says it is: a stranger's text.

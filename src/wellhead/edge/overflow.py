@@ -6,6 +6,7 @@ import secrets
 
 from wellhead.edge.hosts import Hosts
 from wellhead.edge.registry import Live
+from wellhead.errors import SessionLost
 from wellhead.model.sandboxes import HostId, Lane
 from wellhead.wire.overflow import OverflowReceiver, continuation, offer
 from wellhead.wire.streams import Buffer, Sink, Stream, StreamKind
@@ -31,10 +32,13 @@ def open_long(
     token = secrets.token_hex(16).encode()
 
     def more(rest: Sink) -> Stream | None:
-        there = hosts.door(host, Lane.BULK)
+        there = hosts.late_door(host, Lane.BULK)  # an edge that drains lets what runs finish
         if there is None:
             return None
-        return there.open(StreamKind.HTTP, continuation(token), rest, b"", True)
+        try:
+            return there.open_late(StreamKind.HTTP, continuation(token), rest)
+        except SessionLost:
+            return None
 
     stream = OverflowReceiver(sink, more)
     stream.main = door.open(kind, offer(envelope, token), stream, data, end, interactive=True)

@@ -81,6 +81,7 @@ class Session(asyncio.Protocol):
         self.mux = Mux(role, on_open, self._wake, window=window, held_max=held_max)
         self.mux.on_control = self._control
         self.open = self.mux.open  # bound once: every exchange begins here
+        self.open_late = self.mux.open_late
         self.usable = False  # new streams may be opened
         self.id = ""
         self.peer = ""

@@ -288,6 +288,19 @@ class Mux:
             self._on_wake()
         return stream
 
+    def open_late(self, kind: StreamKind, envelope: bytes, sink: Sink) -> MuxStream:
+        """As ``open`` without a body, and after ``goaway`` too: for what belongs to a stream that runs.
+
+        Raises:
+            StateError: before ``start``, or an envelope that is too long.
+            SessionLost: after ``lost``.
+        """
+        may_open, self._may_open = self._may_open, self._started and not self.is_lost
+        try:
+            return self.open(kind, envelope, sink, b"", True)
+        finally:
+            self._may_open = may_open
+
     def control(self, kind: int, payload: bytes) -> None:
         """Send HELLO, WELCOME or REFUSED."""
         if kind not in _HELLOS or len(payload) > LIMITS[kind]:
