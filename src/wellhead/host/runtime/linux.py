@@ -25,6 +25,7 @@ CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 4
 _MOUNT_ATTR_IDMAP = 0x100000
+_PR_SET_NAME = 15
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -153,7 +154,7 @@ def filter_calls(program: bytes) -> None:
 
 
 def show_as(title: str) -> None:
-    """Overwrite this process's command line, as /proc shows it, and its environment, which is the host's.
+    """Overwrite this process's name and command line, and its environment, which is the host's.
 
     Source: proc(5), /proc/pid/stat, fields 48 to 51.
     """
@@ -165,6 +166,8 @@ def show_as(title: str) -> None:
     ctypes.memset(first, 0, room)
     text = title.encode()[:room]
     ctypes.memmove(first, text, len(text))
+    name = ctypes.create_string_buffer(text[:15])
+    _check(_libc.prctl(_PR_SET_NAME, ctypes.addressof(name), 0, 0, 0))
 
 
 def close_all_but(kept: set[int]) -> None:

@@ -82,7 +82,7 @@ def build(plan: RootPlan, user_namespace: int | None) -> None:
         target = _directory("root", directory)
         _overlay(target, [places[path] for path in lower], f"{disk_place}/shared/{number}")
     _dev(_directory("root", "/dev"), plan)
-    _proc(_directory("root", "/proc"))
+    _proc(_directory("root", "/proc"), "root/dev/null")
     _directory("root", "/sys")
     linux.pivot_root("root")
     for path, text in plan.files.items():
@@ -174,7 +174,7 @@ def _dev(place: str, plan: RootPlan) -> None:
     )  # fmt: skip
 
 
-def _proc(place: str) -> None:
+def _proc(place: str, nothing: str) -> None:
     flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
     linux.mount("proc", place, "proc", flags)
     for name in _READ_ONLY:
@@ -184,7 +184,7 @@ def _proc(place: str) -> None:
             linux.mount("none", path, flags=linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | flags)
     for name in _EMPTY_FILES:
         if os.path.lexists(path := f"{place}/{name}"):
-            linux.mount("/dev/null", path, flags=linux.MS_BIND)
+            linux.mount(nothing, path, flags=linux.MS_BIND)
     for name in _EMPTY_DIRECTORIES:
         if os.path.lexists(path := f"{place}/{name}"):
             linux.mount("tmpfs", path, "tmpfs", flags | linux.MS_RDONLY, "size=0")
