@@ -20,7 +20,8 @@ import pytest
 
 from tests.kit.host_network import in_host_network
 from tests.kit.sandbox_root import least_template
-from wellhead.host.cgroups import Hierarchies
+from wellhead.errors import HostError
+from wellhead.host.cgroups import Cgroups, Hierarchies
 from wellhead.host.runtime.kept import KeptSandboxes
 from wellhead.host.runtime.namespace import NamespaceRuntime
 from wellhead.host.runtime.runtime import Running, SandboxSpec, Template
@@ -39,9 +40,12 @@ def _why_not() -> str:
     done = subprocess.run(
         ["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, check=False
     )
-    found = Hierarchies.found(Path("/proc/self/mountinfo").read_text())
-    if done.returncode != 0 or (found.unified is None and not found.of):
-        return "needs root with namespaces and control groups"
+    try:
+        Cgroups(Hierarchies.found(Path("/proc/self/mountinfo").read_text())).start()
+    except HostError as error:
+        return str(error)
+    if done.returncode != 0:
+        return "needs root that may make namespaces"
     return ""
 
 
@@ -71,6 +75,12 @@ class SandboxHost:
         )  # fmt: skip
         self.ids.append(spec.id)
         return await self.runtime.create(spec)
+
+    def need_limit(self, what: str) -> None:
+        """Skip the test where this machine cannot bound ``memory``, ``cpu``, ``pids`` or ``disk``."""
+        for sentence in self.told:
+            if f"no {what} controller" in sentence or (what == "disk" and "disks of sandboxes" in sentence):
+                pytest.skip(sentence)
 
     async def restart(self) -> list[Running]:
         """Another host program on the same state, as after a crash: the old one is told nothing."""

@@ -128,6 +128,7 @@ async def test_what_proc_says_of_the_machine_can_be_neither_read_nor_written(hos
 
 
 async def test_a_fork_bomb_stays_within_its_sandbox(host: SandboxHost) -> None:
+    host.need_limit("pids")
     sandbox, sibling = await host.create(pids_max=64), await host.create()
     bomb = asyncio.create_task(run_in(sandbox, _python(), "-c", _BOMB, seconds=60))
     async with asyncio.timeout(30):
@@ -143,6 +144,7 @@ async def test_a_fork_bomb_stays_within_its_sandbox(host: SandboxHost) -> None:
 
 
 async def test_a_full_disk_is_full_for_that_sandbox_alone(host: SandboxHost) -> None:
+    host.need_limit("disk")
     sandbox, sibling = await host.create(disk_mb=32), await host.create()
     for place in ("/root/x", "/usr/x", "/tmp/x"):
         done = await shell(sandbox, f"dd if=/dev/zero of={place} bs=1M count=64; rm {place}")
@@ -154,6 +156,7 @@ async def test_a_full_disk_is_full_for_that_sandbox_alone(host: SandboxHost) -> 
 
 
 async def test_memory_ends_for_a_program_and_not_for_its_sandbox(host: SandboxHost) -> None:
+    host.need_limit("memory")
     sandbox = await host.create(memory_mb=64)
     done = await run_in(sandbox, _python(), "-c", "x = bytearray(300 << 20); print('got it')")
     assert "got it" not in done.output
@@ -179,6 +182,7 @@ async def test_killing_everything_kills_all_but_the_guest(host: SandboxHost) -> 
 
 
 async def test_its_share_of_the_processors_is_all_that_a_sandbox_gets(host: SandboxHost) -> None:
+    host.need_limit("cpu")
     sandbox = await host.create(vcpus=0.2)
     loop = asyncio.get_running_loop()
     begin, before = loop.time(), (await host.runtime.usage(sandbox.spec.id)).cpu_seconds
