@@ -1,6 +1,7 @@
 """The host of ``wellhead up --with-host`` as a process of its own, begun by the server.
 
-The terms come on standard input. It ends with the server, and its sandboxes do not.
+``python -m wellhead.serve_host READY``: the terms come on standard input, and ``READY`` is the number of an
+open socket on which it says that it is there. It ends with the server, and its sandboxes do not.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ import asyncio
 import contextlib
 import ctypes
 import signal
+import socket
 import sys
 from dataclasses import replace
 
 from wellhead import logs, private
 from wellhead.errors import HostRemoved, LocalStateError, WellheadError
-from wellhead.host.app import Facts
 from wellhead.host.join import JoinOptions
 from wellhead.host.main import RunOptions, join_with, serve
 from wellhead.host.membership import Membership
 from wellhead.logs import Log
 from wellhead.model.access import Secret
 from wellhead.net import loop as net_loop
-from wellhead.serve_host_process import LOCAL_HOST_NAME, READY, HostTerms
+from wellhead.serve_host_process import LOCAL_HOST_NAME, HostTerms
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -33,19 +34,21 @@ def main() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ready = socket.socket(fileno=int(sys.argv[1]))
+    ready.set_inheritable(False)
     terms = HostTerms.model_validate_json(sys.stdin.buffer.read())
     logs.configure(terms.log_level)
     net_loop.raise_file_limit()
-    sys.exit(net_loop.run(_main(terms)))
+    sys.exit(net_loop.run(_main(terms, ready)))
 
 
-async def _main(terms: HostTerms) -> int:
+async def _main(terms: HostTerms, ready: socket.socket) -> int:
     stop = net_loop.stop_event(asyncio.get_running_loop())
     keep = terms.settings.host_keep_sandboxes
     options = RunOptions(terms.settings, terms.state, destroy_at_end=not keep)
     try:
         await _be_member(terms)
-        await serve(options, stop, _ready)
+        await serve(options, stop, lambda facts: _tell(ready))
     except HostRemoved:
         return 0  # said already; the next start joins anew, where there is a token for it
     except WellheadError as error:
@@ -77,8 +80,9 @@ def _token(terms: HostTerms) -> Secret:
     return Secret(text.strip())
 
 
-def _ready(facts: Facts) -> None:
-    print(READY, flush=True)
+def _tell(ready: socket.socket) -> None:
+    with ready, contextlib.suppress(OSError):
+        ready.send(b"1")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
+import socket
+import subprocess
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from typing import Self
 
@@ -28,10 +28,10 @@ MODULE = "wellhead.serve_host"
 TOKEN_FILE = "host-token"  # in the server's directory: what the host joins with, once
 LOCAL_HOST = "host"  # its own directory, in the server's
 LOCAL_HOST_NAME = "local"
-READY = "ready"
 START_SECONDS = 60.0  # its first start builds templates
 STOP_SECONDS = 15.0  # for what runs on its sessions, and to say that it leaves
 STEADY_SECONDS = 10.0
+WAIT_SECONDS = 5.0  # a thread that waits for its end looks up so often
 
 _log = Log("wellhead.serve")
 
@@ -65,7 +65,7 @@ class HostProcess:
     def __init__(self, terms: HostTerms) -> None:
         self.restarts = 0
         self._terms = terms
-        self._process: Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._backoff = Backoff()
         self._ready = asyncio.Event()
         self._keeper = asyncio.create_task(self._keep(), name="host")
@@ -73,9 +73,8 @@ class HostProcess:
     async def online(self, stop: asyncio.Event) -> bool:
         """Wait until it may be asked for sandboxes, for at most START_SECONDS; False where it is not."""
         waiting = [asyncio.create_task(event.wait()) for event in (self._ready, stop)]
-        await asyncio.wait(
-            [*waiting, self._keeper], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
+        first = asyncio.FIRST_COMPLETED
+        await asyncio.wait([*waiting, self._keeper], timeout=START_SECONDS, return_when=first)
         for each in waiting:
             each.cancel()
         return self._ready.is_set()
@@ -85,44 +84,63 @@ class HostProcess:
         self._keeper.cancel()
         await asyncio.gather(self._keeper, return_exceptions=True)
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
+        if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
+        process.terminate()
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
+            await asyncio.to_thread(process.wait, STOP_SECONDS)
+        except subprocess.TimeoutExpired:
             _log.warning("host did not end, killed", pid=process.pid)
             process.kill()
-            await process.wait()
+            await asyncio.to_thread(process.wait)
 
     async def _keep(self) -> None:
         while True:
             began = time.monotonic()
-            process = self._process = await self._begin()
-            assert process.stdout is not None
-            async for line in process.stdout:
-                if line.decode().strip() == READY:
-                    self._ready.set()
-            code = await process.wait()
-            lived = time.monotonic() - began
-            if lived >= STEADY_SECONDS:
+            try:
+                code = await self._once()
+            except OSError as error:  # no descriptor, process or memory to be had just now
+                code = str(error)
+            if time.monotonic() - began >= STEADY_SECONDS:
                 self._backoff.reset()
             pause = self._backoff.pause()
             self.restarts += 1
-            _log.error("host ended", status=code, lived_seconds=lived, again_in_seconds=pause)
+            _log.error("host ended", status=code, again_in_seconds=pause)
             await asyncio.sleep(pause)
 
-    async def _begin(self) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", MODULE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=PIPE, stdout=PIPE,
-            start_new_session=True,  # Ctrl-C in a terminal is for the server, which drains first
-        )  # fmt: skip
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):
-            process.stdin.write(self._terms.model_dump_json().encode())
-            process.stdin.close()
-        return process
+    async def _once(self) -> int | str:
+        """From its start to its end: the exit status."""
+        loop = asyncio.get_running_loop()
+        # Its output would not do to hear it by: what it starts may hold that when it is gone.
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                process = self._process = _begin(theirs, self._terms)
+            loop.add_reader(ours, self._heard, ours)
+            try:
+                while process.poll() is None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        await asyncio.to_thread(process.wait, WAIT_SECONDS)
+            finally:
+                loop.remove_reader(ours)
+        return process.returncode
+
+    def _heard(self, ours: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(ours)
+        if ours.recv(1):  # else it ended, or nobody is left who could say it
+            self._ready.set()
+
+
+def _begin(ready: socket.socket, terms: HostTerms) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", MODULE, str(ready.fileno())],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        pass_fds=(ready.fileno(),),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C in a terminal is for the server, which drains first
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(OSError), process.stdin:
+        process.stdin.write(terms.model_dump_json().encode())
+    return process

@@ -31,4 +31,5 @@ def hosted(
     with edge:
         edge.ready(START_SECONDS)
         yield edge
-        edge.stop()
+        if edge.process.poll() is None:
+            edge.stop()
