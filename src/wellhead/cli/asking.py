@@ -12,21 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from wellhead.cli.hints import hints
+from wellhead.cli.hints import hint_on, hints
 from wellhead.cli.options import ApiKey, CaFile, Json, Quiet, Url
 from wellhead.cli.output import tell
 from wellhead.cli.progress import progress
-from wellhead.errors import NotFound
+from wellhead.errors import InputError, NotFound
 from wellhead.model.access import Secret
 from wellhead.model.text import shown
 
 if TYPE_CHECKING:
     from wellhead.client import Client
     from wellhead.client.calls import Call
+    from wellhead.client.sandboxes import Sandbox
     from wellhead.model.records import Identity, Tunnel
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R", None, int)  # an exit code
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -72,12 +74,12 @@ OPENER: ContextVar[Callable[[Ask], Client]] = ContextVar("opener", default=open_
 """How ``Ask.open`` comes to a server: the printed reference page puts one of its own here."""
 
 
-def asks(command: Callable[Concatenate[Ask, P], None]) -> Callable[..., None]:
+def asks(command: Callable[Concatenate[Ask, P], R]) -> Callable[..., R]:
     """Makes a function of an ``Ask`` and options of its own a command that also takes the common options."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    own: list[inspect.Parameter] = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     common = {"url": Url, "ca_file": CaFile, "as_json": Json, "quiet": Quiet}
     defaults = Ask()
-    added = [
+    added: list[inspect.Parameter] = [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=kind
         )
@@ -85,11 +87,11 @@ def asks(command: Callable[Concatenate[Ask, P], None]) -> Callable[..., None]:
     ]
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
+    def run(**given: Any) -> R:
         key = given.pop("api_key")
         ask = Ask(api_key=Secret(key) if key else None, **{name: given.pop(name) for name in common})
         with hints():
-            command(ask, **given)  # type: ignore[call-arg]  # Typer gives what the signature says
+            return command(ask, **given)  # type: ignore[call-arg]  # Typer gives what the signature says
 
     vars(run)["__signature__"] = inspect.Signature([*own, *added])
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *added]}
@@ -119,6 +121,17 @@ def identity_of(server: Client, handle: str) -> Identity:
         return server.identities.get(handle)
     except NotFound:
         raise NotFound(404, f"no identity {shown(handle)} at {server.url}") from None
+
+
+def sandbox_of(server: Client, given: str) -> Sandbox:
+    """The sandbox of this id, asked about.
+
+    Raises:
+        InputError: not an id.
+        NotFound: there is none.
+    """
+    with hint_on(InputError, "`wellhead sandbox list` lists the ids"):
+        return server.sandboxes.get(given)
 
 
 def as_json(record: object) -> str:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from wellhead.errors import WellheadError
+
+if TYPE_CHECKING:
+    from wellhead.client import Client
 
 OFFERED_MAX = 200  # names; nobody reads more, and a server with 10,000 would take seconds
 
 
 def tunnel_names(incomplete: str) -> list[str]:
     """Names of tunnels at the chosen server."""
+    return _asked(
+        lambda client: [
+            tunnel.tunnel_name for tunnel in client.tunnels.page(limit=OFFERED_MAX, prefix=incomplete).items
+        ]
+    )
+
+
+def sandbox_ids(incomplete: str) -> list[str]:
+    """Ids of sandboxes at the chosen server."""
+    ids = _asked(lambda client: [sandbox.id for sandbox in client.sandboxes.list(limit=OFFERED_MAX)])
+    return [id for id in ids if id.startswith(incomplete)]
+
+
+def _asked(question: Callable[[Client], list[str]]) -> list[str]:
     from wellhead.client import Client, Timeouts
     from wellhead.profile import Profile
 
@@ -16,10 +36,9 @@ def tunnel_names(incomplete: str) -> list[str]:
     try:
         server = Profile.load().resolve()
         with Client(server.url, server.api_key, ca_file=server.ca_file, timeouts=quick) as client:
-            page = client.tunnels.page(limit=OFFERED_MAX, prefix=incomplete)
+            return question(client)
     except WellheadError:
         return []
-    return [tunnel.tunnel_name for tunnel in page.items]
 
 
 def known_servers(incomplete: str) -> list[str]:

@@ -12,8 +12,12 @@ code   meaning
 6      the server's certificate is not trusted
 7      no such tunnel, key or other record
 8      a record is in the way: a name is taken, a tunnel is in another state
+124    `sandbox exec`: its time was over, and the command was killed
 130    interrupted before there was anything to end cleanly
 =====  ==================================================================
+
+`sandbox exec` and `sandbox shell` end as their program did: with its exit code, or with 128 and the number of
+the signal that ended it.
 
 A hint is a note on the exception (``add_note``): the place that knows the remedy adds it.
 """
@@ -31,8 +35,14 @@ from typer.exceptions import TyperException
 from wellhead.errors import (
     ApiError,
     BadRequest,
+    CommandTimeout,
     Conflict,
     Forbidden,
+    HostConflict,
+    HostForbidden,
+    HostInvalid,
+    HostNotFound,
+    HostState,
     InputError,
     Invalid,
     LinkError,
@@ -60,6 +70,7 @@ class ExitCode(enum.IntEnum):
     UNTRUSTED = 6
     NOT_FOUND = 7
     CONFLICT = 8
+    TIMED_OUT = 124
     INTERRUPTED = 130
 
 
@@ -79,6 +90,12 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (SettingsError, ExitCode.SETTINGS),
     (LocalStateError, ExitCode.SETTINGS),
     (InputError, ExitCode.USAGE),
+    (CommandTimeout, ExitCode.TIMED_OUT),
+    (HostInvalid, ExitCode.USAGE),
+    (HostForbidden, ExitCode.REFUSED),
+    (HostNotFound, ExitCode.NOT_FOUND),
+    (HostConflict, ExitCode.CONFLICT),
+    (HostState, ExitCode.CONFLICT),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
 )
 

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from wellhead.cli import certs, identities, keys, machine, profile, tunnels
+from wellhead.cli import certs, host, identities, keys, machine, profile, sandbox, template, tunnels
 from wellhead.cli.exit import ExitCode, exit_code, report
 from wellhead.cli.options import ApiKey, CaFile, Carrier, TlsEnds, TunnelName, Url, UrlsOnly
 from wellhead.cli.output import hush, speak_plainly, tell
@@ -228,6 +228,9 @@ app.add_typer(tunnels.app, name="tunnels")
 app.add_typer(identities.app, name="identities")
 app.add_typer(certs.app, name="certs")
 app.add_typer(keys.app, name="keys")
+app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(host.app, name="host")
+app.add_typer(template.app, name="template")
 
 
 @app.command()

@@ -87,7 +87,7 @@ class Sandbox(_SandboxCalls, Thing):
         view: ViewOptions | None = None,
         **options: Unpack[ProgramOptions],
     ) -> Terminal:
-        """A program (``/bin/bash``) at a terminal of its own.
+        """A program, or the user's shell, at a terminal of its own.
 
         Raises:
             InputError: no such size.

@@ -155,12 +155,11 @@ class TerminalTalk(_Talk):
         self._resumes = False
 
     def start(self, command: str | Sequence[str] | None, **options: Unpack[ProgramOptions]) -> str:
-        """The first message, for a new one."""
-        argv = ["/bin/bash"] if command is None else argv_of(command)
+        """The first message, for a new one; without a command it is the user's shell."""
+        argv = None if command is None else argv_of(command)
         return _text(
             type="start",
-            cmd=argv[0],
-            args=argv[1:],
+            argv=argv,
             cols=self.columns,
             rows=self.rows,
             envs=_env(options),
