@@ -181,7 +181,7 @@ class SandboxServer:
         yield route(one + "/{verb:str}", "POST", self._change)
         yield route(one + "/{what:str}", "GET", self._facts)
         yield route(one + "/processes/{selector}", "DELETE", self._signal)
-        yield route(one + "/files/write", "PUT", self._write)
+        yield route(one + "/files/stream/write", "PUT", self._write)
         yield route(one + "/files/{verb:path}", "POST", self._files)
         yield WebSocketRoute(one + "/exec/stream", self._exec)
         yield WebSocketRoute(one + "/processes/{selector}/stream", self._attach)

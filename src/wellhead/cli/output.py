@@ -18,6 +18,17 @@ def tell(text: str = "") -> None:
         hush()
 
 
+def put(data: bytes) -> bool:
+    """Write bytes to stdout at once; False where nobody reads them any more."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        hush()
+        return False
+    return True
+
+
 def speak_plainly() -> None:
     """What the locale's encoding has no character for is written as an escape, and is no error."""
     codecs.register_error("wellhead", _plainly)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SANDBOX_ID = "cl-4mxxb522covqurwjsiwd2ypgv"
 LINES = (
     "wellhead up",
     "wellhead up --check",
@@ -53,6 +54,15 @@ LINES = (
     "wellhead keys create 'my agent' --identity my-agent",
     "wellhead keys list",
     "wellhead keys revoke 'build server' --yes",
+    "wellhead sandbox create python --timeout 3600 --label team=blue",
+    "wellhead sandbox list",
+    f"wellhead sandbox pause {_SANDBOX_ID}",
+    f"wellhead sandbox ps {_SANDBOX_ID}",
+    f"wellhead sandbox exec --detach --tag job {_SANDBOX_ID} -- make test",
+    f"wellhead sandbox rm {_SANDBOX_ID} --yes",
+    "wellhead host create-token big-one",
+    "wellhead host list",
+    "wellhead host drain big-one",
     "wellhead login https://tunnels.example.com < key",
     "wellhead profile show",
     "wellhead profile use https://localhost:8443",
@@ -173,7 +183,62 @@ _CERTIFICATE: dict[str, object] = {
     "days_left": 90.0,
     "renew_at": "2026-04-01T12:00:00Z",
 }
+_HOST: dict[str, object] = {
+    "id": "host-0m1xqg8kq0k1y8m0p8nq3s5z7",
+    "organization_id": _TUNNEL["organization_id"],
+    "name": "big-one",
+    "status": "online",
+    "created_at": "2026-01-31T12:00:00Z",
+    "updated_at": "2026-01-31T12:00:00Z",
+    "runtime": "namespace",
+    "vcpus": 16,
+    "memory_mb": 24576,
+    "disk_mb": 409600,
+    "templates": ["minimal", "minimal-ubuntu", "python"],
+    "agent": "wellhead-host/0.1.0",
+    "address": "192.0.2.9",
+    "last_seen_at": "2026-01-31T12:30:00Z",
+    "sandboxes": 1,
+}
+_NEW_HOST = {key: _HOST[key] for key in ("id", "organization_id", "name", "created_at", "updated_at")}
+_SANDBOX: dict[str, object] = {
+    "id": _SANDBOX_ID,
+    "organization_id": _TUNNEL["organization_id"],
+    "status": "running",
+    "template": "python",
+    "vcpus": 1,
+    "memory_mb": 512,
+    "disk_size_mb": 5120,
+    "timeout_sec": 3600,
+    "created_at": "2026-01-31T12:00:00Z",
+    "last_updated": "2026-01-31T12:00:00Z",
+    "host_id": _HOST["id"],
+    "metadata": {"team": "blue"},
+}
+_PROCESS: dict[str, object] = {
+    "pid": 27,
+    "tag": "job",
+    "cmd": "make",
+    "args": ["test"],
+    "kind": "background",
+    "user": "wrenn-user",
+    "started_at": 1769860800,
+}
 _ANSWERS: dict[str, object] = {
+    "POST /sandboxes": _SANDBOX,
+    "GET /sandboxes": [_SANDBOX],
+    f"GET /sandboxes/{_SANDBOX_ID}": _SANDBOX,
+    f"POST /sandboxes/{_SANDBOX_ID}/pause": _SANDBOX | {"status": "paused"},
+    f"GET /sandboxes/{_SANDBOX_ID}/processes": {"processes": [_PROCESS]},
+    f"POST /sandboxes/{_SANDBOX_ID}/exec": {"pid": 27, "tag": "job"},
+    f"DELETE /sandboxes/{_SANDBOX_ID}": None,
+    "POST /hosts": {
+        "host": _NEW_HOST | {"status": "pending"},
+        "token": "wht_EXAMPLE",
+        "expires_at": "2026-01-31T13:00:00Z",
+    },
+    "GET /hosts": [_HOST],
+    f"PATCH /hosts/{_HOST['id']}": _HOST | {"status": "draining"},
     "GET /tunnels/": {"tunnels": [_TUNNEL, _OLD]},
     "POST /tunnels/": {"tunnel": _NEW, "connect_secret": "whs_EXAMPLE"},
     f"PATCH /tunnels/{_ID}": _TUNNEL,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wellhead.cli.asking import sandbox_of
+from wellhead.cli.output import put
 from wellhead.client.sandbox_records import FileType
 from wellhead.errors import InputError, NotFound
 from wellhead.model.sandboxes import SandboxId, read_sandbox_id
@@ -72,9 +73,8 @@ def _into(sandbox: Sandbox, source: str, target: str, user: str | None) -> None:
 
 def _out_of(sandbox: Sandbox, source: str, target: str, user: str | None) -> None:
     if target == "-":
-        for piece in sandbox.files.stream(source, user=user):
-            sys.stdout.buffer.write(piece)
-        sys.stdout.flush()
+        with contextlib.closing(sandbox.files.stream(source, user=user)) as pieces:
+            all(put(piece) for piece in pieces)
         return
     here = Path(target)
     if target.endswith("/") or here.is_dir():

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from wellhead.cli.asking import Ask
-from wellhead.cli.output import hush, tell
+from wellhead.cli.output import put, tell
 from wellhead.client.sandbox_records import Channel, Exit
 from wellhead.errors import CommandTimeout, InputError, LinkError, StateError
 
@@ -70,30 +70,27 @@ def run_exec(ask: Ask, sandbox: Sandbox, options: ExecOptions) -> int:
                 threading.Thread(target=_feed, args=(running,), name="stdin", daemon=True).start()
             if ask.as_json:
                 return _told_as_json(running)
-            carry(running)
+            if not carry(running):
+                return 0
     return _status(running.end, options.timeout)
 
 
-def carry(running: ExecStream, end: int | None = None) -> None:
+def carry(running: ExecStream, end: int | None = None) -> bool:
     """Put what a command writes on stdout and stderr, as bytes, at once; up to the byte ``end``, if given.
 
-    Raises:
-        BrokenPipeError: nobody reads it any more.
+    False where nobody reads it any more.
     """
-    files = {Channel.STDOUT: sys.stdout, Channel.STDERR: sys.stderr}
     if end is not None and running.next >= end:
-        return
+        return True
     for output in running:
-        file = files[output.channel]
-        try:
-            file.buffer.write(output.data)
-            file.flush()
-        except BrokenPipeError:
-            if file is sys.stdout:
-                hush()
-            raise
+        if output.channel is Channel.STDERR:
+            sys.stderr.buffer.write(output.data)
+            sys.stderr.flush()
+        elif not put(output.data):
+            return False
         if end is not None and running.next >= end:
             break
+    return True
 
 
 def _told_as_json(running: ExecStream) -> int:

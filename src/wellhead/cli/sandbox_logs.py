@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from wellhead.cli.output import put
 from wellhead.cli.sandbox_exec import carry
 from wellhead.client.sandbox_records import ProcessKind
 from wellhead.errors import NotFound
@@ -31,7 +32,8 @@ def _of_process(sandbox: Sandbox, process: str, follow: bool) -> None:
     if follow:
         with sandbox.processes.attach(process) as running:
             _tell_lost(running.lost)
-            return carry(running)
+            carry(running)
+        return
     with sandbox.processes.attach(process, after=None) as running:
         end = running.next
     with sandbox.processes.attach(process) as running:
@@ -47,10 +49,8 @@ def _of_terminal(sandbox: Sandbox, tag: str, follow: bool) -> None:
     with sandbox.attach_terminal(tag) as terminal:
         _tell_lost(terminal.lost)
         while end is None or terminal.next < end:
-            if not (data := terminal.read()):
+            if not (data := terminal.read()) or not put(data):
                 break
-            sys.stdout.buffer.write(data)
-            sys.stdout.flush()
 
 
 def _tell_lost(size: int) -> None:

@@ -133,15 +133,15 @@ class _View:
         Raises:
             WellheadError: the connection is lost for good.
         """
-        if keys := str(self._leaving):
-            _say(f"[{keys} leaves this terminal, and it runs on]")
-        if terminal.lost:
-            _say(f"[{terminal.lost} bytes of what was written are gone]")
         threads = [
             threading.Thread(target=work, args=(terminal,), name=work.__name__, daemon=True)
             for work in (self._show, self._send)
         ]
         with Raw(self._rouse) as raw:
+            if keys := str(self._leaving):
+                _say(f"[{keys} leaves this terminal, and it runs on]")
+            if terminal.lost:
+                _say(f"[{terminal.lost} bytes of what was written are gone]")
             for thread in threads:
                 thread.start()
             left = self._read_keys(terminal, raw)

@@ -102,7 +102,7 @@ def write_file(
     query = {name: str(value) for name, value in given(path=path, mode=mode, user=user).items()}
     return Call(
         "PUT",
-        _path(sandbox_id, "write"),
+        _path(sandbox_id, "stream/write"),
         _read_entry,
         query=query,
         content=whole,

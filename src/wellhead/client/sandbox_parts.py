@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -59,7 +59,7 @@ class Files(FileCalls, Thing):
 
     def stream(
         self, path: str, *, offset: int = 0, length: int | None = None, user: str | None = None
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """As ``read``, piece by piece, however long it is."""
         call = file_calls.read_bytes(self.id, path, offset=offset, length=length, user=user)
         with self._line.stream(call) as content:
