@@ -33,7 +33,7 @@ def commands(page: str, edge: Edge) -> str:
     return "\n".join(["set -eux", *lines]).replace(":8443", f":{edge.https}")
 
 
-def shell(script: str, edge: Edge, directory: Path) -> str:
+def shell(script: str, edge: Edge, directory: Path, seconds: float = 50) -> str:
     ended = subprocess.run(
         ["sh", "-c", script],
         env=environment(edge.home, PATH=PATH, HOME=str(directory)),
@@ -41,7 +41,7 @@ def shell(script: str, edge: Edge, directory: Path) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=seconds,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -16,9 +16,6 @@ code   meaning
 130    interrupted before there was anything to end cleanly
 =====  ==================================================================
 
-`sandbox exec` and `sandbox shell` end as their program did: with its exit code, or with 128 and the number of
-the signal that ended it.
-
 A hint is a note on the exception (``add_note``): the place that knows the remedy adds it.
 """
 

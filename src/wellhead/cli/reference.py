@@ -30,6 +30,8 @@ def reference_page() -> str:
         "## Exit codes",
         "An error is one line on stderr, `error: …`, with a `hint: …` line where something may help.",
         "\n".join(_table(exit.__doc__ or "")),
+        "`wellhead sandbox exec` and `wellhead sandbox shell` end as their program did: with its exit code,"
+        " or with 128 and the number of the signal that ended it.",
     ]
     return "\n\n".join(parts) + "\n"
 

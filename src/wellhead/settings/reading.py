@@ -23,6 +23,7 @@ CLIENT_VARIABLES: Mapping[str, str] = {
     "WELLHEAD_URL": "Base URL of the control plane, for agents and the CLI.",
     "WELLHEAD_API_KEY": "API key, for agents and the CLI.",
     "WELLHEAD_CA_FILE": "PEM file of certificate authorities to trust, for agents and the CLI.",
+    "WELLHEAD_HOST_TOKEN": "The token of `wellhead host join`.",
     "WELLHEAD_TUNNEL_SECRET": "A tunnel's connect secret, for agents.",
     "WELLHEAD_DEBUG": "`1`: a command that fails shows where, with a traceback.",
 }
