@@ -15,15 +15,19 @@ import pytest
 
 from tests.control.conftest import PUBLIC
 from tests.kit.control import built
+from tests.kit.fake_hosts import FakeHost
 from wellhead.control import feed as control_feed
 from wellhead.control.feed import Feed
 from wellhead.control.store import Store
+from wellhead.control.store.hosts import Hosts
+from wellhead.control.store.sandboxes import Sandboxes
 from wellhead.edge import follower as edge_follower
 from wellhead.edge.follower import Follower, Link
 from wellhead.errors import LinkError, LocalStateError, ProtocolError, SecretRejected
 from wellhead.model.access import ADMIN, Secret
 from wellhead.model.records import OrganizationId, TlsMode, TunnelId, TunnelStatus, TunnelView
-from wellhead.model.snapshot import Told
+from wellhead.model.sandboxes import SandboxId
+from wellhead.model.snapshot import Snapshot, Told
 from wellhead.settings import ServerSettings
 
 MANY = 350  # more than three batches
@@ -163,6 +167,32 @@ async def test_what_went_while_nobody_told_of_it_is_gone_once_all_is_told(
         assert ended == [row.id, key.id] and not await follower.directory.is_admin(text)
         view = follower.directory.tunnel("my-agent")
         assert view is not None and view.id == again.id
+
+
+async def test_hosts_and_sandboxes_are_whole_after_a_restart_of_either_side(
+    store: Store, host: FakeHost, api: httpx.AsyncClient, follower: Follower
+) -> None:
+    kept, ended, over = [SandboxId((await api.post("/sandboxes", json={})).json()["id"]) for _ in range(3)]
+    await api.delete(f"/sandboxes/{over}")
+    copy = follower.directory
+    async with joined(follower) as pair:
+        await pair.feed.tell_all(store.directory, made_key=False)
+        await pair.link.whole
+        assert copy.host(host.id) == store.directory.host(host.id) is not None
+        for sandbox in (kept, ended, over):
+            assert copy.sandbox(sandbox) == store.directory.sandbox(sandbox) is not None
+    await api.delete(f"/sandboxes/{ended}")
+    async with store._database.writing() as session:  # as a control plane begins anew
+        fresh = Snapshot(lambda tunnel: None)
+        fresh_hosts = Hosts(store._database, fresh, store.keys, store.clock)
+        await fresh_hosts.load(session)
+        await Sandboxes(store._database, fresh, store.clock).load(session)
+    async with joined(follower) as pair:
+        await pair.feed.tell_all(fresh, made_key=False)
+        await pair.link.whole
+        assert copy.host(host.id) == store.directory.host(host.id)
+        assert copy.sandbox(kept) == store.directory.sandbox(kept)
+        assert copy.sandbox(ended) is None and copy.sandbox(over) is None, "what is over is not told again"
 
 
 async def test_agents_comings_and_goings_reach_the_records_and_are_told_again_to_a_new_control_plane(

@@ -11,10 +11,12 @@ from sqlalchemy import func, select
 
 from tests.control.conftest import PUBLIC, Clock
 from tests.kit.control import built
+from tests.kit.fake_hosts import FakeHost
 from wellhead.control.store import Store
 from wellhead.control.store.creation import Once, Terms
 from wellhead.control.store.duty import SIGHTING_SECONDS
 from wellhead.control.store.history import BATCH, KEPT, History
+from wellhead.control.store.sandbox_tables import RunRow, SandboxOnceRow
 from wellhead.control.store.tables import ApiKeyRow, AuditRow, Base, IdempotencyRow, TunnelRow
 from wellhead.errors import Unavailable
 from wellhead.model.access import ADMIN
@@ -192,3 +194,24 @@ async def test_a_refused_key_and_many_requests_leave_no_line_to_write(
     for _ in range(20):
         await api.get("/tunnels/")
     assert len(store.uses._unwritten) == 1
+
+
+async def test_sandboxes_that_are_over_and_their_runs_are_forgotten_in_the_end(
+    store: Store, clock: Clock, api: httpx.AsyncClient, host: FakeHost
+) -> None:
+    over, kept = [
+        (await api.post("/sandboxes", json={}, headers={"Idempotency-Key": f"k-{n}"})).json()["id"]
+        for n in range(2)
+    ]
+    await api.delete(f"/sandboxes/{over}")
+    clock.pass_by(timedelta(days=1))
+    await store.history.forget_until(clock() - timedelta(days=2))
+    assert (await api.get(f"/sandboxes/{over}")).status_code == 200
+    await store.history.forget_until(clock())
+    assert (await api.get(f"/sandboxes/{over}")).status_code == 404
+    assert (await api.get(f"/sandboxes/{kept}")).status_code == 200
+    async with store._database.reading() as session:
+        assert [run.sandbox_id for run in await session.scalars(select(RunRow))] == [kept]
+    await store.history.forget(0.0)
+    async with store._database.reading() as session:
+        assert list(await session.scalars(select(SandboxOnceRow))) == [], "a day later it can be used again"

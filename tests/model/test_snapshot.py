@@ -10,6 +10,7 @@ from wellhead.edge.directory import Directory
 from wellhead.errors import Retry, SecretRejected, TunnelForbidden, TunnelRemoved
 from wellhead.model import access
 from wellhead.model.access import ADMIN, Scope, ScopeKind, Secret
+from wellhead.model.changes import HostDropped, HostPut, SandboxPut
 from wellhead.model.records import (
     ApiKey,
     KeyId,
@@ -19,7 +20,8 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
-from wellhead.model.snapshot import Presence, Snapshot
+from wellhead.model.sandboxes import HostId, HostStatus, HostView, SandboxId, SandboxStatus, SandboxView
+from wellhead.model.snapshot import Presence, Snapshot, Told
 
 OURS, THEIRS = OrganizationId("ours"), OrganizationId("theirs")
 TUNNEL = TunnelId("0b0c")
@@ -239,6 +241,50 @@ def test_a_snapshot_without_its_teller_says_that_it_may_be_old(records: Records)
     assert records.snapshot.is_current()
     records.snapshot.current = False
     assert not records.snapshot.is_current() and records.snapshot.tunnel("my-agent") is not None
+
+
+def host_view(number: int, status: HostStatus = HostStatus.ONLINE) -> HostView:
+    return HostView(HostId(f"host-{number}"), OURS, status)
+
+
+def sandbox_view(number: int, status: SandboxStatus = SandboxStatus.RUNNING) -> SandboxView:
+    return SandboxView(SandboxId(f"cl-{number}"), OURS, HostId("host-1"), status)
+
+
+def test_hosts_and_sandboxes_are_told_as_they_are_and_followed(records: Records) -> None:
+    source, copy = records.snapshot, Snapshot(records.noted.append, records.clock)
+    source.put_host(host_view(1))
+    source.put_sandbox(sandbox_view(1))
+    for change in source.as_told(source.told()):
+        copy.apply(change)
+    assert copy.host(HostId("host-1")) == host_view(1) and copy.sandbox(SandboxId("cl-1")) == sandbox_view(1)
+    source.on_change(copy.apply)
+    source.put_host(host_view(1, HostStatus.UNREACHABLE))
+    source.put_sandbox(sandbox_view(1, SandboxStatus.MISSING))
+    assert copy.hosts() == [host_view(1, HostStatus.UNREACHABLE)]
+    assert copy.sandbox(SandboxId("cl-1")) == sandbox_view(1, SandboxStatus.MISSING)
+    removed: list[HostId] = []
+    copy.on_host_removed(removed.append)
+    source.drop_sandbox(SandboxId("cl-1"))
+    source.drop_host(HostId("host-1"))
+    source.drop_host(HostId("host-1"))
+    assert copy.sandbox(SandboxId("cl-1")) is None and copy.hosts() == [] and removed == ["host-1"]
+
+
+def test_hosts_and_sandboxes_that_nobody_told_of_are_dropped(records: Records) -> None:
+    copy, told = records.snapshot, Told()
+    for number in (1, 2):
+        copy.put_host(host_view(number))
+        copy.put_sandbox(sandbox_view(number))
+    for change in (HostPut(host_view(2)), SandboxPut(sandbox_view(2)), HostDropped(HostId("host-1"))):
+        told.note(change)
+    told.tunnels, told.handles = copy.told().tunnels, copy.told().handles
+    removed: list[HostId] = []
+    copy.on_host_removed(removed.append)
+    copy.keep_only(told)
+    assert copy.hosts() == [host_view(2)] and removed == ["host-1"]
+    assert copy.sandbox(SandboxId("cl-1")) is None and copy.sandbox(SandboxId("cl-2")) == sandbox_view(2)
+    assert copy.tunnel_of_id(TUNNEL) is not None
 
 
 def test_what_is_told_of_one_snapshot_makes_another_alike(records: Records) -> None:
