@@ -239,6 +239,11 @@ def test_signals_are_as_a_new_program_expects_them(guest: Guest) -> None:
     assert [int(line.split()[1], 16) for line in ignored] == [0, 0]
 
 
+def test_a_program_goes_before_the_guest_where_memory_ends(guest: Guest) -> None:
+    own = int(Path(f"/proc/{guest.pid}/oom_score_adj").read_text())
+    assert int(guest.run("cat", "/proc/self/oom_score_adj").out) == min(own + 100, 1000)
+
+
 def test_background_output_is_kept_and_told_to_who_comes_later(guest: Guest) -> None:
     started = guest.start("echo one; echo two >&2; read x", tag="later")
     assert started["tag"] == "later"

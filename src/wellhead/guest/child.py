@@ -14,10 +14,12 @@ from typing import NoReturn
 from wellhead.guest.terms import GuestTerms
 from wellhead.guest.users import User
 
+_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_OOM_SCORE_MORE, _OOM_SCORE_MAX = 100, 1000
 _CAPABILITIES = 64  # more than any kernel knows
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -72,6 +74,18 @@ def adopt_orphans() -> None:
     """Have processes whose parents died become children of this one, as those of a first process do."""
     with contextlib.suppress(OSError):
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def go_before_the_guest() -> None:
+    """Have the kernel kill this process where memory ends, and not the guest, with which all would end."""
+    with contextlib.suppress(OSError, ValueError):
+        _prctl(_PR_SET_DUMPABLE, 1)  # else the file is not its own process's
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            score = int(file.read()) + _OOM_SCORE_MORE
+            file.seek(0)
+            file.write(str(min(score, _OOM_SCORE_MAX)))
+    with contextlib.suppress(OSError):
+        _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def _drop_capabilities(kept: frozenset[int]) -> None:

@@ -7,7 +7,6 @@ begins.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import resource
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
-from wellhead.guest.child import become, fork
+from wellhead.guest.child import become, fork, go_before_the_guest
 from wellhead.guest.refusal import Refusal, refusal, refused
 from wellhead.guest.terms import PATH, GuestTerms
 from wellhead.guest.tree import Tree
@@ -25,7 +24,6 @@ from wellhead.guest.users import User
 from wellhead.guest.waiting import readable
 from wellhead.model.text import shown
 
-_OOM_SCORE = "100"  # a program dies before the guest does
 _FDS_END = 1 << 20  # no descriptor is as high
 
 
@@ -112,8 +110,7 @@ class Starter:
             step = "session"
             os.setsid()
             _take_streams(streams, tell)
-            with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-                file.write(_OOM_SCORE)
+            go_before_the_guest()
             resource.setrlimit(resource.RLIMIT_NOFILE, self._descriptors)
             step = "user"
             become(program.user, self._terms)
