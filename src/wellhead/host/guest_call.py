@@ -11,7 +11,7 @@ from typing import cast
 from wellhead.errors import HostError, HostState, ProtocolError
 from wellhead.wire.guest import GuestFrame, GuestFrames, frame, message
 
-HELD_BYTES = 512 * 1024  # of frames that nobody has taken; then the guest waits
+HELD_BYTES = 128 * 1024  # of frames that nobody has taken; then the guest waits
 QUEUED_BYTES = 1024 * 1024  # of input that the guest has not taken; then whoever sends waits
 PIECE = 64 * 1024  # bytes of a frame of input
 
