@@ -65,6 +65,7 @@ async def test_a_sandbox_runs_programs_in_a_home_of_its_own(runtime: ProcessRunt
     home = tmp_path / "sandboxes" / running.spec.id / "home"
     said = await _exec(running, "sh", "-c", "pwd; echo $HOME; echo $GREETING; umask > made")
     assert said.split() == [str(home), str(home), "hi"]
+    assert running.spec.template.home == str(home)
     assert (home / "made").exists()
     assert stat.S_IMODE(home.parent.stat().st_mode) == 0o700
 
@@ -166,7 +167,7 @@ async def test_a_snapshot_is_the_home_and_another_sandbox_begins_with_it(
 async def test_a_sandbox_is_made_once(runtime: ProcessRuntime) -> None:
     running = await runtime.create(_spec())
     with pytest.raises(HostConflict, match="there already"):
-        await runtime.create(running.spec)
+        await runtime.create(SandboxSpec(running.spec.id, Template("minimal")))
     assert await _exec(running, "echo", "on") == "on\n"
 
 

@@ -17,6 +17,7 @@ import stat
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from wellhead.errors import HostConflict, HostError
@@ -100,11 +101,12 @@ class ProcessRuntime:
         directory = self._kept.directory(spec.id)
         home = directory / _HOME
         _make_home(home, spec.template)
+        spec = replace(spec, template=replace(spec.template, user=_user(), home=str(home)))
         listening, path = bind_guest(directory)
         with listening:
             terms = GuestTerms(
-                user=_user(), home=str(home), env=_environment(spec), chrooted=False, isolated=False,
-                no_new_privs=False,
+                user=spec.template.user, home=spec.template.home, env=_environment(spec),
+                chrooted=False, isolated=False, no_new_privs=False,
             )  # fmt: skip
             pid = _spawn_guest(listening.fileno(), terms.to_json(), directory / _LOG, spec.id)
         born = processes.born(pid)
