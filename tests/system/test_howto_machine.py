@@ -445,6 +445,7 @@ ELSEWHERE = {  # pages of programs: tests of their own, with what those need
     "test-webhooks": "test_howto_handlers.py",
     "inkbox": "test_official_sdk_howto.py",
     "sandboxes": "test_howto_sandboxes.py",
+    "templates": "test_howto_templates.py",
 }
 
 

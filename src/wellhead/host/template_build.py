@@ -215,7 +215,8 @@ def _begins(name: str, place: str, home: str) -> dict[str, object]:
     start = [
         f"{place}/bin/jupyter-server", "--ip=0.0.0.0", f"--port={JUPYTER_PORT}", "--ServerApp.port_retries=0",
         "--no-browser", "--allow-root", "--IdentityProvider.token=",
-        "--PasswordIdentityProvider.hashed_password=", "--ServerApp.allow_origin=*", "--ServerApp.disable_check_xsrf=True",
+        "--PasswordIdentityProvider.hashed_password=", "--ServerApp.allow_origin=*",
+        "--ServerApp.disable_check_xsrf=True",
         f"--MultiKernelManager.default_kernel_name={KERNEL}",
     ]  # fmt: skip
     if home:
