@@ -82,6 +82,11 @@ class SandboxHost:
             if f"no {what} controller" in sentence or (what == "disk" and "disks of sandboxes" in sentence):
                 pytest.skip(sentence)
 
+    def beside(self) -> SandboxHost:
+        """Another host in the same network, with a state of its own; not started, and not looked after."""
+        state = self.state.with_name("beside")
+        return dataclasses.replace(self, state=state, runtime=NamespaceRuntime(state), ids=[])
+
     async def restart(self) -> list[Running]:
         """Another host program on the same state, as after a crash: the old one is told nothing."""
         self.runtime = NamespaceRuntime(self.state, RuntimeTerms())

@@ -183,6 +183,21 @@ async def test_twenty_sandboxes_at_once_have_twenty_addresses(host: SandboxHost)
     assert [each.output.strip() for each in answers] == [each.spec.id for each in sandboxes]
 
 
+async def test_two_hosts_of_one_machine_do_not_take_each_others_links(host: SandboxHost) -> None:
+    other = host.beside()
+    await other.runtime.start()
+    try:
+        made = await asyncio.gather(*(each.create() for each in (host, other) * 4))
+        assert len({each.address for each in made}) == 8
+        assert [(await shell(each, "hostname")).output.strip() for each in made] == [
+            each.spec.id for each in made
+        ]
+    finally:
+        for sandbox in other.ids:
+            await other.runtime.destroy(sandbox)
+        await other.runtime.close()
+
+
 async def test_a_snapshot_is_a_template_with_what_was_changed(host: SandboxHost, tmp_path: Path) -> None:
     sandbox = await host.create()
     script = (

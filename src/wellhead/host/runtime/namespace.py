@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from wellhead.errors import HostBusy, HostError
+from wellhead.errors import HostError
 from wellhead.host.cgroups import Cgroups, Hierarchies, Limits
 from wellhead.host.disks import Disks
 from wellhead.host.runtime import birth, layers, linux, processes, root, seccomp
@@ -53,7 +53,6 @@ class NamespaceRuntime:
         self._network = Network(self._terms)
         self._cgroups = Cgroups(_hierarchies(), self._terms.cgroup_parent)
         self._there: dict[SandboxId, Kept] = {}
-        self._slots: set[int] = set()
         self._numbers_users = False  # whether sandboxes get numbers of their own for their users
 
     async def start(self) -> list[str]:
@@ -86,17 +85,11 @@ class NamespaceRuntime:
                 continue
             kept = kept.with_paused(self._cgroups.is_frozen(sandbox))
             self._there[sandbox] = kept
-            self._slots.add(kept.slot)
             found.append(kept.running())
         return found
 
     async def create(self, spec: SandboxSpec) -> Running:
-        slot = await self._free_slot()
-        kept = Kept(
-            spec=spec, pid=0, born="", guest_socket=Path(), slot=slot, address=self._network.address(slot),
-            notes={_FIRST_ID: str(self._first_id(slot))},
-        )  # fmt: skip
-        made = asyncio.ensure_future(self._made(kept))
+        made = asyncio.ensure_future(self._made(spec))
         try:
             return await asyncio.shield(made)
         except asyncio.CancelledError:
@@ -144,17 +137,22 @@ class NamespaceRuntime:
             if not kept.paused:
                 await asyncio.to_thread(self._cgroups.thaw, sandbox)
 
-    async def _made(self, kept: Kept) -> Running:
+    async def _made(self, spec: SandboxSpec) -> Running:
+        slot = await asyncio.to_thread(self._network.claim, spec.id)
+        kept = Kept(
+            spec=spec, pid=0, born="", guest_socket=Path(), slot=slot, address=self._network.address(slot),
+            notes={_FIRST_ID: str(self._first_id(slot))},
+        )  # fmt: skip
         try:
             # Written before there is anything, so that whoever comes after a crash knows what to free.
             self._kept.write(kept)
             kept = await self._make(kept)
             self._kept.write(kept)
-            self._there[kept.spec.id] = kept
+            self._there[spec.id] = kept
             await hello(kept.guest_socket, _HELLO_SECONDS)
         except BaseException:
-            self._there.pop(kept.spec.id, None)
-            await asyncio.to_thread(self._free, kept.spec.id, kept)
+            self._there.pop(spec.id, None)
+            await asyncio.to_thread(self._free, spec.id, kept)
             raise
         return kept.running()
 
@@ -186,15 +184,6 @@ class NamespaceRuntime:
 
     def _first_id(self, slot: int) -> int:
         return self._terms.first_id + slot * birth.IDS if self._numbers_users else 0
-
-    async def _free_slot(self) -> int:
-        used = self._slots | await asyncio.to_thread(self._network.used_slots)
-        used |= self._slots  # taken while we looked
-        for slot in range(1, self._network.slots + 1):
-            if slot not in used:
-                self._slots.add(slot)
-                return slot
-        raise HostBusy(f"every one of the {self._network.slots} links of {self._terms.network} is taken")
 
     async def _make(self, kept: Kept) -> Kept:
         spec = kept.spec
@@ -260,12 +249,10 @@ class NamespaceRuntime:
         if kept is not None:
             _kill(kept)
             if kept.slot:
-                self._network.disconnect(kept.slot)
+                self._network.disconnect(kept.slot, sandbox)
         self._cgroups.free(sandbox)
         self._disks.free(sandbox)
         self._kept.remove(sandbox)
-        if kept is not None:
-            self._slots.discard(kept.slot)
 
 
 def _hierarchies() -> Hierarchies:

@@ -23,7 +23,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from wellhead.errors import HostError
+from wellhead.errors import HostBusy, HostError
 from wellhead.host.runtime import firewall, linux
 from wellhead.host.runtime.terms import RuntimeTerms
 
@@ -44,7 +44,7 @@ class Network:
     def __init__(self, terms: RuntimeTerms) -> None:
         self._terms = terms
         self._network = ipaddress.IPv4Network(terms.network)
-        self.slots = self._network.num_addresses // 2 - 1
+        self._slots = self._network.num_addresses // 2 - 1
         self.name_servers = list(terms.name_servers) or _machine_name_servers()
 
     def start(self) -> list[str]:
@@ -66,17 +66,27 @@ class Network:
                 _delete(links, _shaper(slot))
         return told
 
-    def used_slots(self) -> set[int]:
-        """Those for which there is a link, whoever made it."""
-        with _told("list the links"):
-            return _slots(_names(), "hi")
+    def claim(self, owner: str) -> int:
+        """The lowest slot that is nobody's. Its shaper is made, and by that it is this sandbox's: another
+        host on the machine may look at the same moment.
+
+        Raises:
+            HostBusy: every slot is taken.
+            HostError: links cannot be made.
+        """
+        with _told("claim a slot"), IPRoute() as links:
+            used = _slots(_names(), "hi")
+            for slot in range(1, self._slots + 1):
+                if slot not in used and _claimed(links, slot, owner):
+                    return slot
+        raise HostBusy(f"every one of the {self._slots} links of {self._network} is taken")
 
     def address(self, slot: int) -> str:
         """The sandbox's."""
         return str(self._network[2 * slot + 1])
 
     def connect(self, slot: int, pid: int) -> None:
-        """Join the network namespace of a process to this one.
+        """Join the network namespace of a process to this one, at a slot that was claimed.
 
         Raises:
             HostError: it cannot be done; what there is of it is left for ``disconnect``.
@@ -103,19 +113,19 @@ class Network:
             links.link("set", index=inside, state="up")
             links.route("add", dst="default", gateway=host)
 
-    def disconnect(self, slot: int) -> None:
-        """Remove the links of a slot; those that are not there are no error.
+    def disconnect(self, slot: int, owner: str) -> None:
+        """Remove the links of a slot, where it is still this sandbox's.
 
         Raises:
             HostError: one cannot be removed.
         """
         with _told(f"remove the link of slot {slot}"), IPRoute() as links:
-            for name in {_host_end(slot), _shaper(slot)} & _names():
-                _delete(links, name)
+            if _owner(links, slot) == owner:
+                _delete(links, _host_end(slot))
+                _delete(links, _shaper(slot))  # the last, for it says whose they are
 
     def _shape(self, links: IPRoute, slot: int, index: int) -> None:
         """Let what comes from the sandbox pass a bucket of tokens, on this side, where it has no say."""
-        links.link("add", ifname=_shaper(slot), kind="ifb", txqlen=_QUEUE)
         shaper = socket.if_nametoindex(_shaper(slot))
         links.link("set", index=shaper, state="up")
         links.tc(
@@ -182,6 +192,28 @@ def _names() -> set[str]:
 
 def _slots(names: set[str], kinds: str) -> set[int]:
     return {int(found[1]) for name in names if (found := _machine_end(name)) and found[2] in kinds}
+
+
+def _claimed(links: IPRoute, slot: int, owner: str) -> bool:
+    try:
+        links.link("add", ifname=_shaper(slot), kind="ifb", txqlen=_QUEUE)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        return False
+    links.link("set", index=socket.if_nametoindex(_shaper(slot)), ifalias=owner)
+    return True
+
+
+def _owner(links: IPRoute, slot: int) -> str | None:
+    """Whose a slot is; None where it is nobody's."""
+    try:
+        index = socket.if_nametoindex(_shaper(slot))
+    except OSError:
+        return None
+    (found,) = links.get_links(index)
+    owner: str | None = found.get_attr("IFLA_IFALIAS")
+    return owner
 
 
 def _delete(links: IPRoute, name: str) -> None:
