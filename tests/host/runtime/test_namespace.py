@@ -227,6 +227,16 @@ async def test_a_first_process_that_died_is_seen(host: SandboxHost) -> None:
     assert not await host.runtime.is_alive(sandbox.spec.id)
 
 
+async def test_a_first_process_holds_nothing_of_the_hosts_open(host: SandboxHost) -> None:
+    sandbox = await host.create()
+    place = f"/proc/{host.kept.get(sandbox.spec.id).pid}/fd"
+    kinds = {os.readlink(f"{place}/{each}").partition(":")[0] for each in os.listdir(place)}
+    others = kinds - {"/dev/null", "socket", "pipe", "anon_inode"}
+    assert all(each.endswith(f"/wellhead/{sandbox.spec.id}/guest") for each in others), others
+    done = await shell(sandbox, "ls /proc/self/fd")
+    assert done.output.split() == ["0", "1", "2", "3"]
+
+
 async def test_sudo_is_possible_where_the_template_allows_new_privileges(host: SandboxHost) -> None:
     template = Template(
         name="sudo", layers=host.template.layers, shared=host.template.shared, user="ann", home="/home/ann",
