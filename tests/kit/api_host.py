@@ -91,6 +91,8 @@ class Talk:
         """The next message: bytes, or what JSON says. A Close is one of the type "closed"."""
         frame = await self.frame()
         if frame.opcode is Opcode.CLOSE:
+            self.client.flush()  # the answer to it
+            self.client.visit.send(end=True)
             close = Close.parse(frame.data)
             return {"type": "closed", "code": close.code}
         if frame.opcode is Opcode.BINARY:

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import cast
 
-from wellhead.errors import HostError, HostState, ProtocolError
-from wellhead.wire.guest import GuestFrame, GuestFrames, frame, message
+from wellhead.errors import HostError, HostState, HostTooLarge, ProtocolError
+from wellhead.wire.guest import MESSAGE_MAX, GuestFrame, GuestFrames, frame, message
 
 HELD_BYTES = 128 * 1024  # of frames that nobody has taken; then the guest waits
 QUEUED_BYTES = 1024 * 1024  # of input that the guest has not taken; then whoever sends waits
@@ -98,8 +98,15 @@ class GuestCall(asyncio.Protocol):
     # What it is told
 
     def tell(self, members: dict[str, object]) -> None:
-        """Say a message, whatever waits before it."""
-        self._write(message(members))
+        """Say a message, whatever waits before it.
+
+        Raises:
+            HostTooLarge: it is longer than a guest reads.
+        """
+        data = message(members)
+        if len(data) > MESSAGE_MAX:
+            raise HostTooLarge(f"a command of {len(data)} bytes in JSON, at most {MESSAGE_MAX} allowed")
+        self._write(data)
 
     async def send(self, data: bytes) -> None:
         """Send input, and wait while the guest does not keep up.

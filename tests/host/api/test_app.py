@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.kit.api_host import ApiHost
@@ -38,3 +40,32 @@ async def test_an_id_that_is_none_is_refused_before_anything_else(host: ApiHost)
     for name in ("cl-", "cl-" + "z" * 25, "cl-" + "0" * 24, "host-" + "0" * 25, "x"):
         answer = await host.http.get(f"http://host/sandboxes/{name}/processes")
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+async def test_no_connection_with_the_guest_is_left_behind(host: ApiHost) -> None:
+    async def everything() -> None:
+        await host.exec("true")
+        assert (await host.post("/exec", argv=["/no/such/program"])).status_code == 404
+        assert (await host.post("/exec", argv=["sleep", "9"], timeout_seconds=0.01)).status_code == 504
+        assert (await host.post("/files/read", path="/no/such/file")).status_code == 404
+        assert (await host.post("/files/read", path="/etc/passwd")).status_code == 200
+        assert (
+            await host.http.put("/files/write", params={"path": "/dev/null"}, content=b"x")
+        ).status_code == 400
+        assert (await host.http.get("/processes")).status_code == 200
+        for path, first in (("/pty", {"type": "connect", "tag": "x"}), ("/exec/stream", {"type": "start"})):
+            talk = await host.open(path)
+            talk.say(**first)
+            await talk.until("error")
+            await talk.heard()
+        talk = await host.open("/exec/stream")
+        talk.say(type="start", cmd="sleep", args=["9"])
+        await talk.heard()
+        talk.client.visit.stream.reset(1)
+        await host.idle()
+
+    await everything()
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        await everything()
+    assert len(set(os.listdir("/proc/self/fd")) - before) <= 2

@@ -157,3 +157,12 @@ async def test_a_sandbox_that_is_not_here_or_does_not_run_is_told_apart(host: Ap
     assert await error("cl-" + "z" * 25) == (400, "invalid_request")
     await host.sandboxes.pause(host.id)
     assert await error(host.id) == (409, "invalid_state")
+
+
+@pytest.mark.parametrize("size", [100_000, 140_000, 300_000])
+async def test_arguments_beyond_what_the_system_takes_are_refused_by_name(host: ApiHost, size: int) -> None:
+    answer = await host.post("/exec", argv=["true", "x" * size])
+    if size == 100_000:
+        assert answer.status_code == 200
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
