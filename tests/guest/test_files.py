@@ -233,6 +233,19 @@ def test_things_are_removed(guest: Guest, home: Path) -> None:
     assert guest.refuses("remove", path="/..", recursive=True)[0] == "forbidden"
 
 
+def test_trees_deeper_than_any_path_are_listed_and_removed(guest: Guest, home: Path) -> None:
+    fd = os.open(home, os.O_RDONLY)
+    for name in ["deep", *["d"] * 2500]:
+        os.mkdir(name, dir_fd=fd)
+        within = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = within
+    os.close(fd)
+    assert len(guest.ask("list", path="deep", depth=1000)["entries"]) == 1000
+    guest.ask("remove", path="deep", recursive=True)
+    assert list(home.iterdir()) == []
+
+
 def test_things_are_moved(guest: Guest, home: Path) -> None:
     (home / "a").write_text("a")
     (home / "b").write_text("b")

@@ -5,6 +5,7 @@ Plain calls with the rights of whoever calls: see ``wellhead.guest.worker``. Err
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -63,16 +64,25 @@ def walk(path: str, depth: int, names: Names) -> Iterator[dict[str, object]]:
 
 
 def _walk(path: str, depth: int) -> Iterator[str]:
-    with os.scandir(path) as found:
-        inside = sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
-    for name, is_directory in inside:
-        at = os.path.join(path, name)
+    on_the_way = [_inside(path)]
+    while on_the_way:
+        found = next(on_the_way[-1], None)
+        if found is None:
+            on_the_way.pop()
+            continue
+        at, is_directory = found
         yield at
-        if is_directory and depth > 1:
-            try:
-                yield from _walk(at, depth - 1)
-            except (PermissionError, FileNotFoundError):  # it is shown, and what is in it is not
-                continue
+        if is_directory and len(on_the_way) < depth:
+            with contextlib.suppress(
+                OSError
+            ):  # what may not be looked into is shown, and what is in it is not
+                on_the_way.append(_inside(at))
+
+
+def _inside(path: str) -> Iterator[tuple[str, bool]]:
+    """What is in a directory, by name, and whether it is one itself."""
+    with os.scandir(path) as found:
+        return iter(sorted((each.path, each.is_dir(follow_symlinks=False)) for each in found))
 
 
 def make_directory(path: str, *, parents: bool, exist_ok: bool) -> None:

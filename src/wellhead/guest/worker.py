@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -29,6 +30,7 @@ from wellhead.wire.guest import GuestFrame, message
 WORKERS_MAX = 64
 _RECEIVE = 256 * 1024  # bytes at once
 _REFUSED_SECONDS = 10.0  # that the host may send nothing and not close either
+_RECURSION_MAX = 50_000  # directories can lie deeper in one another than calls usually do
 _FDS_END = 1 << 20  # no descriptor is as high
 
 
@@ -136,6 +138,7 @@ def _work(
 ) -> NoReturn:
     """In the child, and never back."""
     line = Line(connection)
+    sys.setrecursionlimit(_RECURSION_MAX)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
