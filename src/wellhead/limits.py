@@ -149,6 +149,17 @@ The REST API
   issue_budget_per_week | 429 with Retry-After | issue-budget
   local_certificate_days | the certificate is over: the agent has the next one before |
   history_days | the record is pruned |
+Sandboxes in the REST API
+  sandboxes_per_organization | 429 with Retry-After | api-sandboxes
+  snapshots_per_organization | 429 with Retry-After | api-snapshots
+  hosts_per_organization | 429 with Retry-After | api-hosts
+  max_sandbox_vcpus | 422 `invalid_request` |
+  max_sandbox_memory_mb | 422 `invalid_request` |
+  max_sandbox_disk_mb | 422 `invalid_request` |
+  host_call_seconds | 503 `host_unavailable`; what was begun is taken back |
+  host_snapshot_seconds | 503 `host_unavailable`; the sandbox is as it was |
+  host_away_seconds | the host is `unreachable` and its sandboxes are `missing`, until it is back |
+  host_silent_seconds | the same |
 A host and its sandboxes
   host_max_sandboxes | 503 `no_hosts_available` |
   host_memory_mb | 503 `no_hosts_available` |

@@ -45,7 +45,7 @@ async def test_every_refusal_names_a_code(prefix: str, api: httpx.AsyncClient, h
     assert await said("GET", f"{prefix}/cl-{'0' * 25}") == (404, "not_found")
     assert await said("GET", f"{prefix}/cl-short") == (400, "invalid_request")
     assert await said("GET", f"{prefix}/cl-{'0' * 25}/nothing") == (404, "not_found")
-    assert await said("PUT", prefix) == (405, "invalid_request")
+    assert await said("PUT", prefix) == (405, "method_not_allowed")
     assert await said("POST", prefix, **text) == (415, "invalid_request")
     assert await said("POST", prefix, json={"vcpus": 0}) == (422, "invalid_request")
     assert await said("POST", prefix, content=b"{", headers={"Content-Type": "application/json"}) == (

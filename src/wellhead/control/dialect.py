@@ -20,7 +20,7 @@ CODES: Final = {
     401: "unauthorized",
     403: "forbidden",
     404: "not_found",
-    405: "invalid_request",
+    405: "method_not_allowed",
     409: "conflict",
     413: "too_large",
     415: "invalid_request",
