@@ -174,6 +174,16 @@ async def test_every_viewer_sees_what_any_of_them_types(host: ApiHost) -> None:
     assert (await third.until("exit"))[1] == {"type": "exit", "exit_code": None, "signal": 9}
 
 
+async def test_a_terminal_may_be_named_and_no_two_alike(host: ApiHost) -> None:
+    talk, started = await ours(host, type="start", argv=["cat"], tag="mine")
+    assert started["tag"] == "mine"
+    for tag, code in (("mine", "conflict"), ("12", "invalid_request")):
+        _, error = await ours(host, type="start", argv=["cat"], tag=tag)
+        assert (error["code"], error["fatal"]) == (code, True)
+    talk.say(type="kill")
+    await talk.until("exit")
+
+
 async def test_whoever_comes_back_gets_exactly_what_was_missed(host: ApiHost) -> None:
     talk, started = await ours(host, type="start", argv=["/bin/sh"], envs={"PS1": "> "})
     talk.write(b"echo on''e\n")

@@ -51,5 +51,5 @@ class PtyRoutes:
             command = read_command(wish.members, self._context.sandboxes.running(sandbox), shell=True)
             columns = wish.members.whole("cols", COLUMNS, 0, COLUMNS_MAX) or COLUMNS
             rows = wish.members.whole("rows", ROWS, 0, ROWS_MAX) or ROWS
-            stream = await link.terminal(command, columns, rows)
+            stream = await link.terminal(command, columns, rows, wish.members.tag("tag"))
         await talk.converse(stream, link, isinstance(wish, Attach))
