@@ -73,6 +73,13 @@ async def test_a_zygote_that_died_is_started_again(
     assert second != first
 
 
+async def test_a_file_system_that_cannot_be_renumbered_is_told() -> None:
+    nursery = Nursery(Path("/proc"), first_id=1 << 24)
+    await nursery.start()
+    nursery.close()
+    assert nursery.why_not_numbered
+
+
 async def test_a_zygote_ends_with_its_host(nursery: Nursery, tmp_path: Path) -> None:
     assert len(_zygotes(tmp_path)) == 1
     nursery.close()

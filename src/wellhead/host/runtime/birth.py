@@ -114,6 +114,23 @@ def user_namespace(first_id: int) -> int:
         os.waitpid(pid, 0)
 
 
+def why_not_numbered(first_id: int, directories: Sequence[str]) -> str:
+    """Why the users of a sandbox cannot have numbers of their own with these directories; "" where they can.
+
+    Forks: only for a process without threads.
+    """
+    try:
+        users = user_namespace(first_id)
+        try:
+            for directory in directories:
+                os.close(linux.cloned(directory, users))
+        finally:
+            os.close(users)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
 def _first(
     birth: Birth, told: socket.socket, listening: socket.socket,
     serve: Callable[[socket.socket, GuestTerms], int], users: int, delegated: int | None,

@@ -49,7 +49,7 @@ class NamespaceRuntime:
         self._state = state
         self._kept = KeptSandboxes(state)
         self._disks = Disks(state)
-        self._nursery = Nursery(state)
+        self._nursery = Nursery(state, self._terms.first_id)
         self._network = Network(self._terms)
         self._cgroups = Cgroups(_hierarchies(), self._terms.cgroup_parent)
         self._there: dict[SandboxId, Kept] = {}
@@ -63,6 +63,12 @@ class NamespaceRuntime:
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         told = await asyncio.to_thread(self._prepare)
         await self._nursery.start()
+        if why_not := self._nursery.why_not_numbered:
+            told.append(
+                f"users of sandboxes cannot have numbers of their own here ({why_not}): root in a sandbox has"
+                " the number of the machine's root, but none of its powers"
+            )
+        self._numbers_users = bool(self._terms.first_id) and not why_not
         return told
 
     async def close(self) -> None:
@@ -162,25 +168,7 @@ class NamespaceRuntime:
             told.append(self._disks.why_not)
         if not seccomp.program(linux.MACHINE):
             told.append(f"no filter for system calls is known for {linux.MACHINE}: none is installed")
-        if self._terms.first_id:
-            try:
-                self._try_numbers()
-                self._numbers_users = True
-            except OSError as error:
-                told.append(
-                    f"the file system of {self._state} or /usr cannot number users otherwise"
-                    f" ({error.strerror}): root in a sandbox has the number of the machine's root, but none"
-                    " of its powers"
-                )
         return told
-
-    def _try_numbers(self) -> None:
-        users = birth.user_namespace(self._terms.first_id)
-        try:
-            for directory in (self._state, "/usr"):
-                os.close(linux.cloned(directory, users))
-        finally:
-            os.close(users)
 
     def _first_id(self, slot: int) -> int:
         return self._terms.first_id + slot * birth.IDS if self._numbers_users else 0
@@ -191,10 +179,8 @@ class NamespaceRuntime:
         listening, path = bind_guest(self._kept.directory(spec.id))
         with listening:
             limits = Limits(spec.vcpus, spec.memory_mb * _MIB, spec.pids_max)
-            disk, group = await asyncio.gather(
-                asyncio.to_thread(self._disks.make, spec.id, spec.disk_mb),
-                asyncio.to_thread(self._cgroups.make, spec.id, limits, first_id),
-            )
+            group = await asyncio.to_thread(self._cgroups.make, spec.id, limits, first_id)
+            disk = await asyncio.to_thread(self._disks.make, spec.id, spec.disk_mb)
             root.prepare_disk(disk, spec.template.shared)
             newborn = await self._nursery.bear(
                 birth.Birth(

@@ -42,10 +42,14 @@ class Newborn:
 
 
 class Nursery:
-    """The zygote. ``state``: shown in its command line, to tell hosts apart."""
+    """The zygote. ``state``: where sandboxes are kept. ``first_id``: the lowest number that their users may
+    have; ``why_not_numbered`` says, when it has started, why they cannot have any of their own.
+    """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, first_id: int = 0) -> None:
         self._state = state
+        self._first_id = first_id
+        self.why_not_numbered = ""
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._starting = asyncio.Lock()
@@ -66,10 +70,12 @@ class Nursery:
             self._control = ours
             try:
                 async with asyncio.timeout(_START_SECONDS):
-                    if await asyncio.get_running_loop().sock_recv(ours, _ANSWER_MAX) != b"ready":
-                        raise HostError("the process that sandboxes are forked from ends at its start")
+                    text = await asyncio.get_running_loop().sock_recv(ours, _ANSWER_MAX)
             except TimeoutError as error:
                 raise HostError(f"the zygote is not ready after {_START_SECONDS:g} seconds") from error
+            if not text:
+                raise HostError("the process that sandboxes are forked from ends at its start")
+            self.why_not_numbered = str(json.loads(text)["why_not_numbered"])
 
     async def bear(self, birth: Birth, listening: socket.socket) -> Newborn:
         """Have a first process made, whose guest accepts from ``listening``.
@@ -105,7 +111,10 @@ class Nursery:
         # Little of this program's environment: each sandbox's first process begins with it.
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "wellhead.host.runtime.zygote", str(control.fileno()), self._state],
+            [
+                sys.executable, "-P", "-m", "wellhead.host.runtime.zygote", str(control.fileno()),
+                self._state, str(self._first_id),
+            ],
             pass_fds=[control.fileno()], stdin=subprocess.DEVNULL,
             env={**environment, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
