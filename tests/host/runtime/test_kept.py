@@ -70,6 +70,21 @@ def test_directories_that_nobody_may_read_are_removed_too(tmp_path: Path) -> Non
     assert not (tmp_path / "tree").exists()
 
 
+def test_a_tree_deeper_than_any_path_is_removed(tmp_path: Path) -> None:
+    top = tmp_path / "tree"
+    top.mkdir()
+    at = os.open(top, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("directory", dir_fd=at)
+        below = os.open("directory", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("file", os.O_CREAT, dir_fd=at))
+    os.close(at)
+    remove_tree(top)
+    assert not top.exists()
+
+
 def test_a_link_out_of_a_tree_is_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -11,6 +11,7 @@ import pytest
 from tests.kit.sandbox_host import needs_namespaces
 from wellhead.errors import HostError
 from wellhead.host.runtime import layers, root
+from wellhead.host.runtime.kept import remove_tree
 from wellhead.host.runtime.runtime import Template
 
 pytestmark = needs_namespaces
@@ -144,3 +145,17 @@ def test_a_layer_that_cannot_be_written_is_told_and_nothing_of_it_is_left(change
     with pytest.raises(HostError, match="cannot write the layer"):
         change.merge()
     assert not change.target.exists()
+
+
+def test_a_tree_too_deep_to_be_copied_is_told_and_leaves_nothing(change: Change) -> None:
+    at = os.open(change.changed, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    with pytest.raises(HostError, match="cannot write the layer"):
+        change.merge()
+    assert not change.target.exists()
+    remove_tree(change.changed)

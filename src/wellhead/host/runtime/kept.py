@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import shutil
+import secrets
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -171,30 +172,44 @@ def free_guest(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with all that is in it, also what its owner may not read.
+    """Remove a directory with all that is in it, also what its owner may not read, however deep it is.
 
     Raises:
         HostError: something of it cannot be removed.
     """
     try:
-        try:
-            shutil.rmtree(path)
-        except PermissionError:
-            _open_up(path)
-            shutil.rmtree(path)
+        if path.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link")
+        _remove_flat(os.fspath(path))
     except FileNotFoundError:
         return
     except OSError as error:
         raise HostError(f"cannot remove {path}: {error}") from error
 
 
-def _open_up(path: Path) -> None:
-    waiting = [os.fspath(path)]
+def _remove_flat(root: str) -> None:
+    """What is deeper is moved up to the root first, so that no path gets longer than a path can be."""
+    aside = f"{root}/.{secrets.token_hex(8)}-"
+    waiting = [root]
+    moved = 0
     while waiting:
         directory = waiting.pop()
         os.chmod(directory, 0o700)
-        with os.scandir(directory) as entries:
-            waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        with os.scandir(directory) as found:
+            entries = list(found)
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+            elif directory == root:
+                waiting.append(entry.path)
+            else:
+                os.chmod(entry.path, 0o700)  # to be moved it must be writable
+                moved += 1
+                os.rename(entry.path, f"{aside}{moved}")
+                waiting.append(f"{aside}{moved}")
+        if directory != root:
+            os.rmdir(directory)
+    os.rmdir(root)
 
 
 def _plain(item: object) -> object:

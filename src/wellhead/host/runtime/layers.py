@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from wellhead.errors import HostError
+from wellhead.host.runtime.kept import remove_tree
 from wellhead.host.runtime.root import shared_layers
 from wellhead.host.runtime.runtime import Template
 
@@ -46,8 +46,8 @@ def merge(template: Template, disk: Path, target: Path) -> None:
             place = target / directory.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
             merger.directory([upper, *shared_layers(own, directory)], str(place), None, set())
-    except OSError as error:
-        shutil.rmtree(target, ignore_errors=True)
+    except (OSError, RecursionError) as error:
+        remove_tree(target)
         raise HostError(f"cannot write the layer {target}: {error}") from error
 
 

@@ -195,7 +195,7 @@ class ProcessRuntime:
         try:
             target.mkdir(mode=0o700, parents=True)
             _copy(self._kept.path(kept.spec.id) / _HOME, target / _HOME)
-        except OSError as error:
+        except (OSError, RecursionError) as error:
             remove_tree(target)
             raise HostError(f"cannot copy the home of {kept.spec.id}: {error}") from error
         finally:
