@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.kit.programs import START_SECONDS, Edge, Program, environment
+from tests.kit.programs import START_SECONDS, Edge, Program, environment, wellhead
 from wellhead.host.runtime.kept import KeptSandboxes
 from wellhead.model.sandboxes import SandboxId
 
@@ -26,15 +25,14 @@ class HostProgram(Program):
         self.host = ""
         self.found = 0
         extra = {f"WELLHEAD_{key.upper()}": str(value) for key, value in (settings or {}).items()}
-        joining = ["--token", token] if token is not None else []
+        command = ["run"]
+        if token is not None:
+            url = edge.api.removesuffix("/api/v1")
+            command = ["join", "--token", token, "--url", url, "--ca-file", str(edge.ca)]
         super().__init__(
-            [
-                sys.executable, "-m", "tests.kit.host_program", "--state", str(state),
-                "--url", edge.api.removesuffix("/api/v1"), "--ca-file", str(edge.ca), *joining,
-            ],
-            environment(edge.home, WELLHEAD_HOST_RUNTIME=runtime, **extra),
-            Path(__file__).parents[2],
-        )  # fmt: skip
+            wellhead("host", *command, "--state", str(state), "--runtime", runtime),
+            environment(edge.home, **extra),
+        )
         if wait:
             try:
                 self.online()

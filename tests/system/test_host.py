@@ -16,6 +16,7 @@ from tests.kit.host_network import in_host_network
 from tests.kit.hosts import HostProgram, SandboxApi
 from tests.kit.programs import Edge, eventually
 from tests.kit.sandbox_host import free_all, needs_namespaces
+from wellhead.cli.exit import ExitCode
 
 SANDBOXES = 5
 MANY = 20
@@ -57,7 +58,7 @@ def test_a_host_joins_and_is_asked_for_sandboxes(edge: Edge, api: SandboxApi, tm
         _ended(host, sandbox)
         again = HostProgram(edge, tmp_path / "other", token, wait=False)
         with again:
-            assert again.wait() != 0
+            assert again.wait() == ExitCode.REFUSED
             assert "token" in again.text
         assert host.stop() == 0
         eventually(lambda: api.host(host.host)["status"] == "offline", LATE_SECONDS)
@@ -90,7 +91,7 @@ def test_a_host_that_was_killed_finds_its_sandboxes_again(
             trees = {each.pid for sandbox in (*kept, paused) for each in second.processes(sandbox)}
             assert len(trees) >= SANDBOXES - 1
             api.ask("DELETE", f"/hosts/{second.host}?force=true", 204)
-            assert second.wait(60) != 0
+            assert second.wait(60) == ExitCode.REFUSED
             assert "deleted" in second.text and not (state / "host.json").exists()
             _ended(second, *kept, paused)
             assert not [pid for pid in trees if os.path.exists(f"/proc/{pid}")]
