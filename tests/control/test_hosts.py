@@ -50,6 +50,7 @@ async def test_a_host_joins_by_a_token_that_is_good_once_and_has_a_key_of_its_ow
     body = {**MACHINE, "token": made["token"], "runtime": "namespace", "agent": "wellhead-host/1\n"}
     joined = await stranger.post("/api/v1/hosts/join", json=body)
     assert joined.status_code == 201 and joined.json()["host_id"] == made["host"]["id"]
+    assert joined.json()["edge"] == PUBLIC.api_url.removeprefix("https://")
     host, key = HostId(joined.json()["host_id"]), Secret(joined.json()["key"])
     assert (await store.directory.admit_host(host, key))[0].id == host
     again = await stranger.post("/api/v1/hosts/join", json=body)

@@ -29,6 +29,7 @@ async def _joined(directory: Path) -> None:
         joined = await join(options, "process", ROOM, ["minimal"])
         told = server.joins[-1]
         assert (told["token"], told["name"], told["runtime"]) == ("token", "my-machine", "process")
+        assert told["machine_name"]
         assert (told["vcpus"], told["memory_mb"], told["templates"]) == (8, 4096, ["minimal"])
         assert server.keys == {None}
         kept = Membership.load(state)

@@ -14,10 +14,12 @@ import pytest
 
 from tests.kit.host_network import in_host_network
 from tests.kit.hosts import HostProgram, SandboxApi
-from tests.kit.programs import Edge, eventually
+from tests.kit.programs import Edge, Program, environment, eventually
 from tests.kit.sandbox_host import free_all, needs_namespaces
+from tests.system.test_howto import PATH, commands, shell
 from wellhead.cli.exit import ExitCode
 
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 SANDBOXES = 5
 MANY = 20
 LATE_SECONDS = 30.0
@@ -139,3 +141,29 @@ def test_a_restarted_server_finds_its_host_and_the_sandboxes_there(tmp_path: Pat
                     eventually(lambda: later.run(sandbox, "cat", "note") == "kept\n", LATE_SECONDS)
                     later.ask("DELETE", f"/sandboxes/{sandbox}", 204)
                     host.stop()
+
+
+def test_the_commands_of_the_page(edge: Edge, api: SandboxApi, tmp_path: Path) -> None:
+    *before, join = commands("hosts.md", edge).splitlines()
+    shell("\n".join(before), edge, tmp_path)
+    assert "https://tunnels.example.com" in join
+    here = join.replace("https://tunnels.example.com", edge.api.removesuffix("/api/v1"))
+    settings = environment(edge.home, PATH=PATH, WELLHEAD_HOST_RUNTIME="process")
+    with Program(["sh", "-c", f"exec {here}"], settings, tmp_path) as host:
+        named = host.line(r"^online host=(\S+)")[1]
+        assert named in shell("wellhead host status\nwellhead host get big-machine", edge, tmp_path)
+        shell("wellhead host drain big-machine", edge, tmp_path)
+        api.ask("POST", "/sandboxes", 503, json={"template": "minimal"})
+        shell("wellhead host drain big-machine --undo", edge, tmp_path)
+        sandbox = api.create(host_id=named)
+        assert host.stop() == 0
+    assert api.status(sandbox) == "missing"
+    with Program(["sh", "-c", "exec wellhead host run"], settings, tmp_path) as host:
+        host.line(r"^online host=\S+ runtime=process sandboxes=1$")
+        eventually(lambda: api.status(sandbox) == "running", LATE_SECONDS)
+        assert host.stop() == 0
+    assert "1 sandboxes were ended" in shell(
+        "WELLHEAD_HOST_RUNTIME=process wellhead host leave --yes", edge, tmp_path
+    )
+    shell("wellhead host rm big-machine --force --yes", edge, tmp_path)
+    assert "big-machine" not in shell("wellhead host list", edge, tmp_path)

@@ -446,6 +446,7 @@ ELSEWHERE = {  # pages of programs: tests of their own, with what those need
     "inkbox": "test_official_sdk_howto.py",
     "sandboxes": "test_howto_sandboxes.py",
     "templates": "test_howto_templates.py",
+    "hosts": "test_host.py",
 }
 
 

@@ -20,6 +20,7 @@ from wellhead.control.store.hosts import TOKEN_KEPT, Machine
 from wellhead.control.store.sandbox_tables import HostRow
 from wellhead.errors import NotFound
 from wellhead.model.access import Secret
+from wellhead.model.names import Public
 from wellhead.model.placement import Resources
 from wellhead.model.reconciling import Said
 from wellhead.model.sandbox_records import HOST_NAME_MAX, Host
@@ -87,16 +88,18 @@ class Joining(_Machine):
     """What a host says when it comes for the first time."""
 
     token: str = Field(max_length=256)
-    name: HostTitle | None = None
+    name: HostTitle | None = Field(None, description="In place of the one that its record has.")
+    machine_name: HostTitle | None = Field(None, description="For a record that has none.")
     runtime: str = Field(max_length=32)
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The key is nowhere but here."""
+    """The key is nowhere but here. ``edge``: the authority that the host dials."""
 
     host_id: HostId
     key: str = field(repr=False)
+    edge: str
 
 
 class ReportedSandbox(BaseModel):
@@ -148,7 +151,7 @@ class StillHasSandboxes:
 _made = links("host_id", "$response.body#/host/id", "get_host", "update_host", "delete_host")
 
 
-def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
+def router(fleet: Fleet, public: Public, settings: ServerSettings) -> APIRouter:
     routes = APIRouter(prefix="/hosts", tags=["hosts"])
     store = fleet.store
 
@@ -178,11 +181,12 @@ def router(fleet: Fleet, settings: ServerSettings) -> APIRouter:
         row, key = await store.hosts.join(
             Secret(joining.token),
             joining.name,
+            joining.machine_name,
             joining.runtime,
             joining.machine(),
             request.state.address,
         )
-        return Joined(HostId(row.id), key.reveal())
+        return Joined(HostId(row.id), key.reveal(), public.api_url.removeprefix("https://"))
 
     @routes.get("/{host_id:id}", operation_id="get_host")
     async def get_host(key: Key, host_id: HostPath) -> Host:

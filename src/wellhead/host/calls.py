@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,17 +38,17 @@ class Wishes(BaseModel):
 
 
 def join(
-    token: Secret, name: str, runtime: str, capacity: Capacity, templates: Sequence[str]
+    token: Secret, name: str | None, runtime: str, capacity: Capacity, templates: Sequence[str]
 ) -> Call[Joined]:
-    """Become a host.
+    """Become a host. ``name`` None: the one that its record has, or else the machine's.
 
     Raises:
         Unauthorized: the token is not good, or not any more.
     """
     body = {
-        "token": token.reveal(), "name": name, "runtime": runtime, "vcpus": capacity.vcpus,
-        "memory_mb": capacity.memory_mb, "disk_mb": capacity.disk_mb, "templates": list(templates),
-        "agent": AGENT,
+        "token": token.reveal(), "name": name, "machine_name": socket.gethostname() or None,
+        "runtime": runtime, "vcpus": capacity.vcpus, "memory_mb": capacity.memory_mb,
+        "disk_mb": capacity.disk_mb, "templates": list(templates), "agent": AGENT,
     }  # fmt: skip
     return Call("POST", "/hosts/join", Joined.model_validate, body=body)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ class JoinOptions:
     token: Secret = field(repr=False)
     url: str | None = None
     ca_file: Path | None = None
-    name: str | None = None  # None: the machine's
+    name: str | None = None  # None: that of its record, or else the machine's
 
 
 async def join(
@@ -48,9 +47,7 @@ async def join(
             raise error
         server = await asyncio.to_thread(_server, options)
         async with AsyncClient(server.url, Secret(""), ca_file=server.ca_file) as client:
-            joined = await client.send(
-                calls.join(options.token, options.name or socket.gethostname(), runtime, capacity, templates)
-            )
+            joined = await client.send(calls.join(options.token, options.name, runtime, capacity, templates))
         membership = Membership(
             server.url, joined.edge or urlsplit(server.url).netloc, HostId(read_host_id(joined.host_id)),
             Secret(joined.key), server.ca_file,

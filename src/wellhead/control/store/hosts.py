@@ -126,9 +126,17 @@ class Hosts:
         return token
 
     async def join(
-        self, token: Secret, name: str | None, runtime: str, machine: Machine, address: str
+        self,
+        token: Secret,
+        name: str | None,
+        machine_name: str | None,
+        runtime: str,
+        machine: Machine,
+        address: str,
     ) -> tuple[HostRow, Secret]:
         """Take in a host by its token, which is used up; its key is nowhere but in the answer.
+
+        ``machine_name`` is for a record that has no name.
 
         Raises:
             Unauthorized: the token is not known, was used, or is over.
@@ -140,7 +148,7 @@ class Hosts:
                 raise Unauthorized(401, "the token is not known, was used, or is over")
             row = await session.get_one(HostRow, found.host_id)
             await session.delete(found)
-            row.name = name or row.name
+            row.name = name or (machine_name if row.name == row.id else None) or row.name
             row.runtime, row.address = runtime, address or None
             _take(row, machine)
             row.status, row.updated_at, row.last_seen_at = HostStatus.OFFLINE, now, now
