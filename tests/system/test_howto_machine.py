@@ -447,6 +447,7 @@ ELSEWHERE = {  # pages of programs: tests of their own, with what those need
     "sandboxes": "test_howto_sandboxes.py",
     "templates": "test_howto_templates.py",
     "hosts": "test_host.py",
+    "wrenn": "test_wrenn.py",
 }
 
 

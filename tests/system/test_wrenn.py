@@ -10,6 +10,7 @@ import pytest
 from tests.kit.hosted import NEEDED, hosted
 from tests.kit.programs import Edge
 from tests.kit.wrenn import NEW, OLD, wrenn
+from tests.system.test_howto import programs
 
 pytestmark = [*NEEDED, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -87,3 +88,10 @@ with Capsule(wait=True) as capsule, capsule.pty("/bin/sh", cols=100, rows=30) as
         tmp_path,
     )
     assert said.splitlines()[-1] == "True 7"
+
+
+@pytest.mark.parametrize(("version", "user"), [(OLD, "root"), (NEW, "wrenn-user")])
+def test_the_program_of_the_page_runs(server: Edge, tmp_path: Path, version: str, user: str) -> None:
+    (program,) = programs("wrenn.md")
+    said = wrenn(version).run(program, server, tmp_path, tls=True)
+    assert said.splitlines() == [f"hello from {user}", "text"]
