@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from starlette.applications import Starlette
 from websockets.frames import Close, Frame, Opcode
 
@@ -39,6 +41,14 @@ class LiveGuest:
     path: Path
     home: Path
     process: subprocess.Popen[bytes]
+
+    def runs(self, *argv: str) -> bool:
+        """Whether such a program is among what it started, and what that did."""
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(child.cmdline())
+        return list(argv) in found
 
 
 @contextmanager
