@@ -47,10 +47,11 @@ class Tree:
                 finally:
                     os.close(fd)
                 return
-        if self.leader:
-            kill_group(self.leader)
         for _ in range(_ROUNDS):
-            if not _kill_all(self._members()):
+            found = self._members()  # before anybody dies: who then has no parent is known by the mark alone
+            if self.leader:
+                kill_group(self.leader)
+            if not _kill_all(found):
                 return
 
     def release(self) -> bool:
