@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -209,3 +210,19 @@ async def test_terminals_of_a_sandbox_are_its_own(host: SandboxHost) -> None:
     )
     done = await run_in(sandbox, _python(), "-c", script)
     assert done.output.split() == ["/dev/pts/0", "5", "0", "ptmx"], done
+
+
+async def test_terminals_end_for_a_sandbox_and_not_for_the_machine(host: SandboxHost) -> None:
+    sandbox, other = await host.create(), await host.create()
+    greedy = (
+        "import os, time\n"
+        "held = []\n"
+        "try:\n"
+        "    while len(held) < 500: held.append(os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY))\n"
+        "except OSError as error: print(error.errno)\n"
+        "print(len(held))"
+    )
+    done = await run_in(sandbox, _python(), "-c", greedy)
+    assert done.output.split() == [str(errno.ENOSPC), "128"], done
+    done = await run_in(other, _python(), "-c", "import pty; pty.openpty()")
+    assert done.code == 0, done

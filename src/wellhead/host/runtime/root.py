@@ -39,6 +39,7 @@ _EMPTY_FILES = (
 )  # fmt: skip
 _EMPTY_DIRECTORIES = ("acpi", "scsi")
 _TTY_GROUP = 5
+_TERMINALS_MAX = 128  # of a sandbox; the kernel has some thousand for all of the machine
 _OVERLAY = "redirect_dir=off,metacopy=off,index=off"
 
 
@@ -165,7 +166,7 @@ def _dev(place: str, plan: RootPlan) -> None:
     os.mkdir(f"{place}/pts")
     linux.mount(
         "devpts", f"{place}/pts", "devpts", flags,
-        f"newinstance,ptmxmode=0666,mode=0620,gid={plan.first_id + _TTY_GROUP}",
+        f"newinstance,ptmxmode=0666,mode=0620,gid={plan.first_id + _TTY_GROUP},max={_TERMINALS_MAX}",
     )  # fmt: skip
     os.mkdir(f"{place}/shm")
     linux.mount(
