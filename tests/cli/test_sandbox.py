@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Type
-from tests.kit import certs
 from tests.kit.programs import environment, wellhead
-from tests.kit.sandbox_server import KEY, SandboxServer, sandbox_server
+from tests.kit.sandbox_server import KEY, Served, sandbox_server
 from wellhead.cli.exit import ExitCode
 from wellhead.client import Client
 from wellhead.client.sandboxes import Sandbox
@@ -23,15 +22,13 @@ from wellhead.model.sandboxes import new_sandbox_id
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SandboxServer, int, Path]]:
-    home = tmp_path_factory.mktemp("sandboxes")
-    authority = certs.authority(home)
-    with sandbox_server(home, authority) as (server, port):
-        yield server, port, authority.ca_file
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with sandbox_server(tmp_path_factory.mktemp("sandboxes")) as served:
+        yield served
 
 
 @pytest.fixture
-def variables(served: tuple[SandboxServer, int, Path], tmp_path: Path) -> dict[str, str]:
+def variables(served: Served, tmp_path: Path) -> dict[str, str]:
     return {
         "WELLHEAD_HOME": str(tmp_path / "home"),
         "WELLHEAD_URL": f"https://localhost:{served[1]}",
@@ -41,9 +38,7 @@ def variables(served: tuple[SandboxServer, int, Path], tmp_path: Path) -> dict[s
 
 
 @pytest.fixture
-def client(
-    served: tuple[SandboxServer, int, Path], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Client]:
+def client(served: Served, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with Client(f"https://localhost:{served[1]}", KEY, ca_file=served[2]) as client:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import certs
 from tests.kit.programs import environment, wellhead
-from tests.kit.sandbox_server import KEY, Refusal, SandboxServer, Screen, sandbox_server
+from tests.kit.sandbox_server import KEY, Refusal, SandboxServer, Screen, Served, sandbox_server
 from tests.kit.terminal_program import TerminalProgram
 from wellhead.cli.shell_keys import Leaving
 from wellhead.cli.shell_places import KEPT_MAX, Place, Places
@@ -23,27 +22,25 @@ LEAVE = b"\x10\x11"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SandboxServer, int, Path]]:
-    home = tmp_path_factory.mktemp("sandboxes")
-    authority = certs.authority(home)
-    with sandbox_server(home, authority) as (server, port):
-        yield server, port, authority.ca_file
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with sandbox_server(tmp_path_factory.mktemp("sandboxes")) as served:
+        yield served
 
 
 @pytest.fixture
-def server(served: tuple[SandboxServer, int, Path]) -> SandboxServer:
+def server(served: Served) -> SandboxServer:
     return served[0]
 
 
 @pytest.fixture
-def sandbox(served: tuple[SandboxServer, int, Path]) -> Iterator[Sandbox]:
+def sandbox(served: Served) -> Iterator[Sandbox]:
     with Client(f"https://localhost:{served[1]}", KEY, ca_file=served[2]) as client:
         with client.sandboxes.create() as sandbox:
             yield sandbox
 
 
 @pytest.fixture
-def env(served: tuple[SandboxServer, int, Path], tmp_path: Path) -> dict[str, str]:
+def env(served: Served, tmp_path: Path) -> dict[str, str]:
     return environment(
         tmp_path / "home",
         WELLHEAD_URL=f"https://localhost:{served[1]}",

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import certs
-from tests.kit.sandbox_server import KEY, Refusal, SandboxServer, sandbox_server
+from tests.kit.sandbox_server import KEY, Refusal, SandboxServer, Served, sandbox_server
 from wellhead.client import AsyncClient
 from wellhead.client.exec_streams import AsyncExecStream, ExecStream
 from wellhead.client.sandbox_async_parts import AsyncFiles, AsyncProcesses
@@ -22,20 +21,18 @@ from wellhead.errors import CommandTimeout, NotFound, SandboxState, StateError, 
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SandboxServer, int, Path]]:
-    home = tmp_path_factory.mktemp("sandboxes")
-    authority = certs.authority(home)
-    with sandbox_server(home, authority) as (server, port):
-        yield server, port, authority.ca_file
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with sandbox_server(tmp_path_factory.mktemp("sandboxes")) as served:
+        yield served
 
 
 @pytest.fixture
-def server(served: tuple[SandboxServer, int, Path]) -> SandboxServer:
+def server(served: Served) -> SandboxServer:
     return served[0]
 
 
 @pytest.fixture
-async def sandbox(served: tuple[SandboxServer, int, Path]) -> AsyncIterator[AsyncSandbox]:
+async def sandbox(served: Served) -> AsyncIterator[AsyncSandbox]:
     async with AsyncClient(f"https://localhost:{served[1]}", KEY, ca_file=served[2]) as client:
         async with await client.sandboxes.create() as sandbox:
             yield sandbox

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import certs
-from tests.kit.sandbox_server import KEY, Refusal, SandboxServer, sandbox_server
+from tests.kit.sandbox_server import KEY, Refusal, SandboxServer, Served, sandbox_server
 from wellhead.client import Client
 from wellhead.client.sandbox_records import Channel, FileType, ProcessKind
 from wellhead.client.sandboxes import Sandbox
@@ -35,22 +34,20 @@ from wellhead.model.sandboxes import HostStatus, SandboxStatus, new_sandbox_id
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SandboxServer, int, Path]]:
-    home = tmp_path_factory.mktemp("sandboxes")
-    authority = certs.authority(home)
-    with sandbox_server(home, authority) as (server, port):
-        yield server, port, authority.ca_file
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with sandbox_server(tmp_path_factory.mktemp("sandboxes")) as served:
+        yield served
 
 
 @pytest.fixture
-def server(served: tuple[SandboxServer, int, Path]) -> Iterator[SandboxServer]:
+def server(served: Served) -> Iterator[SandboxServer]:
     yield served[0]
     served[0].refusal = None
     served[0].kept = 1024 * 1024
 
 
 @pytest.fixture
-def client(served: tuple[SandboxServer, int, Path], server: SandboxServer) -> Iterator[Client]:
+def client(served: Served, server: SandboxServer) -> Iterator[Client]:
     with Client(f"https://localhost:{served[1]}", KEY, ca_file=served[2]) as client:
         yield client
 
@@ -357,7 +354,7 @@ def test_a_refusal_is_the_same_error_in_a_call_and_on_a_websocket(
     server.refusal = None
 
 
-def test_a_wrong_key_is_told_before_anything_else(served: tuple[SandboxServer, int, Path]) -> None:
+def test_a_wrong_key_is_told_before_anything_else(served: Served) -> None:
     with Client(f"https://localhost:{served[1]}", "wh_wrong", ca_file=served[2]) as stranger:
         with pytest.raises(Unauthorized):
             stranger.sandboxes.list()

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -27,10 +27,10 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from tests.kit import certs
 from tests.kit.asgi import served
 from wellhead.model.access import Secret
 from wellhead.model.sandboxes import new_host_id, new_sandbox_id
-from wellhead.net.authority import LocalAuthority
 
 KEY = Secret("wh_sandboxes")
 NOW = "2026-01-31T12:00:00Z"
@@ -630,10 +630,16 @@ async def _chunks(content: bytes) -> AsyncIterator[bytes]:
         yield content[at : at + 10_000]
 
 
+class Served(NamedTuple):
+    server: SandboxServer
+    port: int
+    ca_file: Path
+
+
 @contextmanager
-def sandbox_server(home: Path, authority: LocalAuthority) -> Iterator[tuple[SandboxServer, int]]:
+def sandbox_server(home: Path) -> Iterator[Served]:
     """It, on a port of this machine over TLS, in a thread of its own."""
-    server, ready = SandboxServer(home), threading.Event()
+    server, ready, authority = SandboxServer(home), threading.Event(), certs.authority(home)
     over, port = asyncio.Event(), 0
 
     async def serve() -> None:
@@ -647,7 +653,7 @@ def sandbox_server(home: Path, authority: LocalAuthority) -> Iterator[tuple[Sand
     thread.start()
     try:
         assert ready.wait(20)
-        yield server, port
+        yield Served(server, port, authority.ca_file)
     finally:
         assert server.loop is not None
         server.loop.call_soon_threadsafe(over.set)

@@ -17,8 +17,8 @@ class Tmux:
 
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
         self._socket = directory / "tmux"
-        self._env = {**env, "PS1": "here$ ", "TERM": "screen", "LC_ALL": "C.UTF-8"}
-        self._run("new-session", "-d", "-x", "100", "-y", "30", "env ENV= sh")
+        self._env = {**env, "TERM": "screen", "LC_ALL": "C.UTF-8"}
+        self._run("new-session", "-d", "-x", "100", "-y", "30", "sh")
 
     def type(self, line: str) -> None:
         """A line, and Enter."""

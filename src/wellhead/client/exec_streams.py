@@ -15,44 +15,19 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Self
 
+from wellhead.client.heard import Heard
 from wellhead.client.sandbox_records import Channel, ExecResult, Exit, Output
 from wellhead.client.sockets import AsyncSocket, Socket
 from wellhead.client.talks import END_OF_INPUT, ExecTalk, input_messages, kill_message, signal_message
 from wellhead.errors import LinkError, StateError
 
 
-class _Running:
-    """What both kinds tell of their command."""
-
-    def __init__(self, talk: ExecTalk) -> None:
-        self._talk = talk
-
-    @property
-    def pid(self) -> int:
-        return self._talk.pid
+class _Running(Heard[ExecTalk]):
+    """A command that runs."""
 
     @property
     def tag(self) -> str | None:
         return self._talk.tag
-
-    @property
-    def next(self) -> int:
-        """How many bytes it had written before the one that comes next."""
-        return self._talk.next
-
-    @property
-    def lost(self) -> int:
-        """Bytes of its output that are gone: of a background process that was not listened to."""
-        return self._talk.lost
-
-    @property
-    def end(self) -> Exit | None:
-        """How it ended; None while that is not known."""
-        return self._talk.end
-
-    @property
-    def exit_code(self) -> int | None:
-        return None if self._talk.end is None else self._talk.end.exit_code
 
 
 class ExecStream(_Running):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Self
 
 import websockets.asyncio.client
@@ -52,14 +51,6 @@ class Socket:
     def close(self) -> None:
         with contextlib.suppress(ConnectionClosed, OSError):
             self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class AsyncSocket:

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Self, TypedDict
 
-from wellhead.client.sandbox_records import Exit
+from wellhead.client.heard import Heard
 from wellhead.client.sockets import AsyncSocket, Socket
 from wellhead.client.talks import TerminalTalk, kill_message, pieces
 from wellhead.errors import Retry, SessionLost, StateError, WellheadError
@@ -41,11 +41,11 @@ class ViewOptions(TypedDict, total=False):
     noticed: Noticed | None
 
 
-class _Viewed:
-    """What both kinds tell of their terminal."""
+class _Viewed(Heard[TerminalTalk]):
+    """A terminal that is looked at."""
 
     def __init__(self, talk: TerminalTalk, view: ViewOptions) -> None:
-        self._talk = talk
+        super().__init__(talk)
         self._reconnect_seconds = view.get("reconnect_seconds", RECONNECT_SECONDS)
         self._noticed = view.get("noticed")
         self._backoff = Backoff(pauses=PAUSES_SECONDS)
@@ -53,23 +53,9 @@ class _Viewed:
         self._left = False
 
     @property
-    def pid(self) -> int:
-        return self._talk.pid
-
-    @property
     def tag(self) -> str:
         """What ``attach_terminal`` finds it by."""
         return self._talk.tag or ""
-
-    @property
-    def next(self) -> int:
-        """The number of the byte that comes next: ``attach_terminal(tag, after=next)`` goes on with it."""
-        return self._talk.next
-
-    @property
-    def lost(self) -> int:
-        """Bytes of its output that are gone: nobody read them before a newer mebibyte took their place."""
-        return self._talk.lost
 
     @property
     def columns(self) -> int:
@@ -78,15 +64,6 @@ class _Viewed:
     @property
     def rows(self) -> int:
         return self._talk.rows
-
-    @property
-    def end(self) -> Exit | None:
-        """How its program ended; None while that is not known."""
-        return self._talk.end
-
-    @property
-    def exit_code(self) -> int | None:
-        return None if self._talk.end is None else self._talk.end.exit_code
 
     def _after_a_loss(self, error: WellheadError) -> float:
         """Seconds until the next attempt.
