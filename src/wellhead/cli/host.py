@@ -136,7 +136,10 @@ def join(
         Path | None, typer.Option(metavar="FILE", help="The file that holds the token; - is stdin.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="For people.  [default: the machine's]")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="For people.  [default: the token's, or the machine's]"
+        ),
     ] = None,
     only_join: Annotated[bool, typer.Option("--only-join", help="Do not run then.")] = False,
     runtime: Runtime = None,
