@@ -137,9 +137,7 @@ def join(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="For people.  [default: the token's, or the machine's]"
-        ),
+        typer.Option(metavar="NAME", help="For people.  [default: the token's, or the machine's]"),
     ] = None,
     only_join: Annotated[bool, typer.Option("--only-join", help="Do not run then.")] = False,
     runtime: Runtime = None,
