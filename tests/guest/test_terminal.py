@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import signal
 import socket
 import time
@@ -70,6 +71,9 @@ def test_a_program_has_a_terminal_of_the_size_that_was_asked_for(guest: Guest) -
     assert tag.startswith("pty-")
 
 
+@pytest.mark.skipif(
+    pwd.getpwuid(os.geteuid()).pw_shell.endswith(("nologin", "false")), reason="needs a user with a shell"
+)
 def test_without_a_program_it_is_the_users_shell(guest: Guest) -> None:
     with guest.call("terminal", argv=[], columns=80, rows=24, env={"PS1": "> "}) as call:
         call.message()
