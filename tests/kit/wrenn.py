@@ -41,8 +41,8 @@ class Wrenn:
     def variables(self, edge: Edge, home: Path, *, tls: bool) -> dict[str, str]:
         """What a program of it is told of a server.
 
-        Its synchronous WebSockets write in one thread while another reads the same TLS object, which Python
-        makes safe from 3.13.4 on: below that they break by themselves, and are asked without TLS.
+        Its synchronous WebSockets write in one thread while another reads the same TLS object: on Python
+        3.11 a fifth of its quick terminals break by themselves, so those are asked for without TLS.
         """
         server = f"https://localhost:{edge.https}" if tls else f"http://localhost:{edge.http}"
         return environment(
