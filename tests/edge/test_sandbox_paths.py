@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from wellhead.edge.sandbox_paths import SandboxPath, sandbox_path
 from wellhead.errors import InputError
-from wellhead.model.sandboxes import Lane, new_sandbox_id
+from wellhead.model.sandboxes import Lane, SandboxId
 
-ID = new_sandbox_id()
-OTHER = new_sandbox_id()
+ID = SandboxId("cl-7yb8n1dsnfn2ylsxs7078sdbj")
+OTHER = SandboxId("cl-5vyvxilukemsmh523nsuvmi8u")
 
 
 def read(target: str) -> SandboxPath:

@@ -3,7 +3,7 @@
 No I/O: ``ExecTalk`` and ``TerminalTalk`` are told each message and say what is to be sent, for clients that
 wait and for clients that await.
 
-Source: docs/reference/sandbox-sockets.md.
+Source: docs/reference/sandboxes-api.md.
 """
 
 from __future__ import annotations
