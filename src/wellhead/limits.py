@@ -172,6 +172,7 @@ A host and its sandboxes
   host_upload_bytes | 413 `too_large` |
   host_stream_upload_bytes | 413 `too_large` |
   host_exec_output_bytes | an error; the command is ended |
+  host_exec_outputs_bytes | 503 `no_hosts_available`; the command is ended |
   host_report_seconds | the host reports again |
 """)
 """Title -> limits. Indented lines: setting | what happens beyond it | reason."""

@@ -141,6 +141,7 @@ def _program(
         ApiTerms(
             upload_bytes=given.host_upload_bytes, stream_upload_bytes=given.host_stream_upload_bytes,
             output_bytes=given.host_exec_output_bytes,
+            outputs_bytes=given.host_exec_outputs_bytes,
         ),
         given.host_report_seconds, options.drain_seconds, options.destroy_at_end,
     )  # fmt: skip

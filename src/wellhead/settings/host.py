@@ -59,6 +59,10 @@ class HostSettings(BaseModel):
     host_exec_output_bytes: PositiveInt = Field(
         16777216, description="Most output of a command that is answered in one piece; beyond: an error."
     )
+    host_exec_outputs_bytes: PositiveInt = Field(
+        268435456,
+        description="Most output of all such commands together that a host holds; beyond: 503.",
+    )
     host_keep_sandboxes: bool = Field(
         True, description="Whether sandboxes go on when the host's program ends, for its next start to find."
     )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
+import sys
 
 import pytest
+from starlette.responses import StreamingResponse
 
 from tests.kit.api_host import ApiHost, LiveGuest, api_host
+from wellhead.host.api import outcome
 from wellhead.host.api.context import ApiTerms
+from wellhead.host.api.outcome import Ran
+from wellhead.host.guest_stream import Exited
 
 
 async def test_a_command_of_wrenn_is_answered_with_what_it_wrote(host: ApiHost) -> None:
@@ -165,3 +172,45 @@ async def test_arguments_beyond_what_the_system_takes_are_refused_by_name(host: 
         assert answer.status_code == 200
     else:
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+async def test_much_output_is_answered_byte_for_byte_in_either_encoding(host: ApiHost) -> None:
+    script = "import sys; sys.stdout.write('\\0\"\\\\\\n\u00e4\U0001f600' * 60_000)"
+    told = await host.exec(sys.executable, "-c", script)
+    assert told["encoding"] == "utf-8" and told["stdout"] == '\0"\\\n\u00e4\U0001f600' * 60_000
+    assert (told["stderr"], told["exit_code"], told["signal"]) == ("", 0, None)
+    told = await host.exec("sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' '\\377'; echo x >&2")
+    assert told["encoding"] == "base64"
+    assert base64.b64decode(told["stdout"]) == b"\xff" * 1_000_000
+    assert base64.b64decode(told["stderr"]) == b"x\n"
+
+
+async def test_output_that_is_long_to_encode_holds_up_nobody_else(host: ApiHost) -> None:
+    turns, over = 0, asyncio.Event()
+
+    async def others() -> None:
+        nonlocal turns
+        while not over.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    size = 4_000_000
+    beside = asyncio.create_task(others())
+    ran = Ran(bytes(size), b"", Exited(0, None, False), 1)
+    answer = await outcome.answer({"cmd": "x"}, ran, {})
+    assert isinstance(answer, StreamingResponse)
+    body = b"".join([piece async for piece in answer.body_iterator if isinstance(piece, bytes)])
+    over.set()
+    await beside
+    assert json.loads(body)["stdout"] == "\0" * size
+    assert turns > size // outcome.PIECE
+
+
+async def test_what_all_commands_wrote_together_has_a_bound_and_is_let_go_of(guest: LiveGuest) -> None:
+    async with api_host(guest, ApiTerms(outputs_bytes=300_000)) as host:
+        for _ in range(3):
+            assert len((await host.exec("head", "-c", "250000", "/dev/zero"))["stdout"]) == 250_000
+            answer = await host.post("/exec", argv=["head", "-c", "400000", "/dev/zero"])
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "no_hosts_available"
+            assert "more than 300000 bytes" in answer.json()["error"]["message"]

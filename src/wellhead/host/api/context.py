@@ -21,6 +21,7 @@ class ApiTerms:
     upload_bytes: int = 100 * 1024 * 1024  # of a file that comes in one request
     stream_upload_bytes: int = 10 * 1024 * 1024 * 1024  # of one that comes as a stream
     output_bytes: int = 16 * 1024 * 1024  # of each stream of a command that is answered at once
+    outputs_bytes: int = 256 * 1024 * 1024  # of all such commands together, beyond a few KiB of each
     body_bytes: int = 1024 * 1024  # of a JSON body
     message_bytes: int = 64 * 1024  # of a message in our own dialects
     paste_bytes: int = 4 * 1024 * 1024  # of a message in wrenn's, whose SDK sends a paste as one

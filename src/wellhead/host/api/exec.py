@@ -9,32 +9,24 @@ Source: docs/reference/sandboxes-api.md, "Commands".
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from wellhead.errors import HostError, HostInvalid, HostTimeout, HostTooLarge
+from wellhead.host.api import outcome
 from wellhead.host.api.bodies import Members, read_body
 from wellhead.host.api.context import Context
 from wellhead.host.api.dialect import KILLED
+from wellhead.host.api.outcome import PIECE, Held, Ran
 from wellhead.host.entry import Entry
 from wellhead.host.guest_link import Command, GuestLink
 from wellhead.host.guest_stream import Exited, GuestStream, Output
 from wellhead.model.sandboxes import SandboxId
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """A command that ended."""
-
-    output: bytes
-    errors: bytes
-    exited: Exited
-    milliseconds: int
 
 
 def read_command(asked: Members, entry: Entry, *, shell: bool = False) -> Command:
@@ -60,9 +52,22 @@ class ExecRoutes:
         self._context = context
 
     def routes(self) -> list[BaseRoute]:
-        return [Route("/sandboxes/{id}/exec", self._exec, methods=["POST"])]
+        return [Route("/sandboxes/{id}/exec", Executing(self._context), methods=["POST"])]
 
-    async def _exec(self, request: Request) -> Response:
+
+class Executing:
+    """Runs a command, as an ASGI application: what it wrote is let go of however the answer ends."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._held = Held(context.terms.outputs_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held.share() as take:
+            answer = await self._answer(Request(scope, receive), take)
+            await answer(scope, receive, send)
+
+    async def _answer(self, request: Request, take: Callable[[int], None]) -> Response:
         context = self._context
         sandbox = context.asked(request)
         context.sandboxes.running(sandbox)
@@ -70,7 +75,7 @@ class ExecRoutes:
         if asked.flag("background", False):
             return await self._start(sandbox, asked)
         with context.sandboxes.busy(sandbox) as entry:
-            answer = await self._run(sandbox, asked, entry)
+            answer = await self._run(sandbox, asked, entry, take)
         context.sandboxes.touch(sandbox)
         return answer
 
@@ -80,7 +85,9 @@ class ExecRoutes:
         pid, tag = await context.link(sandbox).start(command, tag=asked.tag("tag"))
         return JSONResponse({"sandbox_id": sandbox, "cmd": command.argv[0], "pid": pid, "tag": tag}, 202)
 
-    async def _run(self, sandbox: SandboxId, asked: Members, entry: Entry) -> Response:
+    async def _run(
+        self, sandbox: SandboxId, asked: Members, entry: Entry, take: Callable[[int], None]
+    ) -> Response:
         terms = self._context.terms
         ours = "argv" in asked
         command = read_command(asked, entry)
@@ -88,38 +95,36 @@ class ExecRoutes:
             "timeout_seconds" if ours else "timeout_sec", terms.exec_seconds, terms.exec_seconds_max
         )
         ran = await run(
-            self._context.way(entry), command, seconds, asked.encoded("stdin"), terms.output_bytes
+            self._context.way(entry), command, seconds, asked.encoded("stdin"), terms.output_bytes, take
         )
         if ran.exited.timed_out:
             kind = HostTimeout if ours else HostError
             raise kind(
                 f"the command ran longer than {seconds:g} s, and was killed with all that it had started"
             )
-        told = {
-            "sandbox_id": sandbox,
-            "cmd": command.argv[0],
-            **_written(ran),
-            "duration_ms": ran.milliseconds,
-        }
+        code = ran.exited.code
+        after: dict[str, object] = {"exit_code": KILLED if code is None else code}
         if ours:
-            return JSONResponse(told | {"exit_code": ran.exited.code, "signal": ran.exited.signal})
-        return JSONResponse(told | {"exit_code": KILLED if ran.exited.code is None else ran.exited.code})
+            after = {"exit_code": code, "signal": ran.exited.signal}
+        return await outcome.answer({"sandbox_id": sandbox, "cmd": command.argv[0]}, ran, after)
 
 
 async def run(
-    link: GuestLink, command: Command, seconds: float | None, stdin: bytes | None, output_bytes: int
-) -> Ran:
-    """Run a command to its end.
+    link: GuestLink, command: Command, seconds: float | None, stdin: bytes | None, output_bytes: int,
+    take: Callable[[int], None],
+) -> Ran:  # fmt: skip
+    """Run a command to its end. ``take`` is told of bytes that are held, where they are more than a few.
 
     Raises:
         HostTooLarge: it wrote more than ``output_bytes`` to one of its streams, and was killed.
+        HostBusy: ``take`` says that too much is held, and it was killed.
         HostError: it cannot be run.
     """
     began = time.monotonic()
     stream = await link.run(command, stdin=stdin is not None, timeout_seconds=seconds)
     feeding = asyncio.ensure_future(_feed(stream, stdin))
     try:
-        output, errors, exited = await _collect(stream, output_bytes)
+        output, errors, exited = await _collect(stream, output_bytes, take)
     finally:
         stream.close()
         feeding.cancel()
@@ -127,14 +132,18 @@ async def run(
     return Ran(output, errors, exited, round((time.monotonic() - began) * 1000))
 
 
-async def _collect(stream: GuestStream, output_bytes: int) -> tuple[bytes, bytes, Exited]:
+async def _collect(
+    stream: GuestStream, output_bytes: int, take: Callable[[int], None]
+) -> tuple[bytearray, bytearray, Exited]:
     output, errors = bytearray(), bytearray()
     while True:
         for told in await stream.told():
             if isinstance(told, Exited):
-                return bytes(output), bytes(errors), told
+                return output, errors, told
             if isinstance(told, Output):
                 into = errors if told.errors else output
+                if len(output) + len(errors) + len(told.data) > PIECE:
+                    take(len(told.data))
                 into += told.data
                 if len(into) > output_bytes:
                     name = "standard error" if told.errors else "standard output"
@@ -148,15 +157,3 @@ async def _feed(stream: GuestStream, stdin: bytes | None) -> None:
     if stdin is not None:
         await stream.send(stdin)
         stream.end_input()
-
-
-def _written(ran: Ran) -> dict[str, object]:
-    """Both streams as text where both are UTF-8, else both in base64."""
-    try:
-        return {"stdout": ran.output.decode(), "stderr": ran.errors.decode(), "encoding": "utf-8"}
-    except UnicodeDecodeError:
-        return {
-            "stdout": base64.b64encode(ran.output).decode(),
-            "stderr": base64.b64encode(ran.errors).decode(),
-            "encoding": "base64",
-        }
