@@ -8,7 +8,7 @@ Source: docs/reference/guest.md.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,10 +118,12 @@ class GuestLink:
         """stat, mkdir, remove or move; ``asked`` beside it are the call's own members."""
         return await self._ask({"do": do, **asked}, self._terms.work_seconds)
 
-    async def entries(self, path: str, user: str | None, depth: int) -> list[dict[str, object]]:
-        """What is in a directory, and in those below it down to ``depth``."""
+    def entries(
+        self, path: str, user: str | None, depth: int
+    ) -> AsyncGenerator[list[dict[str, object]], None]:
+        """What is in a directory, and in those below it down to ``depth``, in lists as they come."""
         asked: dict[str, object] = {"do": "list", "path": path, "user": user, "depth": depth}
-        return await self._list(asked, "entries", self._terms.work_seconds)
+        return self._pages(asked, "entries", self._terms.work_seconds)
 
     @asynccontextmanager
     async def read(
@@ -173,19 +175,24 @@ class GuestLink:
         call.close()
         return ok
 
-    async def _list(
+    async def _list(self, asked: dict[str, object], name: str) -> list[dict[str, object]]:
+        return [item async for page in self._pages(asked, name) for item in page]
+
+    async def _pages(
         self, asked: dict[str, object], name: str, seconds: float | None = None
-    ) -> list[dict[str, object]]:
-        """The lists of an answer that may come in parts, as one."""
+    ) -> AsyncGenerator[list[dict[str, object]], None]:
+        """The list of an answer that may come in parts, part by part."""
         call, kind, payload = await self._opened(asked, seconds)
-        found: list[dict[str, object]] = []
+        count = 0
         try:
             while (more := part(kind, payload)) is not None:
-                found += members(more, name)
-                if len(found) > LISTED_MAX:
+                page = members(more, name)
+                count += len(page)
+                if count > LISTED_MAX:
                     raise HostTooLarge(f"a list of more than {LISTED_MAX} {name}")
+                yield page
                 kind, payload = await call.frame(seconds or self._terms.answer_seconds)
-            return found + members(expected(kind, payload, "ok"), name)
+            yield members(expected(kind, payload, "ok"), name)
         finally:
             call.close()
 

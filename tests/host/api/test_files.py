@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.kit.api_host import ApiHost, LiveGuest, api_host
 from tests.kit.inprocess import envelope
 from wellhead.host.api.context import ApiTerms
+from wellhead.host.api.entries import entries_answer
 
 MIB = 1024 * 1024
 
@@ -320,3 +322,26 @@ async def test_a_large_file_does_not_pass_through_memory(host: ApiHost, guest: L
     visit.release()
     await visit.over()
     assert len(visit.body) == 8 * MIB and visit.ended
+
+
+async def test_a_long_list_is_whole_and_comes_with_turns_for_others(host: ApiHost, guest: LiveGuest) -> None:
+    (guest.home / "long").mkdir()
+    for number in range(3000):
+        (guest.home / "long" / f"{number:0200}").touch()
+    answer = await host.post("/files/list", path="long")
+    names = [entry["name"] for entry in answer.json()["entries"]]
+    assert names == [f"{number:0200}" for number in range(3000)]
+
+    turns = 0
+
+    async def pages() -> AsyncGenerator[list[dict[str, object]], None]:
+        for number in range(50):
+            asyncio.get_running_loop().call_soon(turn)
+            yield [{"name": str(number)}]
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+
+    assert len(json.loads(bytes((await entries_answer(pages())).body))["entries"]) == 50
+    assert turns >= 49

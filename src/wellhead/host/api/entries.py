@@ -5,8 +5,11 @@ Source: wrenn-sandboxes, "Lifecycle and files API".
 
 from __future__ import annotations
 
+import asyncio
+import json
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from starlette.responses import JSONResponse, Response
 
@@ -35,3 +38,14 @@ def shown_entry(entry: Mapping[str, object]) -> dict[str, object]:
 def entry_answer(answer: Mapping[str, object]) -> Response:
     """The answer that holds one entry."""
     return JSONResponse({"entry": shown_entry(member(answer, "entry"))})
+
+
+async def entries_answer(pages: AsyncGenerator[list[dict[str, object]], None]) -> Response:
+    """The answer that holds a list of them, which may be long: others have a turn behind each page."""
+    pieces: list[bytes] = []
+    async with aclosing(pages):
+        async for page in pages:
+            pieces.append(json.dumps([shown_entry(entry) for entry in page])[1:-1].encode())
+            await asyncio.sleep(0)
+    body = b", ".join(piece for piece in pieces if piece)
+    return Response(b'{"entries": [%b]}' % body, media_type="application/json")

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from wellhead.host.api.bodies import Members, check_path, read_body
 from wellhead.host.api.context import Context
-from wellhead.host.api.entries import entry_answer, shown_entry
+from wellhead.host.api.entries import entries_answer, entry_answer
 from wellhead.host.api.writing import Writing
 from wellhead.host.guest_link import GuestLink
 
@@ -49,8 +49,7 @@ class FileRoutes:
         link, asked = await call(self._context, request)
         path = check_path("path", asked.text("path", ""))
         depth = asked.whole("depth", 1, 0, DEPTH_MAX) or 1
-        entries = await link.entries(path or ".", asked.optional("user"), depth)
-        return JSONResponse({"entries": [shown_entry(entry) for entry in entries]})
+        return await entries_answer(link.entries(path or ".", asked.optional("user"), depth))
 
     async def _mkdir(self, request: Request) -> Response:
         link, asked = await call(self._context, request)
