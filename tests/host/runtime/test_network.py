@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,18 @@ def ask(each):
         with socket.create_connection((host, int(port)), 1) as s: return each, s.recv(64).decode()
     except OSError as error: return each, "no"
 for answer in concurrent.futures.ThreadPoolExecutor(32).map(ask, sys.argv[1:]): print(*answer)
+"""
+
+_FLOOD = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    for port in range(20000, 50000):
+        while True:
+            try: s.sendto(b"x", (sys.argv[1], port))
+            except ConnectionRefusedError: continue
+            except PermissionError: pass
+            break
+print("sent")
 """
 
 
@@ -85,6 +98,12 @@ async def ask(sandbox: Running, *targets: str) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in done.output.splitlines())
 
 
+def _followed(network: str) -> int:
+    """The connections that the kernel follows in a network namespace."""
+    with entered(f"/run/netns/{network}"):
+        return int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
+
+
 async def test_the_internet_is_reached_and_nothing_of_the_machine_or_its_networks() -> None:
     terms = RuntimeTerms(name_servers=[NAMES])
     async with sandbox_host(terms) as host:
@@ -106,6 +125,18 @@ async def test_the_internet_is_reached_and_nothing_of_the_machine_or_its_network
         assert reached == {f"{PUBLIC}:{PORT}", f"{NAMES}:53"}
         assert answers[f"{PUBLIC}:{PORT}"] == "203.0.113.1"
         assert (await shell(sandbox, "cat /etc/resolv.conf")).output == f"nameserver {NAMES}\n"
+
+
+async def test_the_connections_that_the_machine_follows_for_a_sandbox_are_bounded() -> None:
+    async with sandbox_host() as host:
+        sandbox, sibling = await host.create(), await host.create()
+        with outside(host.network) as beyond:
+            async with answering(f"/run/netns/{beyond}", PORT):
+                await _is_up(PUBLIC, PORT)
+                done = await run_in(sandbox, _PYTHON, "-c", _FLOOD, PUBLIC)
+                assert done.output.strip() == "sent", done
+                assert firewall.FLOWS_MAX // 2 < _followed(host.network) < firewall.FLOWS_MAX + 500
+                assert await ask(sibling, f"{PUBLIC}:{PORT}") == {f"{PUBLIC}:{PORT}": "203.0.113.1"}
 
 
 async def test_private_networks_are_reached_where_the_operator_says_so() -> None:

@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from wellhead.errors import HostError
 from wellhead.host.runtime.terms import RuntimeTerms
 
+FLOWS_MAX = 8192  # the kernel follows some hundred thousand for all of the machine
 _SECONDS = 10.0
 _NEVER = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
 _PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")
 
 
-def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str]) -> str:
+def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str], flows_max: int = FLOWS_MAX) -> str:
     """The table, in nft's words, for links whose names begin with ``links``.
 
     What the host opens towards a sandbox is answered; nothing else reaches the host from inside.
+    ``flows_max``: connections that a sandbox may have open to the outside; 0 for any number.
     """
     from_inside, to_inside = f'iifname "{links}*"', f'oifname "{links}*"'
     lines = [
@@ -31,8 +33,9 @@ def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str]) -> str:
         f"{from_inside} ct state established,related accept",
         f"{from_inside} drop",
         "}",
+        *(["set flows { type ipv4_addr; size 65535; flags dynamic; }"] if flows_max else []),
         "chain egress {",
-        *_egress(terms, name_servers),
+        *_egress(terms, name_servers, flows_max),
         "}",
         "chain forward { type filter hook forward priority filter - 10;",
         f"{from_inside} {to_inside} drop",
@@ -50,10 +53,12 @@ def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str]) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def _egress(terms: RuntimeTerms, name_servers: Sequence[str]) -> list[str]:
+def _egress(terms: RuntimeTerms, name_servers: Sequence[str], flows_max: int) -> list[str]:
     if terms.egress == "none":
         return ["drop"]
     lines = ["meta nfproto ipv6 drop", "ct state established,related accept"]
+    if flows_max:
+        lines.append(f"add @flows {{ ip saddr ct count over {flows_max} }} drop")
     if name_servers:
         lines.append(f"ip daddr {_set(name_servers)} meta l4proto {{ tcp, udp }} th dport 53 accept")
     lines.append(f"ip daddr {_set([*_NEVER, terms.network])} drop")

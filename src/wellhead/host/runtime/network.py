@@ -53,8 +53,12 @@ class Network:
         Raises:
             HostError: this machine cannot do it.
         """
-        firewall.put_in_place(firewall.rules(self._terms, LINKS, self.name_servers))
         told = []
+        try:
+            firewall.put_in_place(firewall.rules(self._terms, LINKS, self.name_servers))
+        except HostError as error:  # a kernel that cannot count connections
+            firewall.put_in_place(firewall.rules(self._terms, LINKS, self.name_servers, flows_max=0))
+            told.append(f"the number of connections of a sandbox is not limited: {error}")
         if self._terms.egress == "internet":
             forward = Path("/proc/sys/net/ipv4/ip_forward")
             if forward.read_text().strip() != "1":
