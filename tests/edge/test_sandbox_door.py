@@ -189,9 +189,17 @@ async def test_a_sandbox_that_does_not_run_cannot_be_asked(place: Place, now: Sa
 
 async def test_of_a_stopped_sandbox_there_are_no_metrics(place: Place) -> None:
     """Source: wrenn-sandboxes, "Lifecycle and files API"."""
-    for now, told in ((SandboxStatus.STOPPED, 404), (SandboxStatus.PAUSED, 409), (SandboxStatus.ERROR, 409)):
+    for now, told in ((SandboxStatus.STOPPED, 404), (SandboxStatus.ERROR, 409)):
         sandbox = place.records.new_sandbox(place.host, now)
         assert error(await place.ask(target=place.path("/metrics?range=5m", sandbox)))[0] == told
+
+
+async def test_a_paused_sandbox_is_asked_for_its_metrics_alone(place: Place) -> None:
+    sandbox = place.records.new_sandbox(place.host, SandboxStatus.PAUSED)
+    await place.ask(target=place.path("/metrics?range=5m", sandbox))
+    assert place.opened == 1
+    assert error(await place.ask(target=place.path("/ports", sandbox))) == (409, "invalid_state")
+    assert place.opened == 1
 
 
 async def test_a_host_that_is_not_there_is_told_with_a_time_to_wait(place: Place) -> None:

@@ -149,7 +149,7 @@ class Sandboxes:
             return self._unless_away(UNKNOWN)
         if view.status is SandboxStatus.MISSING:
             return AWAY
-        if view.status is not SandboxStatus.RUNNING:
+        if not (view.status is SandboxStatus.RUNNING or _shown_asleep(view.status, path)):
             return self._unless_away(_not_running(view.status, path))
         if self._pressure.high and (page := self._pressure.refusal()) is not None:
             return BUSY._replace(message=page.text, reason=page.reason)
@@ -256,6 +256,10 @@ class _Guard:
 
     def on_writable(self) -> None:
         self._sink.on_writable()
+
+
+def _shown_asleep(status: SandboxStatus, path: SandboxPath) -> bool:
+    return status is SandboxStatus.PAUSED and path.what == b"metrics"
 
 
 def _not_running(status: SandboxStatus, path: SandboxPath) -> Refusal:
