@@ -38,6 +38,7 @@ def departures(source: Path, target: str) -> Iterator[Departure]:
 
     Raises:
         LocalStateError: something cannot be read.
+        InputError: a name, or where a link leads, is no UTF-8.
     """
     try:
         facts = source.stat()  # who names a link means what it leads to
@@ -48,14 +49,23 @@ def departures(source: Path, target: str) -> Iterator[Departure]:
 
 def _departures(source: Path, target: str, facts: os.stat_result) -> Iterator[Departure]:
     mode = stat.S_IMODE(facts.st_mode)
+    _check_name(target)
     if stat.S_ISLNK(facts.st_mode):
-        yield Departure(source, target, mode, leads_to=os.readlink(source))
+        yield Departure(source, target, mode, leads_to=_check_name(os.readlink(source)))
     elif stat.S_ISREG(facts.st_mode):
         yield Departure(source, target, mode)
     elif stat.S_ISDIR(facts.st_mode):
         yield Departure(source, target, mode, is_directory=True)
         for inner in sorted(source.iterdir()):
             yield from _departures(inner, f"{target.rstrip('/')}/{inner.name}", inner.lstat())
+
+
+def _check_name(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{shown(name)} is no UTF-8, and cannot be copied") from None
+    return name
 
 
 def size_of(file: IO[bytes]) -> int:
