@@ -111,9 +111,19 @@ def test_a_command_gives_its_bytes_and_how_it_ended(sandbox: Sandbox) -> None:
 
 
 def test_a_commands_input_is_all_of_it_whatever_it_writes_meanwhile(sandbox: Sandbox) -> None:
-    data = os.urandom(3 * 1024 * 1024)
+    data = os.urandom(1024 * 1024) * 48  # more than all that lies between can hold
     assert sandbox.exec(["cat"], stdin=data).stdout == data
     assert sandbox.exec(["true"], stdin=data).exit_code == 0  # it reads none of it
+
+
+def test_a_text_is_no_input(sandbox: Sandbox) -> None:
+    with pytest.raises(InputError, match="not str: encode a text first"):
+        sandbox.exec(["cat"], stdin="text")  # type: ignore[arg-type]
+    with (
+        sandbox.exec_stream(["cat"], stdin=True) as running,
+        pytest.raises(InputError, match="not str: encode"),
+    ):
+        running.send("text")  # type: ignore[arg-type]
 
 
 def test_a_commands_time_may_be_over(sandbox: Sandbox) -> None:
@@ -217,6 +227,9 @@ def test_a_directory_goes_there_and_back_with_modes_and_links(sandbox: Sandbox, 
     assert (tmp_path / "one").read_bytes() == b"#!/bin/sh\n"
     with pytest.raises(LocalStateError, match="cannot read"):
         sandbox.files.upload(tmp_path / "nothing", "/x")
+    (here / "in" / "link").symlink_to(os.fsdecode(b"no\xfftext"))
+    with pytest.raises(InputError, match=r'"no\\udcfftext" is no UTF-8'):
+        sandbox.files.upload(here, "/there")
     with pytest.raises(LocalStateError, match="cannot write"):
         sandbox.files.download("/there/link", tmp_path / "no" / "such" / "place")
 

@@ -383,6 +383,8 @@ class SandboxServer:
         while (message := await socket.receive())["type"] == "websocket.receive":
             if (data := message.get("bytes")) is not None and process.stdin is not None:
                 process.stdin.write(data[1:])
+                with contextlib.suppress(ConnectionError):  # it has ended
+                    await process.stdin.drain()
                 if len(data) == 1:
                     process.stdin.close()
             elif (text := message.get("text")) is not None:

@@ -18,7 +18,14 @@ from typing import Self
 from wellhead.client.heard import Heard
 from wellhead.client.sandbox_records import Channel, ExecResult, Exit, Output
 from wellhead.client.sockets import AsyncSocket, Socket
-from wellhead.client.talks import END_OF_INPUT, ExecTalk, input_messages, kill_message, signal_message
+from wellhead.client.talks import (
+    END_OF_INPUT,
+    ExecTalk,
+    check_bytes,
+    input_messages,
+    kill_message,
+    signal_message,
+)
 from wellhead.errors import LinkError, StateError
 
 
@@ -80,7 +87,9 @@ class ExecStream(_Running):
 
         Raises:
             CommandTimeout: its time was over.
+            InputError: ``stdin`` is no bytes.
         """
+        check_bytes(stdin)
         if self._talk.end is not None:
             return self._talk.end.result(b"", b"")
         written = _Written()
@@ -149,6 +158,7 @@ class AsyncExecStream(_Running):
         await self._socket.send(kill_message())
 
     async def result(self, stdin: bytes = b"") -> ExecResult:
+        check_bytes(stdin)
         if self._talk.end is not None:
             return self._talk.end.result(b"", b"")
         written = _Written()

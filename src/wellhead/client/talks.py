@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from websockets.typing import Subprotocol
@@ -234,17 +234,31 @@ def signal_message(signal: str) -> str:
     return _text(type="signal", signal=signal_name(signal).removeprefix("SIG"))
 
 
-def input_messages(data: bytes) -> list[bytes]:
+def input_messages(data: bytes) -> Iterator[bytes]:
     """Bytes for a command's standard input."""
-    return [b"\0" + piece for piece in pieces(data)]
+    return (b"\0" + piece for piece in pieces(data))
 
 
 END_OF_INPUT = b"\0"
 
 
-def pieces(data: bytes) -> list[bytes]:
-    """The same bytes, in messages that are not too long."""
-    return [data[at : at + INPUT_MAX] for at in range(0, len(data), INPUT_MAX)]
+def pieces(data: bytes) -> Iterator[bytes]:
+    """The same bytes, in messages that are not too long.
+
+    Raises:
+        InputError: a text; how it is to be written as bytes is for the caller to say.
+    """
+    check_bytes(data)
+    return (data[at : at + INPUT_MAX] for at in range(0, len(data), INPUT_MAX))
+
+
+def check_bytes(data: object) -> None:
+    """
+    Raises:
+        InputError: no bytes, a text for instance.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise InputError(f"bytes are sent, not {type(data).__name__}: encode a text first")
 
 
 def _env(options: ProgramOptions) -> dict[str, str] | None:
