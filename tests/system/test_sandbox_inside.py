@@ -12,6 +12,7 @@ import pytest
 
 from tests.kit.sandbox_host import SandboxHost, needs_namespaces, sandbox_host
 from tests.kit.sandbox_root import run_in, shell
+from wellhead.host.runtime.hello import hello
 from wellhead.host.runtime.runtime import Running
 
 pytestmark = [needs_namespaces, pytest.mark.timeout(180)]
@@ -98,6 +99,16 @@ async def test_the_first_process_cannot_be_looked_into(host: SandboxHost) -> Non
     assert shown.output.split() == ["wellhead-guest", sandbox.spec.id, "wellhead-guest"]
 
 
+async def test_the_first_process_cannot_be_left_without_descriptors(host: SandboxHost) -> None:
+    sandbox = await host.create()
+    limit = "import resource; resource.prlimit({}, resource.RLIMIT_NOFILE, (64, 64))"
+    done = await run_in(sandbox, _python(), "-c", limit.format(0))
+    assert done.code == 0, done
+    done = await run_in(sandbox, _python(), "-c", limit.format(1))
+    assert "PermissionError" in done.errors, done
+    await _answers(sandbox)
+
+
 async def test_neither_the_machine_nor_other_sandboxes_can_be_seen(host: SandboxHost) -> None:
     sandbox, sibling = await host.create(), await host.create()
     assert (
@@ -162,6 +173,15 @@ async def test_memory_ends_for_a_program_and_not_for_its_sandbox(host: SandboxHo
     done = await run_in(sandbox, _python(), "-c", "x = bytearray(300 << 20); print('got it')")
     assert "got it" not in done.output
     await _answers(sandbox)
+
+
+async def test_memory_ends_for_a_crowd_of_small_programs_and_not_for_their_sandbox(host: SandboxHost) -> None:
+    host.need_limit("memory")
+    sandbox = await host.create(memory_mb=64, pids_max=600)
+    crowd = "dd if=/dev/zero of=/dev/shm/x bs=1M count=31; for i in $(seq 500); do sleep 60 & done"
+    await shell(sandbox, crowd)
+    await hello(sandbox.guest_socket, 30)
+    assert await host.runtime.is_alive(sandbox.spec.id)
 
 
 async def test_descriptors_used_up_by_a_program_are_its_own(host: SandboxHost) -> None:

@@ -19,7 +19,7 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
-_OOM_SCORE_MORE, _OOM_SCORE_MAX = 100, 1000
+_OOM_SCORE_MORE, _OOM_SCORE_MAX = 900, 1000  # by less, the guest goes before many that are smaller
 _CAPABILITIES = 64  # more than any kernel knows
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

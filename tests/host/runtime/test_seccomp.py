@@ -73,6 +73,13 @@ def test_sockets_of_dangerous_families_are_refused(machine: str, architecture: i
     assert answer(machine, architecture, number, 38, 5, 0) == errno.EAFNOSUPPORT
 
 
+@pytest.mark.parametrize(("machine", "architecture", "number"), [("x86_64", X86, 302), ("aarch64", ARM, 261)])
+def test_limits_of_the_first_process_are_nobodys_to_set(machine: str, architecture: int, number: int) -> None:
+    assert answer(machine, architecture, number, 1) == errno.EPERM
+    assert answer(machine, architecture, number, 0) == ALLOWED  # one's own
+    assert answer(machine, architecture, number, 2) == ALLOWED
+
+
 def test_calls_of_another_architecture_do_not_exist() -> None:
     assert answer("x86_64", 0x40000003, 11) == errno.ENOSYS  # 32 bits
     assert answer("x86_64", X86, 0x40000000 | 1) == errno.ENOSYS  # x32

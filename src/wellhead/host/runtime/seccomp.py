@@ -42,6 +42,7 @@ _REFUSED = {
 }  # fmt: skip
 _X86_ONLY = {"iopl": 172, "ioperm": 173, "uselib": 134, "sysfs": 139, "modify_ldt": 154}
 _CLONE, _UNSHARE, _CLONE3, _SOCKET = (56, 220), (272, 97), (435, 435), (41, 198)
+_PRLIMIT = (302, 261)
 
 
 def program(machine: str) -> bytes:
@@ -65,6 +66,11 @@ def program(machine: str) -> bytes:
             _unless(_EQUAL, number, 0, 4), _load(_FIRST_ARGUMENT),
             _unless(_ANY_BIT, _NAMESPACES, 0, 1), refuse, _give(_ALLOW),
         ]  # fmt: skip
+    # Root inside has the guest's own number, and could leave it without a descriptor.
+    lines += [
+        _unless(_EQUAL, _PRLIMIT[column], 0, 4), _load(_FIRST_ARGUMENT),
+        _unless(_EQUAL, 1, 0, 1), refuse, _give(_ALLOW),
+    ]  # fmt: skip
     lines += [_unless(_EQUAL, _SOCKET[column], 0, 1 + 2 * len(_FAMILIES)), _load(_FIRST_ARGUMENT)]
     for family in _FAMILIES:
         lines += [_unless(_EQUAL, family, 0, 1), _give(_ERROR | errno.EAFNOSUPPORT)]
