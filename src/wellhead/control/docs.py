@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from fastapi import FastAPI
+from pydantic import TypeAdapter
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
 _STYLE = """
@@ -34,6 +37,30 @@ def links(parameter: str, found: str, *operations: str) -> dict[int | str, dict[
     """
     made = {name: {"operationId": name, "parameters": {parameter: found}} for name in operations}
     return {201: {"links": made}}
+
+
+_SCHEMAS = "#/components/schemas/"
+
+
+def reference(model: type[object]) -> str:
+    """How the document refers to a record that ``describe`` puts into it."""
+    return _SCHEMAS + model.__name__
+
+
+def describe(app: FastAPI, *models: type[object]) -> None:
+    """Put records into the document that no route has as its model."""
+    document = app.openapi
+
+    def with_models() -> dict[str, Any]:
+        made = document()
+        schemas = made.setdefault("components", {}).setdefault("schemas", {})
+        for model in models:
+            schema = TypeAdapter(model).json_schema(ref_template=_SCHEMAS + "{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        return made
+
+    app.openapi = with_models  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def page(document: Document) -> str:
