@@ -12,6 +12,7 @@ sent at the moment of a loss may not arrive; what is sent after it waits until t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -205,7 +206,8 @@ class Terminal(_Viewed):
         socket = self._open(False)
         try:
             self._greet(socket, self._talk.again())
-            socket.send(self._talk.resize(self._talk.columns, self._talk.rows))
+            with contextlib.suppress(SessionLost):  # its program has ended: that is to be read
+                socket.send(self._talk.resize(self._talk.columns, self._talk.rows))
         except BaseException:
             socket.close()
             raise
@@ -312,7 +314,8 @@ class AsyncTerminal(_Viewed):
         socket = await self._open(False)
         try:
             await self._greet(socket, self._talk.again())
-            await socket.send(self._talk.resize(self._talk.columns, self._talk.rows))
+            with contextlib.suppress(SessionLost):  # its program has ended: that is to be read
+                await socket.send(self._talk.resize(self._talk.columns, self._talk.rows))
         except BaseException:
             await socket.close()
             raise
