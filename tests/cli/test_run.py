@@ -259,7 +259,8 @@ def test_an_interrupt_ends_it_cleanly_and_a_second_one_at_once(
             assert visiting.result(30) == "finished"
         else:
             eventually(lambda: _again(agent), 20, every=0.3)
-            assert agent.wait() == -signal.SIGINT
+            # Cleanly, where both came before it looked up, and its child was ended by the second.
+            assert agent.wait() in (-signal.SIGINT, ExitCode.OK)
         for process in processes:
             eventually(lambda process=process: _is_over(process), 20)
     assert "Traceback" not in agent.text

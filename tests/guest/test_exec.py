@@ -233,10 +233,13 @@ def test_descriptors_of_the_guest_are_not_the_programs(guest: Guest) -> None:
         guest.ask("signal", selector="other", signal="KILL")
 
 
+LIBRARYS = 3 << 31  # signals 32 and 33: the C library lets nobody change them, whoever began us
+
+
 def test_signals_are_as_a_new_program_expects_them(guest: Guest) -> None:
     status = guest.run("cat", "/proc/self/status").out.decode()
     ignored = [line for line in status.splitlines() if line.startswith(("SigIgn", "SigBlk"))]
-    assert [int(line.split()[1], 16) for line in ignored] == [0, 0]
+    assert [int(line.split()[1], 16) & ~LIBRARYS for line in ignored] == [0, 0]
 
 
 def test_a_program_goes_before_the_guest_where_memory_ends(guest: Guest) -> None:
