@@ -13,7 +13,6 @@ from wellhead.host.template_venv import run
 
 PROGRAM = "debootstrap"
 PACKAGES = ("ca-certificates", "curl", "git", "less", "procps", "python3", "python3-venv", "sudo")
-MIRROR = "http://localhost/debian"
 SUITE = "bookworm"
 SECONDS = 1800.0
 
@@ -22,17 +21,17 @@ _is_mirror = re.compile(r"(?:https?|file)://[^\s@]+").fullmatch
 
 
 def command(target: Path, suite: str, mirror: str) -> list[str]:
-    """What is run.
+    """What is run; without a mirror it asks the one that it knows.
 
     Raises:
         HostInvalid: no name of a suite, or a mirror that is no URL or carries credentials.
     """
     if not _is_suite(suite):
         raise HostInvalid(f"{suite!r} is not the name of a suite")
-    if not _is_mirror(mirror):
+    if mirror and not _is_mirror(mirror):
         raise HostInvalid("a mirror is a URL of http, https or file, without credentials")
     chosen = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
-    return [PROGRAM, *chosen, suite, str(target), mirror]
+    return [PROGRAM, *chosen, suite, str(target), *([mirror] if mirror else [])]
 
 
 def write_root(layer: Path, suite: str, mirror: str, *, with_user: bool, say: Callable[[str], None]) -> None:
@@ -42,10 +41,10 @@ def write_root(layer: Path, suite: str, mirror: str, *, with_user: bool, say: Ca
         HostInvalid: as ``command``.
         HostError: debootstrap is not installed, or fails.
     """
-    arguments = command(layer, suite or SUITE, mirror or MIRROR)
+    arguments = command(layer, suite or SUITE, mirror)
     if shutil.which(PROGRAM) is None:
         raise HostError("there is no debootstrap on this machine; install the package debootstrap")
-    say(f"fetching {suite or SUITE} from {mirror or MIRROR}")
+    say(f"fetching {suite or SUITE} from {mirror or 'the mirror of debootstrap'}")
     run(arguments, seconds=SECONDS)
     finish_root(layer, with_user=with_user)
 
