@@ -39,9 +39,13 @@ class Peer:
         return await self.reader.readexactly(count)
 
     async def chunked(self) -> tuple[bytes, bytes]:
-        """A chunked body undone, and its trailer fields."""
+        """A chunked body undone, and its trailer fields.
+
+        Raises:
+            IncompleteReadError: it ended before.
+        """
         body = b""
-        while size := int(await self.reader.readline(), 16):
+        while size := int(await self.reader.readuntil(b"\n"), 16):
             body += (await self.reader.readexactly(size + 2))[:-2]
         trailers = b""
         while (line := await self.reader.readline()) != b"\r\n":
