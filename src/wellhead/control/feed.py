@@ -11,7 +11,7 @@ from typing import assert_never, cast
 from wellhead.errors import LinkError, ProtocolError
 from wellhead.logs import Log
 from wellhead.model.changes import Change
-from wellhead.model.sandboxes import HostId
+from wellhead.model.sandboxes import HostId, SandboxId
 from wellhead.model.snapshot import Snapshot
 from wellhead.wire import feed as wire
 from wellhead.wire.feed import (
@@ -34,6 +34,7 @@ from wellhead.wire.feed import (
     Stop,
     Taken,
     Trespass,
+    Wake,
     Wanted,
     Whole,
 )
@@ -55,6 +56,7 @@ class Feed(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.on_wanted: Callable[[str], None] = lambda hostname: None
         self.on_host_seen: Callable[[HostSeen], None] = lambda seen: None
+        self.on_wake: Callable[[SandboxId], None] = lambda sandbox: None
         self._calls: dict[int, asyncio.Future[HostAnswered]] = {}
         self._called = 0
         self.over: asyncio.Future[None] = loop.create_future()
@@ -202,6 +204,8 @@ class Feed(asyncio.Protocol):
                     waiting.set_result(message)
             case HostSeen():
                 self.on_host_seen(message)
+            case Wake():
+                self.on_wake(message.sandbox)
             case Ask():
                 self._write(wire.from_control(Here()))
             case Stop():

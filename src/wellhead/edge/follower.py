@@ -40,6 +40,7 @@ from wellhead.wire.feed import (
     Stop,
     Taken,
     Trespass,
+    Wake,
     Wanted,
     Whole,
 )
@@ -113,7 +114,7 @@ class Follower:
         if self._link is not None and not self._link.choked:
             self._link.send(Wanted(hostname))
 
-    def tell(self, message: HostAnswered | HostSeen) -> None:
+    def tell(self, message: HostAnswered | HostSeen | Wake) -> None:
         """Tell the control plane, if there is one: of the next one ``on_host_seen_anew`` tells."""
         if self._link is not None:
             self._link.send(message)

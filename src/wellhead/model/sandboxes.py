@@ -14,6 +14,7 @@ from typing import NewType
 from wellhead.errors import InputError
 from wellhead.model.records import OrganizationId
 from wellhead.model.text import shown
+from wellhead.model.visibility import PortAccess
 
 SandboxId = NewType("SandboxId", str)
 HostId = NewType("HostId", str)
@@ -86,6 +87,7 @@ class SandboxView:
     organization_id: OrganizationId
     host_id: HostId
     status: SandboxStatus
+    access: PortAccess = PortAccess()
 
 
 @dataclass(frozen=True, slots=True)

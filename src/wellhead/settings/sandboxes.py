@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
 VCPUS_MAX = 256
@@ -41,4 +43,10 @@ class SandboxSettings(BaseModel):
     )
     host_silent_seconds: PositiveFloat = Field(
         90.0, description="How long a host may go without a report before it is unreachable."
+    )
+    sandbox_visibility: Literal["auto", "private", "team", "public"] = Field(
+        "auto",
+        description="Who may see the ports of a new sandbox that says nothing of it: `private`, who shows an"
+        " admin key or a signed link; `team`, also who shows any key of the organization; `public`, everybody"
+        " who knows the name; `auto`: `public` with `--with-host`, else `private`.",
     )

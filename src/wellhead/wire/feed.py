@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from wellhead.errors import ProtocolError
 from wellhead.model.changes import Change, KeyPut
 from wellhead.model.records import KeyId, TunnelId
-from wellhead.model.sandboxes import HostId, Lane
+from wellhead.model.sandboxes import HostId, Lane, SandboxId
 from wellhead.model.snapshot import Presence
 
 BATCH = 100  # facts in a line: 25 KB, taken in within a millisecond
@@ -189,6 +189,14 @@ class HostSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Wake:
+    """A visitor waits for a port of a paused sandbox that says so: it is to be resumed."""
+
+    sandbox: SandboxId
+    do: Literal["wake"] = "wake"
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Write what is waiting, and end."""
 
@@ -220,7 +228,7 @@ FromControl = (
     | Failed
     | Here
 )
-FromEdge = Taken | Presences | KeysUsed | Trespass | Wanted | HostAnswered | HostSeen | Stop | Ask
+FromEdge = Taken | Presences | KeysUsed | Trespass | Wanted | HostAnswered | HostSeen | Wake | Stop | Ask
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, ser_json_bytes="hex", val_json_bytes="hex")
 _from_control: TypeAdapter[FromControl] = TypeAdapter(

@@ -1,0 +1,42 @@
+"""How the edge tells a host for which port of which sandbox a request is: one field of the envelope.
+
+``Wellhead-Port: {sandbox}/{port}``. No visitor can write it: fields of that prefix are dropped from requests.
+The target stays as the visitor sent it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wellhead.model.ports import read_port
+from wellhead.model.sandboxes import SandboxId, read_sandbox_id
+from wellhead.wire.envelope import add_lines
+
+_FIELD = b"\r\nWellhead-Port: "
+
+
+class PortEnvelope(NamedTuple):
+    """A request for a port. ``envelope`` is without the field that said so."""
+
+    sandbox: SandboxId
+    port: int
+    envelope: bytes
+
+
+def for_port(envelope: bytes, sandbox: SandboxId, port: int) -> bytes:
+    """A canonical request head that says for which port it is."""
+    return add_lines(envelope, b"%b: %b/%d\r\n" % (_FIELD[2:-2], sandbox.encode("ascii"), port))
+
+
+def read_port_envelope(envelope: bytes) -> PortEnvelope | None:
+    """None: the request is for no port.
+
+    Raises:
+        InputError: not ``{sandbox}/{port}``.
+    """
+    before, found, rest = envelope.rpartition(_FIELD)
+    if not found:
+        return None
+    value, _, after = rest.partition(b"\r\n")
+    sandbox, _, port = value.decode("latin-1").partition("/")
+    return PortEnvelope(read_sandbox_id(sandbox), read_port(port), before + b"\r\n" + after)

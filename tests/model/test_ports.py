@@ -1,0 +1,49 @@
+"""The names of sandboxes' ports."""
+
+from __future__ import annotations
+
+import pytest
+
+from wellhead.errors import InputError
+from wellhead.model.ports import PortName, is_port_label, read_port, read_port_label
+from wellhead.model.sandboxes import SandboxId, new_sandbox_id
+from wellhead.model.visibility import PortAccess, Visibility
+
+
+def test_a_port_of_a_sandbox_has_one_name() -> None:
+    sandbox = new_sandbox_id()
+    assert read_port_label(f"8000-{sandbox}") == PortName(8000, sandbox)
+    assert PortName(8000, sandbox).label == f"8000-{sandbox}"
+
+
+@pytest.mark.parametrize(
+    "port", ["0", "65536", "08000", "99999999", "-1", "+80", "0x50", "127.1", "", "8000 ", "٨"]
+)
+def test_a_port_is_a_decimal_number_in_one_spelling(port: str) -> None:
+    with pytest.raises(InputError, match="port"):
+        read_port(port or "00")
+    with pytest.raises(InputError):
+        read_port_label(f"{port}-{new_sandbox_id()}")
+
+
+@pytest.mark.parametrize("rest", ["cl-", "cl-short", "cl-" + "z" * 25, "cl-" + "A" * 25, "host-" + "0" * 25])
+def test_an_id_that_is_none_is_refused_though_the_label_is_meant_for_a_port(rest: str) -> None:
+    label = f"80-{rest}"
+    assert is_port_label(label) is rest.startswith("cl-")
+    with pytest.raises(InputError):
+        read_port_label(label)
+
+
+def test_other_labels_are_not_meant_for_a_port() -> None:
+    assert not any(map(is_port_label, ["cl-abc", "80", "my-80-cl-app", "x80-cl-app", ""]))
+
+
+def test_a_port_is_seen_as_its_sandbox_is_unless_it_says_otherwise() -> None:
+    access = PortAccess(Visibility.TEAM, ((3000, Visibility.PUBLIC),))
+    assert access.of(3000) is Visibility.PUBLIC
+    assert access.of(3001) is Visibility.TEAM
+    assert PortAccess().of(1) is Visibility.PRIVATE
+
+
+def test_an_id_stays_a_sandboxs() -> None:
+    assert SandboxId(read_port_label(f"1-{(made := new_sandbox_id())}").sandbox) == made
