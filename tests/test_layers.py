@@ -24,7 +24,19 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-NOUNS = {"errors", "issued", "limits", "model", "settings", "lines", "logs", "private", "profile", "version"}
+NOUNS = {
+    "errors",
+    "issued",
+    "limits",
+    "links_key",
+    "model",
+    "settings",
+    "lines",
+    "logs",
+    "private",
+    "profile",
+    "version",
+}
 PROGRAMS = {"edge", "control", "agent", "host"}  # and the guest, which a host puts into each sandbox
 COMPOSITION = {
     "serve", "serve_control", "serve_process", "serve_host", "serve_host_process",
@@ -40,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": {"settings"},
     "private": {"errors"},
     "issued": {"errors", "private"},
+    "links_key": {"errors", "model", "private"},
     "profile": {"errors", "model", "settings", "private"},
     "lines": set(),
     "logs": {"errors", "lines", "model"},

@@ -119,3 +119,11 @@ def test_a_write_that_fails_leaves_the_previous_text_and_no_litter(
         private.write(directory / "file", "after")
     assert private.read(directory / "file") == "before"
     assert [path.name for path in directory.iterdir()] == ["file"]
+
+
+def test_what_is_written_once_stays(directory: Path) -> None:
+    private.write_once(directory / "file", "first")
+    private.write_once(directory / "file", "second")
+    assert private.read(directory / "file") == "first"
+    assert mode(directory / "file") == 0o600
+    assert os.listdir(directory) == ["file"]

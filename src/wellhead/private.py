@@ -5,6 +5,7 @@ A directory or file that somebody else could have put there is refused, not repa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
@@ -126,6 +127,21 @@ def write(path: Path, text: str) -> None:
     Raises:
         LocalStateError: its directory is refused (``check_directory``), or it cannot be written.
     """
+    _write(path, text, os.replace)
+
+
+def write_once(path: Path, text: str) -> None:
+    """As ``write``, but what is there stays: of several who write at once, one does.
+
+    Raises:
+        LocalStateError: as ``write``.
+    """
+    with contextlib.suppress(FileExistsError):
+        _write(path, text, _name_once)
+
+
+def _write(path: Path, text: str, name: Callable[[Path, Path], None]) -> None:
+    """Write a file, and have ``name(written, path)`` put it in place."""
     check_directory(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -134,13 +150,20 @@ def write(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            name(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         _sync_directory(path.parent)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise LocalStateError(f"cannot write {path}: {_why(error)}") from error
+
+
+def _name_once(written: Path, path: Path) -> None:
+    os.link(written, path)  # unlike a rename it fails where the name is taken
+    written.unlink()
 
 
 def _sync_directory(path: Path) -> None:
