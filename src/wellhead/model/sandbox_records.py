@@ -11,6 +11,7 @@ from datetime import datetime
 
 from wellhead.model.records import OrganizationId
 from wellhead.model.sandboxes import HostId, HostStatus, SandboxId, SandboxStatus
+from wellhead.model.visibility import Visibility
 
 LABELS_MAX = 20  # of a sandbox
 LABEL_NAME = "[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}"
@@ -39,6 +40,13 @@ class Sandbox:
     last_active_at: datetime | None = None
     reason: str | None = None  # why it is in error, or was stopped by the server
     metadata: dict[str, str] = field(default_factory=dict)
+    visibility: Visibility = Visibility.PRIVATE  # of every port that has none of its own
+    port_visibility: dict[int, Visibility] = field(default_factory=dict)
+    auto_resume: bool = False  # a request for a port resumes it where it is paused
+    url: str | None = None  # of its ports, each in place of {port}
+
+    def visibility_of(self, port: int) -> Visibility:
+        return self.port_visibility.get(port, self.visibility)
 
 
 @dataclass(frozen=True, slots=True)
