@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         MetricPoint,
         Output,
         PortInfo,
+        PortLink,
         ProcessInfo,
         SandboxInfo,
     )
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     )
     from wellhead.model.sandbox_records import Host, SandboxTemplate
     from wellhead.model.sandboxes import HostStatus, SandboxStatus
+    from wellhead.model.visibility import Visibility
     from wellhead.sdk import AsyncWellhead, Wellhead
 
 __all__ = [
@@ -90,6 +92,7 @@ __all__ = [
     "Output",
     "Page",
     "PortInfo",
+    "PortLink",
     "ProcessInfo",
     "Request",
     "Response",
@@ -109,6 +112,7 @@ __all__ = [
     "Tunnel",
     "TunnelListener",
     "TunnelStatus",
+    "Visibility",
     "WebSocket",
     "Wellhead",
     "__version__",
@@ -135,6 +139,7 @@ _HOMES = {
         "MetricPoint",
         "Output",
         "PortInfo",
+        "PortLink",
         "ProcessInfo",
         "SandboxInfo",
     ),
@@ -143,6 +148,7 @@ _HOMES = {
     "wellhead.model.access": ("Scope", "Secret"),
     "wellhead.model.sandbox_records": ("Host", "SandboxTemplate"),
     "wellhead.model.sandboxes": ("HostStatus", "SandboxStatus"),
+    "wellhead.model.visibility": ("Visibility",),
     "wellhead.model.certificates": (
         "CertificateRecord",
         "CertificateStatus",

@@ -18,6 +18,7 @@ from wellhead.client.sandbox_parts import Files, Processes
 from wellhead.client.sandboxes import AsyncSandbox, AsyncSandboxes, Sandbox, Sandboxes
 from wellhead.client.terminals import AsyncTerminal, Terminal
 from wellhead.errors import CommandTimeout, NotFound, SandboxState, StateError, Unavailable
+from wellhead.model.visibility import Visibility
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,18 @@ async def test_a_sandboxs_life(sandbox: AsyncSandbox) -> None:
     with pytest.raises(SandboxState):
         await sandbox.exec("true")
     assert (await sandbox.resume()) == sandbox.info
-    assert (await sandbox.ports())[0].port == 8000
+
+
+async def test_ports(sandbox: AsyncSandbox) -> None:
+    assert (await sandbox.set_visibility("public", 8000)).visibility_of(8000) is Visibility.PUBLIC
+    (port,) = await sandbox.ports()
+    assert (port.port, port.visibility, port.url) == (8000, Visibility.PUBLIC, sandbox.url(8000))
+    await sandbox.set_visibility("team")
+    assert (sandbox.info.visibility, sandbox.info.port_visibility) == (Visibility.TEAM, {})
+    assert (await sandbox.update(auto_resume=True)).auto_resume is True is sandbox.info.auto_resume
+    first = await sandbox.share(8000)
+    await sandbox.revoke_links()
+    assert first.url != (await sandbox.share(8000)).url
 
 
 async def test_commands(sandbox: AsyncSandbox) -> None:

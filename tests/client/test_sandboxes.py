@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from wellhead.errors import (
     CommandTimeout,
     Conflict,
     InputError,
+    Invalid,
     LocalStateError,
     NotFound,
+    ProtocolError,
     SandboxState,
     StateError,
     TooLarge,
@@ -31,6 +34,7 @@ from wellhead.errors import (
 )
 from wellhead.model.sandbox_records import TemplateKind
 from wellhead.model.sandboxes import HostStatus, SandboxStatus, new_sandbox_id
+from wellhead.model.visibility import Visibility
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,66 @@ def test_a_sandboxs_life(client: Client) -> None:
         assert sandbox.metrics(range="5m")[0].cpu_percent == 1.5
         assert sandbox.ports()[0].port == 8000
     assert client.sandboxes.get(sandbox.id).info.status is SandboxStatus.STOPPED
+
+
+def test_what_listens_is_told_with_who_may_see_it_and_where(sandbox: Sandbox) -> None:
+    sandbox.set_visibility("public", 8000)
+    (port,) = sandbox.ports()
+    assert (port.port, port.address, port.pid, port.user) == (8000, "127.0.0.1", 12, "wrenn-user")
+    assert port.argv == ["python3", "-m", "http.server"]
+    assert port.visibility is Visibility.PUBLIC
+    assert port.url == sandbox.url(8000) == f"https://8000-{sandbox.id}.localhost:8443"
+
+
+def test_who_may_see_ports(client: Client) -> None:
+    with client.sandboxes.create(
+        visibility="team", port_visibility={80: Visibility.PRIVATE}, auto_resume=True
+    ) as sandbox:
+        info = sandbox.info
+        assert (info.visibility, info.auto_resume) == (Visibility.TEAM, True)
+        assert (info.visibility_of(80), info.visibility_of(81)) == (Visibility.PRIVATE, Visibility.TEAM)
+        sandbox.update(auto_resume=False, port_visibility={80: None, 3000: "public"})
+        assert sandbox.info.port_visibility == {3000: Visibility.PUBLIC} and not sandbox.info.auto_resume
+        heard_of_less = client.sandboxes.get(sandbox.id)
+        sandbox.set_visibility(Visibility.PUBLIC, 3001)
+        heard_of_less.set_visibility("private")  # of all of them, whoever changed them meanwhile
+        assert heard_of_less.info == sandbox.refresh()
+        assert (sandbox.info.visibility, sandbox.info.port_visibility) == (Visibility.PRIVATE, {})
+
+
+def test_links_are_made_and_voided(sandbox: Sandbox) -> None:
+    link = sandbox.share(3000, expires_in=60)
+    assert link.url == f"{sandbox.url(3000)}/?wellhead_link=EXAMPLE0" and link.port == 3000
+    assert link.expires_at == datetime(2026, 1, 31, 12, 1, tzinfo=UTC)
+    sandbox.revoke_links()
+    every = sandbox.share()
+    assert every.port is None and "https://{port}-cl-" in every.url and every.url.endswith("EXAMPLE1")
+    with pytest.raises(Invalid, match="1 to 2592000, not 99999999"):
+        sandbox.share(expires_in=99999999)
+
+
+def test_what_is_no_port_and_no_visibility_is_not_sent(sandbox: Sandbox) -> None:
+    asks: list[Callable[[int], object]] = [
+        sandbox.url,
+        sandbox.share,
+        lambda port: sandbox.set_visibility("public", port),
+        lambda port: sandbox.update(port_visibility={port: "public"}),
+    ]
+    for ask in asks:
+        for wrong in (0, -1, 65536):
+            with pytest.raises(InputError, match=f"port {wrong} is not a number from 1 to 65535"):
+                ask(wrong)
+    with pytest.raises(InputError, match='"open" is none of private, team, public'):
+        sandbox.set_visibility("open")
+
+
+def test_a_server_that_gives_ports_no_names_is_told_apart(client: Client, server: SandboxServer) -> None:
+    with client.sandboxes.create() as sandbox:
+        server.sandboxes[sandbox.id].record["url"] = None
+        sandbox.refresh()
+        assert sandbox.ports()[0].url is None
+        with pytest.raises(ProtocolError, match="does not say where"):
+            sandbox.url(8000)
 
 
 def test_what_is_no_id_is_not_sent(client: Client) -> None:

@@ -17,7 +17,7 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,11 @@ from wellhead.model.sandboxes import new_host_id, new_sandbox_id
 
 KEY = Secret("wh_sandboxes")
 NOW = "2026-01-31T12:00:00Z"
+DOMAIN = "localhost:8443"
+HTTP_PORT = {"port": 8000, "address": "127.0.0.1", "pid": 12, "command": "python3"} | {
+    "argv": ["python3", "-m", "http.server"],
+    "user": "wrenn-user",
+}
 ORGANIZATION = "6d6b1a52-7a35-4d0c-8f6e-0b9a3c2d1e4f"
 
 
@@ -110,11 +115,17 @@ class Sandboxed:
             "created_at": NOW,
             "last_updated": NOW,
             "last_active_at": NOW,
+            "visibility": wanted.get("visibility", "private"),
+            "port_visibility": wanted.get("port_visibility", {}),
+            "auto_resume": wanted.get("auto_resume", False),
         }
+        self.record["url"] = f"https://{{port}}-{self.record['id']}.{DOMAIN}"
         self.env: dict[str, str] = {"PATH": "/usr/bin:/bin", "HOME": str(root)} | wanted.get("envs", {})
         self.screens: dict[str, Screen] = {}
         self.background: dict[str, Kept] = {}
         self.running: dict[int, list[str]] = {}
+        self.ports = [HTTP_PORT]
+        self.links = 0  # how often all of them were voided
 
     def path(self, given: str) -> Path:
         return self.root / given.removeprefix("~").strip("/")
@@ -178,6 +189,8 @@ class SandboxServer:
         yield route(one, "GET", self._get)
         yield route(one, "PATCH", self._update)
         yield route(one, "DELETE", self._destroy)
+        yield route(one + "/links", "POST", self._share)
+        yield route(one + "/links", "DELETE", self._void)
         yield route(one + "/{verb:str}", "POST", self._change)
         yield route(one + "/{what:str}", "GET", self._facts)
         yield route(one + "/processes/{selector}", "DELETE", self._signal)
@@ -220,9 +233,25 @@ class SandboxServer:
         return JSONResponse(self.one(request, running=False).record)
 
     async def _update(self, request: Request) -> Response:
-        found = self.one(request)
-        found.record |= await request.json()
+        found, asked = self.one(request, running=False), await request.json()
+        of_ports = found.record["port_visibility"] | asked.pop("port_visibility", {})
+        found.record |= asked
+        found.record["port_visibility"] = {number: word for number, word in of_ports.items() if word}
         return JSONResponse(found.record)
+
+    async def _share(self, request: Request) -> Response:
+        found, asked = self.one(request, running=False), await request.json()
+        port, seconds = asked.get("port"), asked.get("expires_in", 3600)
+        if not 0 < seconds <= 2592000:
+            raise Refusal(422, "invalid", f"expires_in must be 1 to 2592000, not {seconds}")
+        url = found.record["url"].replace("{port}", str(port or "{port}"))
+        ends = (datetime.fromisoformat(NOW) + timedelta(seconds=seconds)).isoformat()
+        told = {"url": f"{url}/?wellhead_link=EXAMPLE{found.links}", "port": port, "expires_at": ends}
+        return JSONResponse(told, 201)
+
+    async def _void(self, request: Request) -> Response:
+        self.one(request, running=False).links += 1
+        return Response(status_code=204)
 
     async def _destroy(self, request: Request) -> Response:
         found = self.one(request, running=False)
@@ -256,8 +285,7 @@ class SandboxServer:
             case "processes":
                 return JSONResponse({"processes": list(self._processes(found))})
             case "ports":
-                ports = [{"port": 8000, "address": "127.0.0.1", "pid": 12, "command": "python3"}]
-                return JSONResponse({"ports": ports})
+                return JSONResponse({"ports": found.ports})
             case "metrics":
                 point = {"timestamp_unix": 1769860800, "cpu_pct": 1.5, "mem_bytes": 4096, "disk_bytes": 0}
                 return JSONResponse({"range": request.query_params["range"], "points": [point]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wellhead.errors import InputError
-from wellhead.model.ports import PortName, is_port_label, read_port, read_port_label
+from wellhead.model.ports import PortName, check_port, is_port_label, read_port, read_port_label
 from wellhead.model.sandboxes import SandboxId, new_sandbox_id
 from wellhead.model.visibility import PortAccess, Visibility
 
@@ -24,6 +24,13 @@ def test_a_port_is_a_decimal_number_in_one_spelling(port: str) -> None:
         read_port(port or "00")
     with pytest.raises(InputError):
         read_port_label(f"{port}-{new_sandbox_id()}")
+
+
+def test_a_port_is_from_1_to_65535() -> None:
+    assert (check_port(1), check_port(65535)) == (1, 65535)
+    for wrong in (0, -1, 65536):
+        with pytest.raises(InputError, match=f"port {wrong} is not a number from 1 to 65535"):
+            check_port(wrong)
 
 
 @pytest.mark.parametrize("rest", ["cl-", "cl-short", "cl-" + "z" * 25, "cl-" + "A" * 25, "host-" + "0" * 25])

@@ -15,14 +15,15 @@ from wellhead.client.calls import Call, given, in_path, no_answer
 from wellhead.client.sandbox_records import (
     Background,
     MetricPoint,
-    PortInfo,
     ProcessInfo,
     SandboxInfo,
 )
 from wellhead.errors import InputError
+from wellhead.model.ports import check_port
 from wellhead.model.sandbox_records import SandboxTemplate, TemplateKind
 from wellhead.model.sandboxes import SandboxStatus, check_template_name, read_host_id, read_sandbox_id
 from wellhead.model.text import shown
+from wellhead.model.visibility import Visibility
 
 LIFE_SECONDS = 120.0  # a host may be busy with others before it creates, pauses or resumes
 
@@ -36,15 +37,21 @@ def create_sandbox(
     timeout_seconds: int | None = None,
     env: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
+    visibility: Visibility | str | None = None,
+    port_visibility: Mapping[int, Visibility | str] | None = None,
+    auto_resume: bool | None = None,
     idempotency_key: str | None = None,
 ) -> Call[SandboxInfo]:
     """Make a sandbox; when the call is back it runs. What is not given is the server's to choose.
 
     ``timeout_seconds`` without any activity pause it; 0: never. ``env`` is what every process in it sees.
-    With an ``idempotency_key`` (any text that is used for this create alone) it is tried again when the
-    answer is lost, and finds the sandbox that it made.
+    ``visibility`` says who may see its ports: ``private``, ``team`` or ``public``; ``port_visibility`` does
+    so for single ones. With ``auto_resume`` a request for a port resumes it where it is paused. With an
+    ``idempotency_key`` (any text that is used for this create alone) it is tried again when the answer is
+    lost, and finds the sandbox that it made.
 
     Raises:
+        InputError: no such visibility, or no such port.
         NotFound: no such template.
         Invalid, BadRequest: a value breaks a rule.
         Conflict: the organization has as many as it may.
@@ -60,6 +67,7 @@ def create_sandbox(
         timeout_sec=timeout_seconds,
         envs=None if env is None else dict(env),
         metadata=None if metadata is None else dict(metadata),
+        **_access(visibility, port_visibility, auto_resume),
     )
     return Call(
         "POST",
@@ -99,15 +107,29 @@ def get_sandbox(sandbox_id: str) -> Call[SandboxInfo]:
 
 
 def update_sandbox(
-    sandbox_id: str, *, timeout_seconds: int | None = None, metadata: Mapping[str, str] | None = None
+    sandbox_id: str,
+    *,
+    timeout_seconds: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+    visibility: Visibility | str | None = None,
+    port_visibility: Mapping[int, Visibility | str | None] | None = None,
+    auto_resume: bool | None = None,
 ) -> Call[SandboxInfo]:
     """Change what is given.
 
+    ``visibility`` is that of the ports that have none of their own; ``port_visibility`` changes the ports
+    that it names, and None takes a port's own away.
+
     Raises:
+        InputError: no such visibility, or no such port.
         Invalid: a value breaks a rule.
         SandboxState: it is over.
     """
-    body = given(timeout_sec=timeout_seconds, metadata=None if metadata is None else dict(metadata))
+    body = given(
+        timeout_sec=timeout_seconds,
+        metadata=None if metadata is None else dict(metadata),
+        **_access(visibility, port_visibility, auto_resume),
+    )
     return Call("PATCH", item(sandbox_id), _sandbox.validate_python, body=body, repeatable=True)
 
 
@@ -149,11 +171,6 @@ def metrics_of_sandbox(sandbox_id: str, *, range: str = "10m") -> Call[list[Metr
     """What it took during the last ``range``: 5m, 10m, 1h, 2h, 6h, 12h or 24h; the oldest first."""
     path = f"{item(sandbox_id)}/metrics"
     return Call("GET", path, _read_metrics, query={"range": range}, repeatable=True)
-
-
-def ports_of_sandbox(sandbox_id: str) -> Call[list[PortInfo]]:
-    """The TCP ports that are listened on in it."""
-    return Call("GET", f"{item(sandbox_id)}/ports", _read_ports, repeatable=True)
 
 
 def snapshot_sandbox(sandbox_id: str, name: str | None = None) -> Call[SandboxTemplate]:
@@ -262,11 +279,6 @@ class _Processes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ports:
-    ports: list[PortInfo]
-
-
-@dataclass(frozen=True, slots=True)
 class _Metrics:
     points: list[MetricPoint] = field(default_factory=list)
 
@@ -277,7 +289,6 @@ _snapshot = TypeAdapter(SandboxTemplate)
 _snapshots = TypeAdapter(list[SandboxTemplate])
 _background = TypeAdapter(Background)
 _processes = TypeAdapter(_Processes)
-_ports = TypeAdapter(_Ports)
 _metrics = TypeAdapter(_Metrics)
 
 
@@ -285,12 +296,32 @@ def _env(env: Mapping[str, str] | None) -> dict[str, str] | None:
     return None if env is None else dict(env)
 
 
+def _access(
+    visibility: Visibility | str | None,
+    ports: Mapping[int, Visibility | str | None] | None,
+    auto_resume: bool | None,
+) -> dict[str, object]:
+    """The members of a request that say who may see ports."""
+    members: dict[str, object] = {"visibility": _word(visibility), "auto_resume": auto_resume}
+    if ports is not None:
+        members["port_visibility"] = {str(check_port(n)): _word(of) for n, of in ports.items()}
+    return members
+
+
+def _word(given: Visibility | str | None) -> str | None:
+    """
+    Raises:
+        InputError: no such visibility.
+    """
+    try:
+        return None if given is None else Visibility(given).value
+    except ValueError:
+        words = ", ".join(each.value for each in Visibility)
+        raise InputError(f"visibility {shown(str(given))} is none of {words}") from None
+
+
 def _read_processes(answer: object) -> list[ProcessInfo]:
     return _processes.validate_python(answer).processes
-
-
-def _read_ports(answer: object) -> list[PortInfo]:
-    return _ports.validate_python(answer).ports
 
 
 def _read_metrics(answer: object) -> list[MetricPoint]:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from wellhead.errors import CommandFailed, CommandTimeout
 from wellhead.model.sandbox_records import Sandbox as SandboxInfo
+from wellhead.model.visibility import Visibility
 
 __all__ = [
     "Background",
@@ -23,6 +24,7 @@ __all__ = [
     "MetricPoint",
     "Output",
     "PortInfo",
+    "PortLink",
     "ProcessInfo",
     "ProcessKind",
     "SandboxInfo",
@@ -74,12 +76,28 @@ class ProcessInfo:
 
 @dataclass(frozen=True, slots=True)
 class PortInfo:
-    """A TCP port that is listened on in a sandbox."""
+    """A TCP port that is listened on in a sandbox, and the process behind it, where that may be seen.
+
+    ``visibility`` and ``url`` are by the sandbox's record, as it was last heard of.
+    """
 
     port: int
     address: str = ""
     pid: int | None = None
-    command: str | None = None
+    command: str | None = None  # its program
+    argv: Sequence[str] | None = None
+    user: str | None = None
+    visibility: Visibility | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortLink:
+    """Who has the ``url`` may see the port until the link ends, or is revoked. It is shown once."""
+
+    url: str
+    expires_at: datetime
+    port: int | None = None  # None: every one, and the URL has {port} in place of the number
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,24 +11,25 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypedDict, Unpack, overload
 
-from wellhead.client import sandbox_calls
+from wellhead.client import port_calls, sandbox_calls
 from wellhead.client.calls import Call
 from wellhead.client.exec_streams import AsyncExecStream, ExecStream
 from wellhead.client.own import AsyncLine, AsyncThing, Line, Own, T, Thing
 from wellhead.client.sandbox_async_parts import AsyncFiles, AsyncProcesses
 from wellhead.client.sandbox_calls import item
 from wellhead.client.sandbox_parts import Files, Processes
-from wellhead.client.sandbox_records import ExecResult, SandboxInfo
+from wellhead.client.sandbox_records import ExecResult, PortInfo, SandboxInfo
 from wellhead.client.sockets import AsyncSocket, Socket
 from wellhead.client.talks import EXEC, TERMINAL, ExecOptions, ExecTalk, ProgramOptions, TerminalTalk
 from wellhead.client.terminals import AsyncTerminal, Terminal, ViewOptions
 from wellhead.model.sandboxes import SandboxStatus
+from wellhead.model.visibility import Visibility
 
 P = ParamSpec("P")
 
 
 class _SandboxCalls:
-    """Told in ``sandbox_calls``."""
+    """Told in ``sandbox_calls`` and ``port_calls``."""
 
     refresh = Own(sandbox_calls.get_sandbox)
     update = Own(sandbox_calls.update_sandbox)
@@ -37,9 +38,10 @@ class _SandboxCalls:
     ping = Own(sandbox_calls.ping_sandbox)
     destroy = Own(sandbox_calls.destroy_sandbox)
     metrics = Own(sandbox_calls.metrics_of_sandbox)
-    ports = Own(sandbox_calls.ports_of_sandbox)
     snapshot = Own(sandbox_calls.snapshot_sandbox)
     start = Own(sandbox_calls.start_process)
+    share = Own(port_calls.share_port)
+    revoke_links = Own(port_calls.revoke_links)
 
 
 class Sandbox(_SandboxCalls, Thing):
@@ -115,6 +117,32 @@ class Sandbox(_SandboxCalls, Thing):
         talk = TerminalTalk(columns, rows, tag=tag, after=after)
         return Terminal.begin(self._viewer, talk, talk.attach(), view or {})
 
+    def ports(self) -> list[PortInfo]:
+        """The TCP ports that are listened on, by number and address.
+
+        Raises:
+            SandboxState: the sandbox does not run.
+        """
+        return port_calls.placed(self._line.send(port_calls.list_ports(self.id)), self.info)
+
+    def url(self, port: int) -> str:
+        """Where visitors find a port; whether they may, and whether it answers, is another matter.
+
+        Raises:
+            InputError: no such port.
+        """
+        return port_calls.url_of(self.info, port)
+
+    def set_visibility(self, visibility: Visibility | str, port: int | None = None) -> SandboxInfo:
+        """Say who may see one port, or all of them, also those that had a visibility of their own.
+
+        Raises:
+            InputError: no such visibility, or no such port.
+            SandboxState: the sandbox is over.
+        """
+        info = self.info if port is not None else self.refresh()
+        return self._learn(self._line.send(port_calls.change_visibility(info, visibility, port)))
+
     def _viewer(self, patient: bool) -> Socket:
         return self._line.socket(f"{item(self.id)}/pty", {}, TERMINAL, patient=patient)
 
@@ -187,6 +215,16 @@ class AsyncSandbox(_SandboxCalls, AsyncThing):
     ) -> AsyncTerminal:
         talk = TerminalTalk(columns, rows, tag=tag, after=after)
         return await AsyncTerminal.begin(self._viewer, talk, talk.attach(), view or {})
+
+    async def ports(self) -> list[PortInfo]:
+        return port_calls.placed(await self._line.send(port_calls.list_ports(self.id)), self.info)
+
+    def url(self, port: int) -> str:
+        return port_calls.url_of(self.info, port)
+
+    async def set_visibility(self, visibility: Visibility | str, port: int | None = None) -> SandboxInfo:
+        info = self.info if port is not None else await self.refresh()
+        return self._learn(await self._line.send(port_calls.change_visibility(info, visibility, port)))
 
     async def _viewer(self, patient: bool) -> AsyncSocket:
         return await self._line.socket(f"{item(self.id)}/pty", {}, TERMINAL, patient=patient)

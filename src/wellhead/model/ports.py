@@ -55,3 +55,13 @@ def read_port(text: str) -> int:
     ):
         raise InputError(f"port {shown(text)} is not a number from 1 to {PORT_MAX}")
     return int(text)
+
+
+def check_port(number: int) -> int:
+    """
+    Raises:
+        InputError: not 1 to 65535.
+    """
+    if not 0 < number <= PORT_MAX:
+        raise InputError(f"port {number} is not a number from 1 to {PORT_MAX}")
+    return number
