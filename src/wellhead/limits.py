@@ -149,6 +149,8 @@ The REST API
   issue_budget_per_week | 429 with Retry-After | issue-budget
   local_certificate_days | the certificate is over: the agent has the next one before |
   history_days | the record is pruned |
+Ports of sandboxes
+  exchanges_per_sandbox | 503 | sandbox-exchanges
 Sandboxes in the REST API
   sandboxes_per_organization | 429 with Retry-After | api-sandboxes
   snapshots_per_organization | 429 with Retry-After | api-snapshots

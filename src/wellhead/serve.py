@@ -28,6 +28,7 @@ from wellhead.edge.intake.bridge import BridgeTerms
 from wellhead.edge.intake.terms import GRACE_SECONDS, IntakeTerms, agent_h2_terms
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.passthrough import RawTerms
+from wellhead.edge.port_door import PortTerms
 from wellhead.errors import SettingsError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
@@ -231,6 +232,10 @@ def _edge(
             max_handshakes=settings.max_handshakes,
             max_handshakes_per_address=settings.handshakes_per_address,
             loopback_exempt=settings.loopback_exempt,
+        ),
+        ports=PortTerms(
+            denied=frozenset(settings.sandbox_denied_ports),
+            exchanges=settings.exchanges_per_sandbox,
         ),
         drain_seconds=settings.drain_seconds,
         unknown_names_per_minute=settings.unknown_names_per_minute,

@@ -27,6 +27,7 @@ from wellhead.edge.gate import GateTerms
 from wellhead.edge.intake.bridge import BridgeTerms
 from wellhead.edge.intake.terms import IntakeTerms
 from wellhead.edge.passthrough import RawTerms
+from wellhead.edge.port_door import PortTerms
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret
 from wellhead.model.records import (
@@ -165,6 +166,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     control = await asyncio.get_running_loop().create_server(Control, "127.0.0.1", 0)
     ca, log = authority(tmp_path), io.BytesIO()
     terms = EdgeTerms(
+        ports=PortTerms(denied=frozenset(), exchanges=1000),
         domain="localhost", zone="localhost", visitor=TERMS, counts=COUNTS, portal=PortalTerms(),
         passthrough=RawTerms(),
         gate=GateTerms(

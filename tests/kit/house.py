@@ -15,6 +15,7 @@ from wellhead.edge.metrics import Metrics
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import Router
 from wellhead.model.access import Secret
+from wellhead.model.ports import PortName
 from wellhead.model.records import (
     Admission,
     KeyId,
@@ -25,9 +26,13 @@ from wellhead.model.records import (
     TunnelView,
 )
 from wellhead.net.session import Session
+from wellhead.visitors import port_pages
 from wellhead.visitors.access import Line
+from wellhead.visitors.exchange import Door
 from wellhead.visitors.house import VisitorTerms
 from wellhead.visitors.http1 import Http1Visitor
+from wellhead.visitors.memo import Memo
+from wellhead.visitors.pages import Page
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.h2 import H2Terms
 
@@ -98,12 +103,16 @@ class House:
         self.challenges = Challenges(asyncio.get_running_loop().time)
         self.ingress = Ingress(
             Router("localhost", "localhost"), self.directory, self.registry,
-            lambda target, peer: ("control", "", self.door),
+            lambda target, peer: ("control", "", self.door), self.port,
             metrics, log, terms, counts, self.challenges, lambda reason, peer: self.refused.append(reason),
         )  # fmt: skip
         self.ingress.note = lambda fields: self.lines.append(Line(*fields))
         self.ahead = 0.0  # seconds by which the clock of new connections is ahead of the loop's
         self.ingress.clock = self.clock
+
+    def port(self, name: PortName, secure: bool, peer: str) -> tuple[Door, Memo] | Page:
+        """Where a request for a port goes: a house has no sandboxes."""
+        return port_pages.UNKNOWN
 
     def clock(self) -> float:
         return asyncio.get_running_loop().time() + self.ahead

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -19,8 +20,10 @@ from wellhead.model.sandboxes import (
     new_sandbox_id,
 )
 from wellhead.model.snapshot import Snapshot
+from wellhead.model.visibility import PortAccess, Visibility
 
 ORGANIZATION = OrganizationId("org")
+PRIVATE, TEAM, PUBLIC = map(PortAccess, Visibility)
 
 
 class SandboxRecords(Snapshot):
@@ -61,7 +64,16 @@ class SandboxRecords(Snapshot):
         host: HostId,
         status: SandboxStatus = SandboxStatus.RUNNING,
         organization: OrganizationId = ORGANIZATION,
+        access: PortAccess = PRIVATE,
     ) -> SandboxId:
         sandbox = new_sandbox_id()
-        self.put_sandbox(SandboxView(sandbox, organization, host, status))
+        self.put_sandbox(SandboxView(sandbox, organization, host, status, access))
         return sandbox
+
+    def change(
+        self, sandbox: SandboxId, *, status: SandboxStatus | None = None, access: PortAccess | None = None
+    ) -> None:
+        """A sandbox's record becomes another."""
+        view = self.sandbox(sandbox)
+        assert view is not None
+        self.put_sandbox(replace(view, status=status or view.status, access=access or view.access))

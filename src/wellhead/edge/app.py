@@ -26,9 +26,11 @@ from wellhead.edge.intake.terms import IntakeTerms
 from wellhead.edge.local import Scrapes
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.passthrough import RawTerms, RawVisitor
+from wellhead.edge.port_access import PortAccessRules
+from wellhead.edge.port_door import Ports, PortTerms
 from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
-from wellhead.edge.router import Router
+from wellhead.edge.router import PortDestination, Router
 from wellhead.edge.sandbox_door import Sandboxes
 from wellhead.edge.sandbox_paths import sandbox_path
 from wellhead.edge.unknown import UnknownNames
@@ -73,6 +75,7 @@ class EdgeTerms:
     gate: GateTerms
     intake: IntakeTerms
     portal: PortalTerms
+    ports: PortTerms
     drain_seconds: float
     unknown_names_per_minute: int  # handshakes for names of no tunnel
     key_failures_per_minute: int = 30  # wrong keys of one address, at the doors of sandboxes
@@ -147,6 +150,7 @@ class Edge:
             directory,
             self.registry,
             self._control_door,
+            lambda name, secure, peer: self._ports.way(name, secure, peer),
             self.metrics,
             self._log,
             terms.visitor,
@@ -155,14 +159,23 @@ class Edge:
             self._refusals.note,
             self.hosts.sessions,
         )
+        failures = Rate(terms.key_failures_per_minute, clock)
+        loopback_exempt = terms.counts.loopback_exempt
+        self._ports = Ports(
+            host_directory,
+            self.hosts,
+            self.ingress.pressure,
+            PortAccessRules(host_directory, failures, loopback_exempt=loopback_exempt),
+            terms.ports,
+        )
         self._sandboxes = Sandboxes(
             host_directory,
             self.hosts,
             self.ingress.pressure,
             self._router.control_origins,
-            Rate(terms.key_failures_per_minute, clock),
+            failures,
             self._refusals.note,
-            loopback_exempt=terms.counts.loopback_exempt,
+            loopback_exempt=loopback_exempt,
         )
         self._portal: Portal | None = None
         self._plain: list[PlainPort] = []
@@ -325,7 +338,8 @@ class Edge:
         return view if view is not None and view.tls_mode is TlsMode.PASSTHROUGH else None
 
     def _is_known(self, name: str) -> bool:
-        """Whether a name is the control plane's or a tunnel's; False: one under our domain without a tunnel.
+        """Whether a name is the control plane's, a tunnel's or a sandbox's; False: one of ours of which there
+        is none.
 
         Raises:
             ClientHelloError: a name that is not ours.
@@ -333,6 +347,8 @@ class Edge:
         destination = self._router.destination(name)
         if destination.place is Place.NOWHERE:
             raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
+        if isinstance(destination, PortDestination):
+            return destination.port is not None and self._ports.is_served(destination.port)
         return destination.place is Place.CONTROL or self._directory.tunnel(destination.name) is not None
 
     def _certificate(self, name: str | None, *, known: bool = True) -> ContextFor:

@@ -26,6 +26,9 @@ class HostDirectory(Protocol):
     def is_current(self) -> bool:
         """Whether what is not here does not exist; False while the control plane is away."""
 
+    def on_sandbox(self, call: Callable[[SandboxId], None]) -> None:
+        """Have ``call`` told, at once, of each sandbox whose record changed or is gone."""
+
     def on_host_removed(self, call: Callable[[HostId], None]) -> None:
         """Have ``call`` told, at once, of each host whose record is gone."""
 

@@ -18,13 +18,15 @@ from wellhead.edge.local import saying
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Live, Registry
-from wellhead.edge.router import Router
+from wellhead.edge.router import PortDestination, Router
 from wellhead.model.names import VOID_LIST, address_group, is_loopback
+from wellhead.model.ports import PortName
 from wellhead.model.records import TlsMode, TunnelView
 from wellhead.visitors import pages
 from wellhead.visitors.crowd import Crowd
 from wellhead.visitors.exchange import Door
 from wellhead.visitors.house import Destination, Place, Swept, VisitorTerms
+from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
 from wellhead.wire.challenge import challenge_token
 
@@ -55,6 +57,7 @@ class Ingress(Crowd):
         directory: Directory,
         registry: Registry,
         control: Callable[[bytes, str], tuple[str, str, Door | Page]],
+        port: Callable[[PortName, bool, str], tuple[Door, Memo] | Page],
         metrics: Metrics,
         log: AccessLog,
         terms: VisitorTerms,
@@ -73,6 +76,7 @@ class Ingress(Crowd):
         self._is_current = directory.is_current
         self._lines = registry.lines
         self._control = control  # as ``way``, of a request's target and the visitor's address
+        self._port = port  # of a port, whether TLS leads there, and the visitor's address
         self._counts = counts
         self.pressure = Pressure(counts.max_held_bytes, counts.max_loop_lag_seconds)
         self._sessions = registry.sessions
@@ -96,8 +100,8 @@ class Ingress(Crowd):
 
     def way(
         self, destination: Destination | Page, target: bytes, peer: str
-    ) -> tuple[str, str, Door | Page, Line | None]:
-        """Place and tunnel for the access line, and the door of a request now, or the page in its stead."""
+    ) -> tuple[str, str, Door | Page, Memo | None]:
+        """Place and name for the access line, and the door of a request now, or the page in its stead."""
         if isinstance(destination, Page):
             return "none", "", destination, None
         place = destination.place
@@ -111,6 +115,8 @@ class Ingress(Crowd):
                     found = self._over_tls(destination.name, target)
                 return "tunnel", destination.name, found, None
             return "tunnel", destination.name, *found
+        if isinstance(destination, PortDestination):
+            return "port", destination.name, *self._way_to_port(destination, peer)
         if destination.page is not None and (place is not _CONTROL or target != _VOID_LIST):
             return "none", "", destination.page, None
         if place is _CONTROL:
@@ -138,6 +144,12 @@ class Ingress(Crowd):
             return pages.TUNNEL_FULL
         return session, line
 
+    def _way_to_port(self, destination: PortDestination, peer: str) -> tuple[Door | Page, Memo | None]:
+        if destination.port is None:
+            return destination.page or pages.UNKNOWN, None
+        found = self._port(destination.port, not destination.plain, peer)
+        return (found, None) if isinstance(found, Page) else found
+
     def _over_tls(self, name: str, target: bytes) -> Page:
         """Where a passthrough tunnel is served."""
         path = quote_from_bytes(target, _ASCII) if target.startswith(b"/") else "/"
@@ -146,7 +158,7 @@ class Ingress(Crowd):
     def _answered(self, destination: Destination, token: str) -> Door | Page:
         """What a certificate authority is told at one of our names; no tenant ever is."""
         name = destination.name
-        hostname = self._router.hostname(name) if destination.place is _TUNNEL else name
+        hostname = name if destination.place is _CONTROL else self._router.hostname(name)
         answer = self._challenges.http(hostname, token)
         return pages.NO_CHALLENGE if answer is None else saying(answer)
 

@@ -171,7 +171,7 @@ class RawVisitor(Splice):
     def on_reset(self, reason: int) -> None:
         if reason == Reason.REFUSED and self._try_again():
             return
-        page = PAGES.get(reason, BROKEN)  # type: ignore[call-overload]  # a newer peer's number
+        page = PAGES.get(reason, BROKEN)
         self._reason = self._reason or page.reason
         if self._stream_end and self._waits():
             # Its half came whole, and a slow visitor still has to take it: what ends is the visitor's.

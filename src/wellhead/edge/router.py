@@ -1,21 +1,35 @@
-"""Where a hostname leads: the control plane, a tunnel, or nowhere. Pure.
+"""Where a hostname leads: the control plane, a tunnel, a port of a sandbox, or nowhere. Pure.
 
 The routes of this house, in order of the decision:
 
 * the domain itself, the zone, ``api.{domain}``, ``localhost``, 127.0.0.1 and ::1: the control plane;
-* ``{label}.{domain}``: the tunnel of that name, if there is one;
+* ``{port}-cl-….{domain}``: the port of that sandbox, or a page that says what is wrong with the name;
+* any other ``{label}.{domain}``: the tunnel of that name, if there is one;
 * anything else: nowhere. A name that never existed and one that was deleted look alike.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from wellhead.errors import InputError
 from wellhead.model.names import join_authority
+from wellhead.model.ports import PortName, is_port_label, read_port
+from wellhead.model.sandboxes import read_sandbox_id
+from wellhead.visitors import port_pages
 from wellhead.visitors.house import Destination, Place
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 NOWHERE = Destination(Place.NOWHERE)
+
+
+@dataclass(frozen=True, slots=True)
+class PortDestination(Destination):
+    """A port of a sandbox that may exist; None: what stands for it is none, and ``page`` says so."""
+
+    port: PortName | None = None
 
 
 class Router:
@@ -41,11 +55,13 @@ class Router:
         if hostname.endswith(self._suffix):
             label = hostname[: -len(self._suffix)]
             if label and "." not in label:
+                if "-cl-" in label and is_port_label(label):
+                    return _port(label, plain)
                 return Destination(Place.TUNNEL, label, plain)
         return NOWHERE
 
     def hostname(self, name: str) -> str:
-        """The hostname of a tunnel."""
+        """The hostname of a tunnel or a port, by its first label."""
         return name + self._suffix
 
     def origin(self, name: str) -> str:
@@ -55,3 +71,15 @@ class Router:
     def is_zone(self, hostname: str) -> bool:
         """Whether agents may dial this name: the zone, or a loopback name of this machine."""
         return hostname == self._zone or hostname in LOOPBACK_NAMES
+
+
+def _port(label: str, plain: bool) -> PortDestination:
+    port, _, sandbox = label.partition("-")
+    page = port_pages.BAD_PORT
+    try:
+        number = read_port(port)
+        page = port_pages.BAD_SANDBOX
+        name = PortName(number, read_sandbox_id(sandbox))
+    except InputError:
+        return PortDestination(Place.PORT, "", plain, page)
+    return PortDestination(Place.PORT, label, plain, port=name)

@@ -107,6 +107,7 @@ class Snapshot:
         self._hosts: dict[HostId, HostView] = {}
         self._sandboxes: dict[SandboxId, SandboxView] = {}
         self._on_host_removed: list[Callable[[HostId], None]] = []
+        self._on_sandbox: list[Callable[[SandboxId], None]] = []
 
     def __len__(self) -> int:
         """How many tunnels there are."""
@@ -187,6 +188,9 @@ class Snapshot:
 
     def sandbox(self, sandbox_id: SandboxId) -> SandboxView | None:
         return self._sandboxes.get(sandbox_id)
+
+    def on_sandbox(self, call: Callable[[SandboxId], None]) -> None:
+        self._on_sandbox.append(call)
 
     def on_host_removed(self, call: Callable[[HostId], None]) -> None:
         self._on_host_removed.append(call)
@@ -351,10 +355,12 @@ class Snapshot:
 
     def put_sandbox(self, view: SandboxView) -> None:
         self._sandboxes[view.id] = view
+        self._sandbox_changed(view.id)
         self._tell(SandboxPut(view))
 
     def drop_sandbox(self, sandbox_id: SandboxId) -> None:
         if self._sandboxes.pop(sandbox_id, None) is not None:
+            self._sandbox_changed(sandbox_id)
             self._tell(SandboxDropped(sandbox_id))
 
     def put_presence(self, tunnel_id: TunnelId, presence: Presence) -> None:
@@ -384,6 +390,10 @@ class Snapshot:
     def _removed(self, tunnel_id: TunnelId) -> None:
         for call in self._on_removed:
             call(tunnel_id)
+
+    def _sandbox_changed(self, sandbox_id: SandboxId) -> None:
+        for call in self._on_sandbox:
+            call(sandbox_id)
 
     def _revoked(self, key_id: KeyId) -> None:
         for call in self._on_revoked:

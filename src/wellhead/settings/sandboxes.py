@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
+from wellhead.settings.values import Ports
+
 VCPUS_MAX = 256
 MEMORY_MB_MAX = 4 * 1024 * 1024
 DISK_MB_MAX = 64 * 1024 * 1024
@@ -49,4 +51,10 @@ class SandboxSettings(BaseModel):
         description="Who may see the ports of a new sandbox that says nothing of it: `private`, who shows an"
         " admin key or a signed link; `team`, also who shows any key of the organization; `public`, everybody"
         " who knows the name; `auto`: `public` with `--with-host`, else `private`.",
+    )
+    sandbox_denied_ports: Ports = Field(
+        (49983,), description="Ports of sandboxes that no visitor reaches, comma-separated: 403."
+    )
+    exchanges_per_sandbox: PositiveInt = Field(
+        1000, description="Most exchanges with the ports of one sandbox at once; beyond: 503."
     )

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from wellhead.errors import InputError
 from wellhead.model.names import join_authority, split_authority
+from wellhead.model.ports import PORT_MAX
 from wellhead.model.text import shown
 
 
@@ -60,6 +61,10 @@ def listed(given: object) -> object:
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
 
+def _port_list(given: object) -> object:
+    return [given] if isinstance(given, int) else listed(given)
+
+
 def _dns_server(text: str) -> str:
     hostname, port = split_authority(_bracketed(text))
     return join_authority(hostname, port or 53)
@@ -72,6 +77,7 @@ Hostname = Annotated[str, AfterValidator(lambda text: _hostname(_bracketed(text)
 Domain = Annotated[str, AfterValidator(_domain)]
 Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 AccessLog = Annotated[str, AfterValidator(lambda text: text.lower() if text.lower() in _STREAMS else text)]
+Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=PORT_MAX)], ...], NoDecode, BeforeValidator(_port_list)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)]
 DnsServer = Annotated[str, AfterValidator(_dns_server)]
 AddressOrOff = Annotated[Address | None, BeforeValidator(_off)]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 class Line(NamedTuple):
     """What one exchange was. Times are loop seconds; bytes are body bytes."""
 
-    place: str  # "tunnel", "sandbox", "control" or "none"
-    name: str  # the tunnel's name, or the sandbox's id
+    place: str  # "tunnel", "port", "sandbox", "control" or "none"
+    name: str  # the tunnel's name, the port's first label, or the sandbox's id
     peer: str
     method: bytes
     target: bytes

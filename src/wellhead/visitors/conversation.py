@@ -158,7 +158,7 @@ class Conversation:
     def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
         if not (self._over or self._closing_at):
             self._stream.reset(Reason.PROTOCOL)
-            self._close_visitor(BAD_GATEWAY, pages.BROKEN.reason)
+            self._close_visitor(BAD_GATEWAY, self._exchange.page_of(Reason.UPSTREAM_FAILED).reason)
 
     def on_data(self, data: Buffer, end: bool) -> None:
         if self._over or self._closing_at:
@@ -191,8 +191,8 @@ class Conversation:
         if reason == Reason.REMOVED:
             self._close_visitor(GOING_AWAY, "removed")
         else:
-            page = pages.LOST if reason == Reason.SESSION_LOST else pages.BROKEN
-            self._close_visitor(BAD_GATEWAY, page.reason)
+            seen = reason if reason == Reason.SESSION_LOST else Reason.UPSTREAM_FAILED
+            self._close_visitor(BAD_GATEWAY, self._exchange.page_of(seen).reason)
 
     def on_writable(self) -> None:
         self._waiting_since = 0.0

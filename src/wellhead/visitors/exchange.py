@@ -10,11 +10,11 @@ to the agent when they have left for the visitor; one access line at the end.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from wellhead.errors import HttpError
-from wellhead.visitors import pages
+from wellhead.visitors import pages, port_pages
 from wellhead.visitors.access import Fields
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
@@ -24,7 +24,7 @@ from wellhead.wire.ws import check_accept
 
 _HTTP, _REPLY = StreamKind.HTTP, HeadKind.REPLY  # bound once, for the path of every request
 
-PAGES = {
+PAGES: Mapping[int, Page] = {
     Reason.REFUSED: pages.BUSY,
     Reason.UPSTREAM_UNREACHABLE: pages.UNREACHABLE,
     Reason.UPSTREAM_FAILED: pages.BROKEN,
@@ -288,14 +288,18 @@ class Exchange:
         if reason == Reason.REFUSED and self._try_again():
             return
         self.stream = None
-        page = PAGES.get(reason, pages.BROKEN)  # type: ignore[call-overload]  # a newer peer's number
-        if self.place == "control" and reason in _AWAY:
-            page = pages.CONTROL_AWAY
-        self._fail(page)
+        away = self.place == "control" and reason in _AWAY
+        self._fail(pages.CONTROL_AWAY if away else self.page_of(reason))
 
     def on_writable(self) -> None:
         if not self.over:  # else the visitor may be sending another request by now
             self.visitor.resume_upload()
+
+    def page_of(self, reason: int) -> Page:
+        """What a visitor is told of a stream that was reset; ``reason`` may be a newer peer's number."""
+        if self.place == "port":
+            return port_pages.OF_RESET.get(reason, port_pages.BROKE)
+        return PAGES.get(reason, pages.BROKEN)
 
     # The reply
 
@@ -384,6 +388,8 @@ class Exchange:
         self._fail(pages.BROKEN)
 
     def _fail(self, page: Page) -> None:
+        if self.place == "port":
+            page = port_pages.INSTEAD.get(page.reason, page)
         self.reason = self.reason or page.reason
         if self.status:
             self.visitor.cut(short=self._left >= 0)

@@ -52,12 +52,14 @@ class VisitorTerms:
 class Place(enum.Enum):
     CONTROL = "control"
     TUNNEL = "tunnel"
+    PORT = "port"
     NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The decision; ``name`` is the tunnel's where ``place`` is TUNNEL, the hostname where it is CONTROL.
+    """The decision; ``name`` is the tunnel's where ``place`` is TUNNEL, the hostname where it is CONTROL, the
+    first label where it is PORT.
 
     ``plain``: it was asked for without TLS. ``page`` answers every request there, but for a certificate
     authority's.

@@ -18,8 +18,8 @@ RESTART_SECONDS = 2  # in which a control plane is back
 class Page(NamedTuple):
     """``reason`` is the constant word that the log and the metrics carry too.
 
-    ``broken`` is the station on a request's way at which it ended, "" where none is to blame.
-    ``hint`` may hold markup of ours.
+    ``broken`` is the one of ``stations`` on a request's way at which it ended, "" where none is to blame.
+    ``hint`` may hold markup of ours. ``fields``: lines more of the reply.
     """
 
     status: int
@@ -30,6 +30,8 @@ class Page(NamedTuple):
     broken: str = ""
     retry_seconds: int = RETRY_SECONDS
     location: str = ""  # where else the visitor is to ask, an absolute URL
+    stations: tuple[str, str, str] = ("server", "agent", "application")
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 UNKNOWN = Page(
@@ -184,6 +186,7 @@ def compose(page: Page, *, html: bool, request_id: str) -> tuple[Fields, bytes]:
         fields.append(("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
     if page.status == 426:
         fields.append(("Sec-WebSocket-Version", "13"))
+    fields += page.fields
     return fields, body
 
 
@@ -214,8 +217,6 @@ def _json(page: Page, request_id: str) -> bytes:
     }
     return json.dumps(facts).encode() + b"\n"
 
-
-_STATIONS = ("server", "agent", "application")
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -248,20 +249,20 @@ def _html(page: Page, request_id: str) -> bytes:
         mood=" bad" if page.status >= 500 else "",
         title=page.title,
         text=page.text,
-        way=_way(page.broken),
+        way=_way(page),
         hint=f'<p class="hint">{page.hint}</p>' if page.hint else "",
         request_id=request_id,
     ).encode()
 
 
-def _way(broken: str) -> str:
+def _way(page: Page) -> str:
     """The stations of a request, up to the one that failed and beyond it."""
-    if not broken:
+    if not page.broken:
         return ""
-    at = _STATIONS.index(broken)
+    at = page.stations.index(page.broken)
     marks = [("", "ok")] * at + [(' class="bad"', "no answer")] + [(' class="far"', "not reached")] * 2
     items = [
         f"<li{mark}>{station}<br>{state}</li>"
-        for station, (mark, state) in zip(_STATIONS, marks, strict=False)
+        for station, (mark, state) in zip(page.stations, marks, strict=False)
     ]
     return f'<ol class="way">{"".join(items)}</ol>'

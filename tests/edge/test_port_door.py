@@ -1,0 +1,232 @@
+"""Visitors of sandboxes' ports: who gets through, what the host is told, and what everybody else is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.kit.house import status
+from tests.kit.http2 import Http2Visit
+from tests.kit.ports import DENIED, MOST_EXCHANGES, PortHouse
+from tests.kit.sandboxes import PRIVATE, PUBLIC, TEAM
+from tests.visitors.test_conversation import client_text, server_text
+from wellhead.model.access import Scope, ScopeKind
+from wellhead.model.records import OrganizationId
+from wellhead.model.sandboxes import SandboxStatus, new_sandbox_id
+from wellhead.wire.ports import read_port_envelope
+from wellhead.wire.streams import Reason, StreamKind
+from wellhead.wire.ws import accept_key
+
+JUMPING_CLOCK = True
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+WS_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WS_KEY}\r\n"
+)
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + accept_key(WS_KEY.encode()) + b"\r\n\r\n"
+)
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[PortHouse]:
+    made = PortHouse()
+    yield made
+    made.close()
+
+
+async def test_a_request_goes_to_the_bulk_lane_of_its_host_with_the_port_beside_it(place: PortHouse) -> None:
+    visit = place.asking("/a%2Fb//c/?q=%20", "X-Mine: 1\r\n")
+    stream = place.bulk.stream
+    told = read_port_envelope(stream.envelope)
+    assert told is not None and (told.sandbox, told.port) == (place.sandbox, 3000)
+    assert told.envelope.startswith(b"GET /a%2Fb//c/?q=%20 HTTP/1.1\r\nHost: ")
+    assert b"\r\nX-Mine: 1\r\n" in told.envelope and b"\r\nX-Forwarded-For: 192.0.2.7\r\n" in told.envelope
+    stream.reply(OK, b"hi")
+    assert visit.transport.take().endswith(b"\r\n\r\nhi")
+    line = place.lines[0]
+    assert (line.place, line.name, line.status) == ("port", f"3000-{place.sandbox}", 200)
+
+
+async def test_what_a_visitor_says_of_a_port_is_not_believed(place: PortHouse) -> None:
+    place.asking("/", f"Wellhead-Port: {new_sandbox_id()}/1\r\n")
+    told = read_port_envelope(place.bulk.stream.envelope)
+    assert told is not None and (told.sandbox, told.port) == (place.sandbox, 3000)
+    assert b"Wellhead-Port" not in told.envelope
+
+
+async def test_http2_comes_to_the_same_door(place: PortHouse) -> None:
+    visit = Http2Visit(place, sni=place.name())
+    number = await visit.ask("/x", authority=place.name())
+    place.bulk.stream.reply(OK, b"hi")
+    await visit.turn()
+    assert visit.replies[number].status == 200 and visit.replies[number].body == b"hi"
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("0-{}", (400, "port-number")),
+        ("65536-{}", (400, "port-number")),
+        ("08000-{}", (400, "port-number")),
+        ("3000-cl-", (400, "sandbox-id")),
+        ("3000-cl-" + "z" * 25, (400, "sandbox-id")),
+        ("3000-cl-" + "0" * 24, (400, "sandbox-id")),
+        (f"{DENIED}-{{}}", (403, "port-denied")),
+        (f"{DENIED}-{new_sandbox_id()}", (403, "port-denied")),
+        (f"3000-{new_sandbox_id()}", (404, "unknown-sandbox")),
+        ("3000-", (404, "unknown-name")),
+    ],
+)
+async def test_a_name_that_is_wrong_is_told_how(
+    place: PortHouse, label: str, expected: tuple[int, str]
+) -> None:
+    assert place.ask(host=label.format(place.sandbox) + ".localhost") == expected
+    assert not place.bulk.opened and not place.keys.opened
+
+
+async def test_nobody_is_told_that_a_sandbox_is_not_there_while_nobody_knows(place: PortHouse) -> None:
+    place.records.current = False
+    assert place.ask(host=place.name(sandbox=new_sandbox_id())) == (503, "records-away")
+    place.asking()
+    assert len(place.bulk.opened) == 1
+
+
+@pytest.mark.parametrize("now", SandboxStatus)
+async def test_the_status_decides_at_each_request(place: PortHouse, now: SandboxStatus) -> None:
+    place.records.change(place.sandbox, status=now)
+    if now in (SandboxStatus.RUNNING, SandboxStatus.SNAPSHOTTING):
+        place.asking()
+        assert place.bulk.opened
+        return
+    away = now is SandboxStatus.MISSING
+    assert place.ask() == ((503, "host-away") if away else (409, "sandbox-not-running"))
+    place.records.change(place.sandbox, status=SandboxStatus.RUNNING)
+    place.asking()
+    assert place.bulk.opened
+
+
+async def test_a_host_without_a_session_is_away(place: PortHouse) -> None:
+    for door in (place.keys, place.bulk):
+        place.hosts.remove(place.host, door)  # type: ignore[arg-type]
+    assert place.ask() == (503, "host-away")
+
+
+async def test_one_lane_is_enough(place: PortHouse) -> None:
+    place.hosts.remove(place.host, place.bulk)  # type: ignore[arg-type]
+    place.asking()
+    assert len(place.keys.opened) == 1
+
+
+async def test_a_sandbox_takes_so_many_exchanges_and_then_others_still_come_through(place: PortHouse) -> None:
+    other = place.records.new_sandbox(place.host, access=PUBLIC)
+    for _ in range(MOST_EXCHANGES):
+        place.asking()
+    assert place.ask() == (503, "sandbox-exchanges")
+    place.asking(host=place.name(sandbox=other))
+    place.bulk.opened[0].reply(OK, b"hi")
+    place.asking()
+    assert len(place.bulk.opened) == MOST_EXCHANGES + 2
+
+
+# Who is let in
+
+
+async def test_a_key_of_ours_goes_no_further_and_what_is_the_applications_does(place: PortHouse) -> None:
+    key = place.admin.reveal()
+    lines = f"Authorization: Bearer {key}\r\nX-API-Key: mine\r\nCookie: a=b\r\n"
+    place.asking("/", lines)
+    envelope = place.bulk.stream.envelope
+    assert key.encode() not in envelope
+    assert b"\r\nX-API-Key: mine\r\n" in envelope and b"\r\nCookie: a=b\r\n" in envelope
+
+
+async def test_private_is_for_admin_keys_and_team_for_every_key_of_its_organization(place: PortHouse) -> None:
+    small = place.records.new_key(Scope(ScopeKind.TUNNEL, "t"))
+    foreign = place.records.new_key(organization=OrganizationId("other"))
+    for access, good, bad in (
+        (PRIVATE, [place.admin], [small, foreign]),
+        (TEAM, [place.admin, small], [foreign]),
+    ):
+        place.records.change(place.sandbox, access=access)
+        assert place.ask() == (401, "port-key")
+        for secret in good:
+            place.asking("/", f"X-API-Key: {secret.reveal()}\r\n")
+            place.bulk.stream.reply(OK, b"hi")
+        for secret in bad:
+            assert place.ask("/", f"X-API-Key: {secret.reveal()}\r\n") == (403, "port-scope")
+    assert len(place.bulk.opened) == 3
+
+
+# What becomes of it
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (Reason.REFUSED, (503, "sandbox-away")),
+        (Reason.UPSTREAM_UNREACHABLE, (502, "port-closed")),
+        (Reason.UPSTREAM_FAILED, (502, "app-broke")),
+        (Reason.TIMEOUT, (504, "app-late")),
+        (Reason.OVERLOADED, (503, "sandbox-busy")),
+        (Reason.SESSION_LOST, (503, "host-lost")),
+        (250, (502, "app-broke")),
+    ],
+)
+async def test_what_went_wrong_behind_the_door_has_a_page_of_its_own(
+    place: PortHouse, reason: int, expected: tuple[int, str]
+) -> None:
+    place.bulk.refuses = reason
+    assert place.ask() == expected
+
+
+async def test_an_application_that_does_not_answer_is_late(place: PortHouse) -> None:
+    visit = place.asking()
+    page = visit.after(121)
+    assert status(page) == 504 and b'"app-late"' in page and b"tunnel" not in page
+
+
+async def test_a_websocket_runs_through_and_is_closed_when_the_sandbox_is_over(place: PortHouse) -> None:
+    visit = place.asking("/ws", UPGRADE)
+    stream = place.bulk.stream
+    assert stream.kind is StreamKind.WEBSOCKET
+    stream.reply(SWITCH, end=False)
+    assert status(visit.transport.take()) == 101
+    assert visit.says(client_text(b"hello")) == b"" and stream.sent == client_text(b"hello")
+    stream.sink.on_data(server_text(b"hi"), False)
+    assert visit.transport.take() == server_text(b"hi")
+    place.records.change(place.sandbox, status=SandboxStatus.STOPPING)
+    assert visit.transport.take() == b"\x88\x09\x03\xe9removed"
+    assert stream.resets == [Reason.CANCELLED]
+
+
+async def test_a_reply_that_runs_is_cut_when_the_sandbox_is_dropped(place: PortHouse) -> None:
+    begun, waiting = place.asking(), place.asking()
+    place.bulk.opened[0].reply(b"HTTP/1.1 200 OK\r\n\r\n", b"some", end=False)
+    place.records.drop_sandbox(place.sandbox)
+    reply = begun.transport.take()
+    assert reply.endswith(b"4\r\nsome\r\n") and begun.transport.closed
+    assert status(waiting.transport.take()) == 409
+    assert [stream.resets for stream in place.bulk.opened] == [[Reason.CANCELLED]] * 2
+
+
+async def test_a_paused_sandboxs_conversations_wait(place: PortHouse) -> None:
+    visit = place.asking("/ws", UPGRADE)
+    place.bulk.stream.reply(SWITCH, end=False)
+    visit.transport.take()
+    place.records.change(place.sandbox, status=SandboxStatus.PAUSED)
+    assert not place.bulk.stream.resets and not visit.transport.take()
+
+
+async def test_nothing_is_kept_of_what_is_over(place: PortHouse) -> None:
+    place.asking()
+    place.bulk.stream.reply(OK, b"hi")
+    line = place.ports._lines[place.sandbox]
+    assert not line.streams and not line.exchanges
+    left = place.asking()
+    left.connection.connection_lost(None)
+    assert not line.streams and not line.exchanges and place.bulk.stream.resets == [Reason.CANCELLED]
+    place.records.drop_sandbox(place.sandbox)
+    assert not place.ports._lines
