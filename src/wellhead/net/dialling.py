@@ -249,6 +249,16 @@ async def _discard(tasks: set[asyncio.Task[socket.socket]]) -> None:
 async def _connect(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
+    await connected(sock, address)
+    return sock
+
+
+async def connected(sock: socket.socket, address: Address) -> None:
+    """Connect a socket, which becomes a non-blocking one; closed where that fails.
+
+    Raises:
+        OSError: as the kernel says.
+    """
     try:
         sock.setblocking(False)
         if not _connects_at_once(sock, address):
@@ -256,7 +266,6 @@ async def _connect(address: Address) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-    return sock
 
 
 def _connects_at_once(sock: socket.socket, address: Address) -> bool:

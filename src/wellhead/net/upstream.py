@@ -15,14 +15,14 @@ import re
 import ssl
 from typing import cast
 
-from wellhead.errors import FrameError, InputError, LinkError, TrustError
+from wellhead.errors import FrameError, InputError
 from wellhead.logs import Log
 from wellhead.net.upstream_address import UpstreamAddress
-from wellhead.net.upstream_dial import connect
+from wellhead.net.upstream_dial import AddressDialler, UpstreamContexts, connect
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_h2 import H2Upstream
 from wellhead.net.upstream_http import HttpConnection
-from wellhead.net.upstream_owner import Carry, Connection, OnExchange, Reusable, UpstreamLimits
+from wellhead.net.upstream_owner import Carry, Connection, Dial, OnExchange, Reusable, UpstreamLimits
 from wellhead.net.upstream_raw import RawConnection
 from wellhead.net.upstream_reply import NO_REPLY, Reply
 from wellhead.net.upstream_request import RequestHeads
@@ -34,8 +34,6 @@ __all__ = ["Exchange", "OnExchange", "UpstreamAddress", "UpstreamLimits", "Upstr
 
 _log = Log("wellhead.agent")
 SWEEP_SECONDS = 0.25  # how exact deadlines are
-FIRST_PAUSE_SECONDS = 0.05  # between two dials of an upstream that refuses
-LONGEST_PAUSE_SECONDS = 0.4
 
 _host_value = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}").fullmatch
 
@@ -47,6 +45,7 @@ class UpstreamPool:
     value to send. The contexts are for an ``https`` address (see ``upstream_dial.upstream_contexts``);
     without ``h2_context`` it is spoken to in HTTP/1.1.
     ``on_exchange`` is called at the end of each request, inside the loop: it must not block.
+    ``dial`` connects, where that is not done by the address.
 
     Raises:
         InputError: ``host_header`` cannot stand in a Host field.
@@ -61,6 +60,7 @@ class UpstreamPool:
         host_header: str = "rewrite",
         limits: UpstreamLimits | None = None,
         on_exchange: OnExchange | None = None,
+        dial: Dial | None = None,
     ) -> None:
         self.address = address
         self.limits = limits or UpstreamLimits()
@@ -73,11 +73,15 @@ class UpstreamPool:
         self.loop = asyncio.get_running_loop()
         self._ssl_context = ssl_context
         self._h2_context = h2_context
+        self._connect = (
+            dial or AddressDialler(address, UpstreamContexts(ssl_context, h2_context), self.limits).dial
+        )
         self._h2 = H2Upstream(self) if address.may_speak_h2 and (h2_context or not address.tls) else None
         self.idle: list[Reusable] = []
         self._open: set[Connection] = set()
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._stood_since: float | None = None  # loop time
         self._closed = False
 
     @property
@@ -132,11 +136,15 @@ class UpstreamPool:
         """What is open ends when the upstream or its visitors say so."""
 
     async def aclose(self) -> None:
+        """As ``close``, and wait for what was being dialled to be given up."""
+        dials = list(self._dials.values())
+        self.close()
+        await asyncio.gather(*dials, return_exceptions=True)
+
+    def close(self) -> None:
         """Give up what is running and close every connection. Idempotent."""
         self._closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        self._stop_sweeping()
         if self._h2 is not None:
             self._h2.on_pool_closed()
         dials = list(self._dials.values())
@@ -144,7 +152,21 @@ class UpstreamPool:
             connection.on_pool_closed()
         for task in dials:
             task.cancel()
-        await asyncio.gather(*dials, return_exceptions=True)
+
+    def stand_still(self) -> None:
+        """The upstream does: until it goes on, nothing of it is late. Idempotent."""
+        if self._stood_since is None:
+            self._stood_since = self.loop.time()
+            self._stop_sweeping()
+
+    def go_on(self) -> None:
+        """It does again. Idempotent."""
+        if self._stood_since is not None:
+            self.now = self.loop.time()
+            for connection in self._open:
+                connection.since += self.now - self._stood_since
+            self._stood_since = None
+            self._sweep_later()
 
     # For the connections
 
@@ -197,10 +219,9 @@ class UpstreamPool:
         self._open.add(connection)
         if self._sweeper is None:
             self.now = self.loop.time()
-            self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+            self._sweep_later()
         connection.since = self.now
-        context = self._h2_context if http2 else self._ssl_context
-        self._dials[connection] = self.loop.create_task(self._dial(connection, context), name="upstream dial")
+        self._dials[connection] = self.loop.create_task(self._dial(connection, http2), name="upstream dial")
 
     def cancel_dial(self, connection: Connection) -> None:
         task = self._dials.pop(connection, None)
@@ -208,30 +229,20 @@ class UpstreamPool:
             task.cancel()
         self._open.discard(connection)
 
-    async def _dial(self, connection: Connection, context: ssl.SSLContext | None) -> None:
-        loop, limits = self.loop, self.limits
-        protocol = cast(asyncio.Protocol, connection)
-        give_up = loop.time() + limits.dial_retry_seconds
-        pause = FIRST_PAUSE_SECONDS
+    async def _dial(self, connection: Connection, http2: bool) -> None:
+        reason: Reason | None = Reason.UPSTREAM_UNREACHABLE
         try:
-            while True:
-                try:
-                    await connect(lambda: protocol, self.address, context, limits.dial_seconds)
-                    return
-                except LinkError as error:
-                    if isinstance(error, TrustError) or loop.time() + pause > give_up:
-                        _log.info("upstream unreachable", upstream=str(self.address), error=str(error))
-                        break
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            reason = await self._connect(cast(asyncio.Protocol, connection), http2)
         except Exception as error:
             _log.error("dial failed", error=error, upstream=str(self.address))
         finally:
             self._dials.pop(connection, None)
+        if reason is None:
+            return
         self._open.discard(connection)
         if self._h2 is not None:
             self._h2.http1_only = False  # whoever listens there next may choose again
-        connection.on_dial_failed()
+        connection.on_dial_failed(reason)
 
     def _sweep(self) -> None:
         self._sweeper = None
@@ -240,8 +251,16 @@ class UpstreamPool:
             connection.on_sweep(now)
         if self._h2 is not None:
             self._h2.on_sweep(now)
-        if self._open:
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        if self._open and self._stood_since is None:
             self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _stop_sweeping(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
 
 
 def _checked(host_header: str) -> str:

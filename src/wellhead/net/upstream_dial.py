@@ -12,9 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from wellhead.errors import DialError, TrustError
+from wellhead.errors import DialError, LinkError, TrustError
+from wellhead.logs import Log
 from wellhead.net import dialling, tls
 from wellhead.net.upstream_address import UpstreamAddress, UpstreamHttp
+from wellhead.net.upstream_owner import UpstreamLimits
+from wellhead.wire.streams import Reason
+
+FIRST_PAUSE_SECONDS = 0.05  # between two dials of an upstream that refuses
+LONGEST_PAUSE_SECONDS = 0.4
+
+_log = Log("wellhead.agent")
 
 
 class UpstreamContexts(NamedTuple):
@@ -37,6 +45,32 @@ def upstream_contexts(
         return UpstreamContexts(http1, None)
     alpn = [tls.ALPN_H2] if address.http is UpstreamHttp.HTTP2 else [tls.ALPN_H2, tls.ALPN_HTTP]
     return UpstreamContexts(http1, tls.client_context(ca_file=ca_file, verify=verify, alpn=alpn))
+
+
+class AddressDialler:
+    """Dials one address, again and again for a short time while nobody accepts there."""
+
+    def __init__(self, address: UpstreamAddress, contexts: UpstreamContexts, limits: UpstreamLimits) -> None:
+        self._address = address
+        self._contexts = contexts
+        self._limits = limits
+
+    async def dial(self, protocol: asyncio.Protocol, http2: bool) -> Reason | None:
+        """See ``Dial``."""
+        loop, limits = asyncio.get_running_loop(), self._limits
+        context = self._contexts.http2 if http2 else self._contexts.http1
+        give_up = loop.time() + limits.dial_retry_seconds
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await connect(lambda: protocol, self._address, context, limits.dial_seconds)
+                return None
+            except LinkError as error:
+                if isinstance(error, TrustError) or loop.time() + pause > give_up:
+                    _log.info("upstream unreachable", upstream=str(self._address), error=str(error))
+                    return Reason.UPSTREAM_UNREACHABLE
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 async def connect(

@@ -191,7 +191,7 @@ class H2Link(H2Writer):
 
     # For the pool
 
-    def on_dial_failed(self) -> None:
+    def on_dial_failed(self, reason: Reason) -> None:
         self.is_leaving = True
         self._home.dial_failed(self)
 

@@ -152,8 +152,8 @@ class HttpConnection(HttpRequestHalf, asyncio.Protocol):
 
     # For the pool
 
-    def on_dial_failed(self) -> None:
-        self._fail(Reason.UPSTREAM_UNREACHABLE)
+    def on_dial_failed(self, reason: Reason) -> None:
+        self._fail(reason)
 
     def on_sweep(self, now: float) -> None:
         limits = self._pool.limits

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from wellhead.net.upstream_address import UpstreamAddress
 from wellhead.net.upstream_exchange import Exchange
 from wellhead.net.upstream_reply import Reply
 from wellhead.net.upstream_request import RequestHeads
-from wellhead.wire.streams import Buffer, Stream, StreamKind
+from wellhead.wire.streams import Buffer, Reason, Stream, StreamKind
 
 OnExchange = Callable[[Exchange], None]
 Carry = Callable[[Stream, StreamKind, bytes, Buffer, bool], None]
+Dial = Callable[[asyncio.Protocol, bool], Coroutine[Any, Any, Reason | None]]
+"""Connects a protocol, offering HTTP/2 or not; gives why it is given up, or None when it is connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Connection(Protocol):
 
     since: float  # loop time: when it became idle, or when waiting for the reply began
 
-    def on_dial_failed(self) -> None:
+    def on_dial_failed(self, reason: Reason) -> None:
         """Nobody answered, for as long as it was worth trying."""
 
     def on_sweep(self, now: float) -> None:

@@ -63,8 +63,8 @@ class RawConnection(Splice):
 
     # For the pool
 
-    def on_dial_failed(self) -> None:
-        self._fail(Reason.UPSTREAM_UNREACHABLE)
+    def on_dial_failed(self, reason: Reason) -> None:
+        self._fail(reason)
 
     def on_sweep(self, now: float) -> None:
         """An open conversation has no deadline of ours."""
