@@ -152,6 +152,12 @@ class DialError(LinkError):
     code = "dial"
 
 
+class NothingListens(DialError):
+    """The machine is there, and refuses: nobody listens on that port."""
+
+    code = "nothing-listens"
+
+
 class ProtocolNotOffered(DialError):
     """Somebody answers, and speaks none of the protocols that we asked for."""
 

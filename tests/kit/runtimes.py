@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wellhead.errors import HostConflict, HostError, HostNotFound
+from wellhead.host.runtime.inward import connect_any
 from wellhead.host.runtime.runtime import Running, SandboxSpec, Template, Usage
 from wellhead.model.sandboxes import SandboxId
+from wellhead.net.sockets import Address
 
 
 @dataclass
@@ -62,6 +65,11 @@ class FakeRuntime:
         if sandbox not in self.usages:
             raise HostError(f"sandbox {sandbox} cannot be measured")
         return self.usages[sandbox]
+
+    async def connect_port(self, sandbox: SandboxId, port: int) -> socket.socket:
+        """To that port of this machine, whichever sandbox it is."""
+        await self._call("connect_port")
+        return await connect_any([Address("127.0.0.1", port)])
 
     async def snapshot(self, sandbox: SandboxId, target: Path) -> None:
         await self._call("snapshot")

@@ -12,8 +12,8 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from wellhead.net.upstream import UpstreamPool
 from wellhead.wire.pair import PairStream, join
 from wellhead.wire.streams import Buffer, HeadKind, StreamKind
 
@@ -106,9 +106,17 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def serving(
-    handler: Handler, *, port: int = 0, path: str = "", context: ssl.SSLContext | None = None
+    handler: Handler,
+    *,
+    port: int = 0,
+    path: str = "",
+    context: ssl.SSLContext | None = None,
+    sock: socket.socket | None = None,
 ) -> AsyncIterator[Server]:
-    """A server that runs ``handler`` for every connection, and hangs up when it returns."""
+    """A server that runs ``handler`` for every connection, and hangs up when it returns.
+
+    ``sock``: it is bound already.
+    """
     peers: list[Peer] = []
     tasks: set[asyncio.Task[None]] = set()
 
@@ -127,6 +135,8 @@ async def serving(
 
     if path:
         server: asyncio.Server = await asyncio.start_unix_server(serve, path)
+    elif sock is not None:
+        server = await asyncio.start_server(serve, sock=sock)
     else:
         server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
     number = 0 if path else server.sockets[0].getsockname()[1]
@@ -218,8 +228,16 @@ class Visitor:
         return int(self.head.split(b" ", 2)[1])
 
 
+class Accepts(Protocol):
+    """What takes a stream: a pool, or what stands before pools."""
+
+    def accept(
+        self, stream: PairStream, kind: StreamKind, envelope: bytes, data: Buffer, end: bool, /
+    ) -> None: ...
+
+
 def visit(
-    pool: UpstreamPool,
+    pool: Accepts,
     envelope: bytes,
     data: bytes = b"",
     end: bool = True,

@@ -66,11 +66,20 @@ def _owners(inodes: set[str], proc: Path) -> dict[str, int]:
     return owners
 
 
+def sockets(process: Path) -> list[str]:
+    """The inodes of the sockets that a process, by its directory in ``/proc``, holds; none where that may
+    not be seen.
+    """
+    with contextlib.suppress(OSError), os.scandir(process / "fd") as entries:
+        return [inode for each in entries if (inode := _inode(each.path))]
+    return []
+
+
 def _sockets(process: Path) -> list[str]:
     with contextlib.suppress(OSError):
         about = os.stat(process)
-        with _as(about.st_uid, about.st_gid), os.scandir(process / "fd") as entries:
-            return [inode for each in entries if (inode := _inode(each.path))]
+        with _as(about.st_uid, about.st_gid):
+            return sockets(process)
     return []
 
 

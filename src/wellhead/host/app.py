@@ -4,6 +4,7 @@
 
     edge == interactive session ==\\
     edge == bulk session ========== InProcess -> application -> sandboxes -> runtime
+                                 \\= Ports -> ports of sandboxes
     control plane <---- reports ---- Reporter -------------------^
 
 Sandboxes live longer than the program: a start finds again what a former one left.
@@ -30,6 +31,8 @@ from wellhead.host.capacity import BOUNDS, Bounds, Capacity
 from wellhead.host.membership import Membership
 from wellhead.host.metrics import Metrics
 from wellhead.host.overflow import Overflow
+from wellhead.host.port_terms import PortTerms
+from wellhead.host.ports import Ports
 from wellhead.host.report import EVERY_SECONDS, Reporter
 from wellhead.host.runtime.runtime import Runtime
 from wellhead.host.sandboxes import Sandboxes
@@ -73,6 +76,7 @@ class HostTerms:
     drain_seconds: float = DRAIN_SECONDS
     destroy_at_end: bool = False
     uplink: UplinkTimes = UplinkTimes()
+    ports: PortTerms = PortTerms()
 
 
 class HostProgram:
@@ -88,6 +92,7 @@ class HostProgram:
         self._terms = terms
         self.table = Table()
         self.sandboxes = Sandboxes(self.table, runtime, templates, terms.capacity, state, bounds=terms.bounds)
+        self._ports = Ports(self.table, runtime, terms.ports)
         self._metrics = Metrics(self.table, runtime)
         self._client = AsyncClient(membership.url, membership.key, ca_file=membership.ca_file)
         self._reporter = Reporter(
@@ -137,7 +142,7 @@ class HostProgram:
     async def _serve(self, stop: asyncio.Event, ready: Callable[[Facts], None]) -> None:
         orders = control_routes(self.sandboxes, self._metrics, self._templates)
         async with _answering(build(self.table, self._metrics, orders, self._terms.api)) as answering:
-            accept = Overflow(answering.accept).accept
+            accept = self._ports.before(Overflow(answering.accept).accept)
             # A host is there for its server when it has a session and has reported.
             links = [
                 _Link(self._membership, lane, accept, self._terms.uplink, self._reporter.soon)
@@ -152,6 +157,7 @@ class HostProgram:
                         await asyncio.gather(
                             *(link.uplink.aclose(self._terms.drain_seconds) for link in links)
                         )
+                        await self._ports.aclose()
             except SecretRejected:
                 await self._reporter.ask()
                 raise

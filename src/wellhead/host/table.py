@@ -44,6 +44,7 @@ class Table:
         self.on_change: Callable[[], None] = lambda: None
         self._entries: dict[SandboxId, Entry] = {}
         self._ended: dict[SandboxId, Ended] = {}
+        self._watchers: list[Callable[[Entry], None]] = []
 
     # What there is
 
@@ -119,6 +120,10 @@ class Table:
 
     # Changes
 
+    def watch(self, watcher: Callable[[Entry], None]) -> None:
+        """Have it called, inside the loop, with each entry whose status has changed."""
+        self._watchers.append(watcher)
+
     def add(self, entry: Entry) -> None:
         self._entries[entry.id] = entry
 
@@ -133,6 +138,8 @@ class Table:
             StateError: that is no lawful change.
         """
         entry.become(status)
+        for watcher in self._watchers:
+            watcher(entry)
         self.on_change()
 
     def has_ended(self, sandbox: SandboxId, reason: str) -> None:

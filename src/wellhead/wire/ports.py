@@ -34,9 +34,26 @@ def read_port_envelope(envelope: bytes) -> PortEnvelope | None:
     Raises:
         InputError: not ``{sandbox}/{port}``.
     """
+    taken = take_port(envelope)
+    if taken is None:
+        return None
+    value, rest = taken
+    return PortEnvelope(*read_port_value(value), rest)
+
+
+def take_port(envelope: bytes) -> tuple[bytes, bytes] | None:
+    """The field's value and the envelope without it; None: the request is for no port."""
     before, found, rest = envelope.rpartition(_FIELD)
     if not found:
         return None
     value, _, after = rest.partition(b"\r\n")
+    return value, before + b"\r\n" + after
+
+
+def read_port_value(value: bytes) -> tuple[SandboxId, int]:
+    """
+    Raises:
+        InputError: not ``{sandbox}/{port}``.
+    """
     sandbox, _, port = value.decode("latin-1").partition("/")
-    return PortEnvelope(read_sandbox_id(sandbox), read_port(port), before + b"\r\n" + after)
+    return read_sandbox_id(sandbox), read_port(port)

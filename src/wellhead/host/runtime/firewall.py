@@ -16,6 +16,16 @@ FLOWS_MAX = 8192  # the kernel follows some hundred thousand for all of the mach
 _SECONDS = 10.0
 _NEVER = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
 _PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")
+INSIDE = """\
+add table ip wellhead
+delete table ip wellhead
+table ip wellhead {
+chain ports { type nat hook prerouting priority dstnat;
+iifname "eth0" meta l4proto tcp dnat to 127.0.0.1
+}
+}
+"""
+"""For the network of a sandbox: each of its ports, seen from the host, is the one of its loopback."""
 
 
 def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str], flows_max: int = FLOWS_MAX) -> str:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import sys
 import uuid
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from wellhead.host.cgroups import Cgroups, Hierarchies, Limits
 from wellhead.host.disks import Disks
 from wellhead.host.runtime import birth, layers, linux, processes, root, seccomp
 from wellhead.host.runtime.hello import hello
+from wellhead.host.runtime.inward import Inward
 from wellhead.host.runtime.kept import Kept, KeptSandboxes, bind_guest
 from wellhead.host.runtime.network import Network
 from wellhead.host.runtime.nursery import Nursery
@@ -52,6 +54,7 @@ class NamespaceRuntime:
         self._nursery = Nursery(state, self._terms.first_id)
         self._network = Network(self._terms)
         self._cgroups = Cgroups(_hierarchies(), self._terms.cgroup_parent)
+        self._inward = Inward()
         self._there: dict[SandboxId, Kept] = {}
         self._numbers_users = False  # whether sandboxes get numbers of their own for their users
 
@@ -72,6 +75,7 @@ class NamespaceRuntime:
         return told
 
     async def close(self) -> None:
+        self._inward.close()
         await asyncio.to_thread(self._nursery.close)
 
     async def recover(self, templates: Mapping[str, Template]) -> list[Running]:
@@ -117,6 +121,7 @@ class NamespaceRuntime:
 
     async def destroy(self, sandbox: SandboxId) -> None:
         kept = self._there.pop(sandbox, None)
+        self._inward.forget(sandbox)
         if kept is None and sandbox in self._kept.ids():
             with contextlib.suppress(HostError):
                 kept = self._kept.read(sandbox)
@@ -131,6 +136,9 @@ class NamespaceRuntime:
         taken = await asyncio.to_thread(self._cgroups.taken, sandbox)
         disk = await asyncio.to_thread(self._disks.used_bytes, sandbox)
         return Usage(taken.cpu_seconds, taken.memory_bytes, disk, taken.pids)
+
+    async def connect_port(self, sandbox: SandboxId, port: int) -> socket.socket:
+        return await self._inward.connect(self._get(sandbox), port)
 
     async def snapshot(self, sandbox: SandboxId, target: Path) -> None:
         kept = self._get(sandbox)

@@ -116,6 +116,9 @@ class Network:
             links.addr("add", index=inside, address=guest, prefixlen=_PREFIX)
             links.link("set", index=inside, state="up")
             links.route("add", dst="default", gateway=host)
+            # What comes to the sandbox's address is for whoever listens on loopback.
+            _set(settings / "ipv4/conf/eth0/route_localnet", "1")
+            firewall.put_in_place(firewall.INSIDE)
 
     def disconnect(self, slot: int, owner: str) -> None:
         """Remove the links of a slot, where it is still this sandbox's.

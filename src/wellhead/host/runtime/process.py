@@ -13,6 +13,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import stat
 import sys
 import time
@@ -24,7 +25,9 @@ from wellhead.errors import HostConflict, HostError
 from wellhead.guest.terms import GuestTerms
 from wellhead.host.runtime import processes
 from wellhead.host.runtime.hello import hello
+from wellhead.host.runtime.inward import connect_any
 from wellhead.host.runtime.kept import Kept, KeptSandboxes, bind_guest, remove_tree
+from wellhead.host.runtime.own_ports import own_addresses
 from wellhead.host.runtime.runtime import Running, SandboxSpec, Template, Usage
 from wellhead.host.space import bytes_on_disk
 from wellhead.logs import Log
@@ -185,6 +188,10 @@ class ProcessRuntime:
             size = bytes_on_disk(self._kept.path(sandbox) / _HOME)
             self._disk[sandbox] = now, size
         return size
+
+    async def connect_port(self, sandbox: SandboxId, port: int) -> socket.socket:
+        kept = self._kept.get(sandbox)
+        return await connect_any(await asyncio.to_thread(own_addresses, kept, port))
 
     async def snapshot(self, sandbox: SandboxId, target: Path) -> None:
         """Its home as ``target/home``; it stands still meanwhile."""

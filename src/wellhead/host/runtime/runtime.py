@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,16 @@ class Runtime(Protocol):
         """Whether its first process lives."""
 
     async def usage(self, sandbox: SandboxId) -> Usage: ...
+
+    async def connect_port(self, sandbox: SandboxId, port: int) -> socket.socket:
+        """A connection to what listens on a port inside, non-blocking, tried once; the caller owns it.
+
+        It leads into this sandbox or nowhere. Calls come at any time, many at once.
+
+        Raises:
+            NothingListens: on that port.
+            DialError: it cannot be connected to.
+        """
 
     async def snapshot(self, sandbox: SandboxId, target: Path) -> None:
         """Write what the sandbox changed, merged over its template's own layers, as a layer at ``target``."""

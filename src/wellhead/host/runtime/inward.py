@@ -1,0 +1,106 @@
+"""Connections from the host into sandboxes: to a port of one's own address, and to no other place.
+
+The way by the sandbox's link comes first: what comes back on it passes the bucket that bounds what a sandbox
+sends. It leads to what listens on 127.0.0.1 or on every address, for inside the link each port leads there
+(see ``network``). The kernel has no such way to ``::1``. For that, and for the address of the link itself, a
+socket that was made inside is the second way, which passes no bucket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+
+from wellhead.errors import DialError, HostState, NothingListens
+from wellhead.host.runtime.kept import Kept
+from wellhead.host.runtime.network import entered
+from wellhead.model.sandboxes import SandboxId
+from wellhead.net.dialling import connected
+from wellhead.net.socket_options import tune
+from wellhead.net.sockets import Address, why
+
+
+class Inward:
+    """The ways into a host's sandboxes."""
+
+    def __init__(self) -> None:
+        self._namespaces: dict[SandboxId, int] = {}  # descriptors, of those that the second way led into
+
+    async def connect(self, kept: Kept, port: int) -> socket.socket:
+        """
+        Raises:
+            NothingListens: on that port, inside.
+            DialError: it cannot be connected to.
+            HostState: the sandbox has just ended.
+        """
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if await _is_connected(sock, Address(kept.address, port)):
+            return sock
+        for host, family in (("::1", socket.AF_INET6), (kept.address, socket.AF_INET)):
+            sock = self._inside(kept, family)
+            if await _is_connected(sock, Address(host, port)):
+                return sock
+        raise NothingListens(f"nothing listens on port {port} of {kept.spec.id}")
+
+    def forget(self, sandbox: SandboxId) -> None:
+        """It ends; nothing of it is held on to."""
+        descriptor = self._namespaces.pop(sandbox, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        for sandbox in list(self._namespaces):
+            self.forget(sandbox)
+
+    def _inside(self, kept: Kept, family: socket.AddressFamily) -> socket.socket:
+        """A socket of the sandbox's network. The thread is in there while it is made, and not longer."""
+        try:
+            with entered(f"/proc/self/fd/{self._namespace(kept)}"):
+                return socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise DialError(f"no socket inside {kept.spec.id}: {why(error)}") from error
+
+    def _namespace(self, kept: Kept) -> int:
+        found = self._namespaces.get(kept.spec.id)
+        if found is not None:
+            return found
+        with contextlib.ExitStack() as undone:
+            descriptor = os.open(f"/proc/{kept.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            undone.callback(os.close, descriptor)
+            if not kept.is_alive():  # and so it may be another process's
+                raise HostState(f"sandbox {kept.spec.id} has ended")
+            undone.pop_all()
+        self._namespaces[kept.spec.id] = descriptor
+        return descriptor
+
+
+async def connect_any(addresses: Sequence[Address]) -> socket.socket:
+    """A connection to the first of some addresses of this machine that accepts one.
+
+    Raises:
+        NothingListens: none does.
+        DialError: one cannot be connected to.
+    """
+    for address in addresses:
+        sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+        if await _is_connected(sock, address):
+            return sock
+    raise NothingListens(f"nothing listens on {', '.join(map(str, addresses))}")
+
+
+async def _is_connected(sock: socket.socket, address: Address) -> bool:
+    """Connect; False where it is refused. The socket is closed but where it is connected.
+
+    Raises:
+        DialError: another failure.
+    """
+    try:
+        await connected(sock, address)
+    except ConnectionRefusedError:
+        return False
+    except OSError as error:
+        raise DialError(f"port {address.port}: {why(error)}") from error
+    tune(sock, user_timeout_seconds=0)  # what runs inside may be slow to read: the visitor decides
+    return True
