@@ -207,6 +207,18 @@ def test_interim_heads_pass_up_to_a_number_and_never_after_the_reply() -> None:
     assert late.visitor.got[-1] == ("cut", False)
 
 
+def test_a_tenants_cookies_stay_with_its_name_also_where_its_head_repeats() -> None:
+    line = Memo()
+    head = b"HTTP/1.1 %b\r\nSet-Cookie: a=b; Domain=x.com; Secure\r\nSet-Cookie: wellhead-port=c\r\n\r\n"
+    for _ in range(2):
+        case = Case(line=line).whole()
+        case.stream.sink.on_head(HeadKind.INTERIM, head % b"103 Early Hints", b"", False)
+        case.stream.reply(head % b"200 OK")
+        assert case.visitor.got[0] == b"HTTP/1.1 103 Early Hints\r\nSet-Cookie: a=b; Secure\r\n\r\n"
+        assert case.visitor.facts is not None
+        assert case.visitor.facts.fields == b"Set-Cookie: a=b; Secure\r\n"
+
+
 def test_a_second_reply_is_a_fault() -> None:
     case = Case().whole()
     case.stream.reply(OPEN_END, end=False)

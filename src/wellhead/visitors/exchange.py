@@ -18,6 +18,7 @@ from wellhead.visitors import pages, port_pages
 from wellhead.visitors.access import Fields
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
+from wellhead.wire.cookies import confined
 from wellhead.wire.headers import ReplyFacts, read_interim, read_reply, read_trailers
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 from wellhead.wire.ws import check_accept
@@ -307,6 +308,10 @@ class Exchange:
         if len(head) > self._house.terms.max_reply_head_bytes:
             raise HttpError(502, "reply-head-too-large")
         facts = read_reply(head, self.method, upgrade=bool(self._websocket_key))
+        if self.place != "control":  # whose cookies are ours
+            fields = confined(facts.fields)
+            if fields is not facts.fields:
+                facts = facts._replace(fields=fields)
         if self._line is not None and facts.status != 101:
             self._line.remember(head, self.method, facts)
         return facts
@@ -349,7 +354,7 @@ class Exchange:
         if self.status or self._interims > self._house.terms.max_interim_heads:
             raise HttpError(502, "too-many-interim")
         self.progress = self._house.clock()
-        self.visitor.send_interim(read_interim(head))
+        self.visitor.send_interim(confined(read_interim(head)))
 
     def _on_trailers(self, fields: bytes) -> None:
         if not self.status or self._left > 0:

@@ -14,7 +14,8 @@ dropped, both ways          Connection and what it nominates, Keep-Alive, Proxy 
 dropped from requests       Forwarded, X-Forwarded-*, X-Real-IP and its kin, X-Request-Id; written
                             anew by the edge (``edge_fields``, ``request_envelope``)
 refused in requests         any of these spelled with an underscore
-dropped from replies        Alt-Svc: it would lead visitors past the edge
+dropped from replies        Alt-Svc: it would lead visitors past the edge; ``Domain`` of a cookie, and
+                            cookies in our names (``cookies.confined``)
 written anew                Host, Content-Length, Expect, the framing of each hop
 ==========================  ===================================================================
 
