@@ -61,7 +61,7 @@ class Ready:
     """What the server tells when it accepts connections. ``key`` is there on the first start only.
 
     ``ca_file``: who vouches for the name that agents dial; None: the operator's or a public authority.
-    ``reload`` has certificates looked at now.
+    ``reload`` has certificates looked at now. ``opens_ports``: those of new sandboxes are public, unasked.
     """
 
     https: list[str]
@@ -71,6 +71,7 @@ class Ready:
     data_dir: Path
     ca_file: Path | None
     reload: Callable[[], None]
+    opens_ports: bool = False
 
 
 async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -152,6 +153,7 @@ async def _run(
                     data_dir=settings.data_dir,
                     ca_file=ca_file,
                     reload=certificates.reload_soon,
+                    opens_ports=settings.opens_ports,
                 )
             )
             await stop.wait()

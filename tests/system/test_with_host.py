@@ -49,6 +49,19 @@ def test_when_it_says_ready_a_sandbox_can_be_made(edge: Edge) -> None:
         assert api.run(sandbox, "echo", "there") == "there\n"
 
 
+def test_it_says_that_ports_are_public_and_a_setting_makes_them_private(edge: Edge, tmp_path: Path) -> None:
+    said = "sandbox ports are public: whoever knows a port's name reaches it; sandbox_visibility changes it"
+    with SandboxApi(edge) as api:
+        assert edge.out.count(said) == 1 and edge.out.index(said) < edge.out.index(
+            edge.line("^ready ").string
+        )
+        assert api.ask("GET", f"/sandboxes/{api.create()}")["visibility"] == "public"
+    private = {"sandbox_visibility": "private"}
+    with hosted(tmp_path / "other", runtime="process", settings=private) as other, SandboxApi(other) as api:
+        assert "sandbox ports" not in other.text
+        assert api.ask("GET", f"/sandboxes/{api.create()}")["visibility"] == "private"
+
+
 def test_a_host_that_was_killed_comes_back_and_knows_its_sandboxes(edge: Edge) -> None:
     with SandboxApi(edge) as api:
         sandbox = api.create()

@@ -25,6 +25,9 @@ from wellhead.serve import Ready, serve
 from wellhead.settings import ServerSettings
 
 ADMIN_KEY_FILE = "admin-key"
+PORTS_ARE_PUBLIC = (
+    "sandbox ports are public: whoever knows a port's name reaches it; sandbox_visibility changes it"
+)
 
 
 def run_up(flags: Mapping[str, object], *, config: Path | None, check: bool) -> None:
@@ -73,6 +76,8 @@ def announce(ready: Ready) -> None:
         tell(f"             shown once; kept in {ready.data_dir / ADMIN_KEY_FILE}")
         if ready.ca_file is not None:
             tell(f"local CA     {ready.ca_file}")
+    if ready.opens_ports:
+        tell(PORTS_ARE_PUBLIC)
     _leave_profile(ready)
     tell(ready_line(ready))
 

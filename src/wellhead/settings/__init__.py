@@ -7,6 +7,7 @@ Unknown keys are refused.
 
 from __future__ import annotations
 
+from wellhead.model.visibility import Visibility
 from wellhead.settings.carrier import CarrierSettings
 from wellhead.settings.certificates import CertificateSettings
 from wellhead.settings.crowds import CrowdSettings
@@ -40,6 +41,18 @@ class ServerSettings(
 
     def problems(self) -> list[str]:
         return self.issuing_problems()
+
+    @property
+    def opens_ports(self) -> bool:
+        """Whether the ports of new sandboxes are public without anybody having said so."""
+        return self.sandbox_visibility == "auto" and self.with_host
+
+    @property
+    def new_sandbox_visibility(self) -> Visibility:
+        """Of the ports of a sandbox whose create says nothing of it."""
+        if self.sandbox_visibility == "auto":
+            return Visibility.PUBLIC if self.opens_ports else Visibility.PRIVATE
+        return Visibility(self.sandbox_visibility)
 
 
 class HostProgramSettings(HostSettings, Record):
