@@ -126,7 +126,7 @@ async def _serve(terms: Terms, feed: Feed) -> None:
             lambda: own_keys if public_names is None else own_keys | public_names.keys(),
         )
         revocations = Revocations(authority, store.certificates)
-        fleet = Fleet(store, feed.call_host, terms.settings)
+        fleet = Fleet(store, feed.call_host, terms.settings, terms.public)
         feed.on_host_seen = fleet.watch.seen
         app = build(
             store, terms.public, terms.settings, signing, revocations, feed.settle, public_names, fleet

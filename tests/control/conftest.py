@@ -93,7 +93,7 @@ def hosts() -> FakeHosts:
 
 @pytest.fixture
 def fleet(store: Store, hosts: FakeHosts, settings: ServerSettings) -> Fleet:
-    return Fleet(store, hosts.call, settings)
+    return Fleet(store, hosts.call, settings, PUBLIC)
 
 
 @pytest.fixture

@@ -16,10 +16,14 @@ from sqlalchemy.pool import NullPool
 
 from wellhead.control.store import Store, database
 from wellhead.control.store.database import WAL_BYTES, Database, migration_config
+from wellhead.control.store.sandboxes import Edit
 from wellhead.control.store.tables import AuditRow, Base, OrganizationRow
 from wellhead.errors import LocalStateError, Unavailable
 from wellhead.model import access
+from wellhead.model.records import SERVER, OrganizationId
+from wellhead.model.sandboxes import new_sandbox_id
 from wellhead.model.snapshot import utc_now
+from wellhead.model.visibility import PortAccess, Visibility
 
 
 async def test_migrations_make_the_tables_that_the_code_describes(file: Path) -> None:
@@ -28,7 +32,7 @@ async def test_migrations_make_the_tables_that_the_code_describes(file: Path) ->
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
-        assert context.get_current_revision() == "0007"
+        assert context.get_current_revision() == "0008"
     engine.dispose()
 
 
@@ -213,3 +217,30 @@ async def test_a_database_of_the_first_schema_is_brought_up_with_all_that_is_in_
         "tunnel.rotate_secret"
     ]
     await store.close()
+
+
+async def test_sandboxes_from_before_their_ports_had_names_are_private(file: Path) -> None:
+    born, sandbox = "2026-01-01 00:00:00.000000", new_sandbox_id()
+    engine = create_engine(URL.create("sqlite", database=str(file)), poolclass=NullPool)
+    with engine.connect() as connection, connection.begin():
+        alembic.command.upgrade(migration_config(connection), "0007")
+    engine.dispose()
+    with closing(sqlite3.connect(file)) as old, old:
+        old.execute("INSERT INTO organizations VALUES ('o', 'default', ?)", (born,))
+        old.execute(
+            "INSERT INTO sandboxes VALUES (?, 'o', 'h', 'minimal', 'running', 1, 64, 64, 0, NULL, NULL,"
+            " NULL, '{}', ?, NULL, NULL, ?)",
+            (sandbox, born, born),
+        )
+    store = await Store.open(file)
+    view = store.directory.sandbox(sandbox)
+    assert view is not None and view.access == PortAccess(Visibility.PRIVATE)
+    changed = await store.sandboxes.change(
+        OrganizationId("o"), sandbox, SERVER, Edit(ports={80: Visibility.TEAM})
+    )
+    assert changed.port_visibility == {"80": "team"}
+    await store.close()
+    again = await Store.open(file)
+    view = again.directory.sandbox(sandbox)
+    assert view is not None and view.access == PortAccess(ports=((80, Visibility.TEAM),))
+    await again.close()

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.control.conftest import PUBLIC
 from tests.kit.asgi import served
 from tests.kit.fake_hosts import FakeHost, FakeHosts
 from wellhead.control import events
@@ -23,7 +24,7 @@ OURS, THEIRS = OrganizationId("ours"), OrganizationId("theirs")
 
 @pytest.fixture
 def hub() -> Hub:
-    return Hub(utc_now)
+    return Hub(utc_now, PUBLIC)
 
 
 def event(kind: EventKind = EventKind.HOST_UP) -> Event:

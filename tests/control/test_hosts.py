@@ -23,7 +23,7 @@ from wellhead.settings import ServerSettings
 @pytest.fixture
 def fleet(store: Store, hosts: FakeHosts, settings: ServerSettings, clock: Clock) -> Fleet:
     """One whose watch goes by the test's clock."""
-    made = Fleet(store, hosts.call, settings)
+    made = Fleet(store, hosts.call, settings, PUBLIC)
     made.watch = HostWatch(store, made.hub, settings, made.is_busy, clock.monotonic)
     return made
 

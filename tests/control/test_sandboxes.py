@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
-from tests.control.conftest import Clock
+from tests.control.conftest import PUBLIC, Clock
 from tests.kit.fake_hosts import FakeHost, FakeHosts, join
 from wellhead.control.fleet import Fleet
 from wellhead.control.store import Store
@@ -180,7 +180,7 @@ async def test_sandboxes_go_to_the_host_that_is_least_loaded(
 async def test_an_organization_has_no_more_sandboxes_than_it_may(
     store: Store, hosts: FakeHosts, api: httpx.AsyncClient, host: FakeHost, organization: OrganizationId
 ) -> None:
-    fleet = Fleet(store, hosts.call, ServerSettings(sandboxes_per_organization=1))
+    fleet = Fleet(store, hosts.call, ServerSettings(sandboxes_per_organization=1), PUBLIC)
     await created(api)
     with pytest.raises(RateLimited, match="1 sandboxes, at most 1 are allowed by sandboxes_per_organization"):
         await fleet.create(organization, Asked("minimal", 1, 64, 64), None, {}, SERVER)

@@ -5,6 +5,7 @@ import asyncio
 import httpx
 import pytest
 
+from tests.control.conftest import PUBLIC
 from tests.kit.fake_hosts import FakeHost, FakeHosts, join, seen
 from wellhead.control.fleet import Fleet
 from wellhead.control.store import Store
@@ -146,7 +147,7 @@ async def test_a_sandbox_of_a_snapshot_goes_where_that_is_kept(
 async def test_an_organization_has_no_more_snapshots_than_it_may(
     store: Store, hosts: FakeHosts, api: httpx.AsyncClient, organization: OrganizationId, sandbox: str
 ) -> None:
-    fleet = Fleet(store, hosts.call, ServerSettings(snapshots_per_organization=1))
+    fleet = Fleet(store, hosts.call, ServerSettings(snapshots_per_organization=1), PUBLIC)
     await fleet.snapshot(organization, sandbox, "one", SERVER, overwrite=False, paused=False)
     with pytest.raises(RateLimited, match="1 snapshots, at most 1 are allowed by snapshots_per_organization"):
         await fleet.snapshot(organization, sandbox, "two", SERVER, overwrite=False, paused=False)

@@ -97,7 +97,7 @@ def build(
         v1.include_router(testing.router(store))
         _log.warning("whoever has the testing secret makes and ends organizations here")
     app.include_router(v1)
-    app.include_router(_of_sandboxes(fleet or Fleet(store, nobody, settings), public, settings))
+    app.include_router(_of_sandboxes(fleet or Fleet(store, nobody, settings, public), public, settings))
     app.include_router(whoami.router(store), prefix="/api", responses=_refusals())
 
     @app.get("/healthz", tags=["server"], operation_id="healthz")
@@ -145,7 +145,7 @@ def _of_sandboxes(fleet: Fleet, public: Public, settings: ServerSettings) -> API
     """What is answered in the dialect of sandboxes' clients."""
     routes = APIRouter(prefix=API, responses=_refusals(problems.CodedProblem, 400, 502))
     routes.include_router(usage.router(fleet.store))
-    routes.include_router(sandboxes.router(fleet, settings))
+    routes.include_router(sandboxes.router(fleet, public, settings))
     routes.include_router(snapshots.router(fleet))
     routes.include_router(events.router(fleet.hub))
     routes.include_router(hosts.router(fleet, public, settings))

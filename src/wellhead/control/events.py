@@ -22,6 +22,7 @@ from wellhead.control.shown import sandbox_record
 from wellhead.control.store.sandbox_tables import SandboxRow
 from wellhead.errors import ApiError
 from wellhead.logs import Log
+from wellhead.model.names import Public
 from wellhead.model.records import Actor, OrganizationId
 from wellhead.model.sandbox_records import Sandbox
 
@@ -82,8 +83,9 @@ _event = TypeAdapter(Event)
 class Hub:
     """Tells each listener of an organization what happens there, from when it began to listen."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Callable[[], datetime], public: Public) -> None:
         self.clock = clock
+        self._public = public
         self._listeners: dict[OrganizationId, set[asyncio.Queue[Event | None]]] = {}
         self._closed = False
 
@@ -115,7 +117,7 @@ class Hub:
                 actor=EventActor.of(by),
                 metadata=dict(metadata or {}),
                 error=error,
-                sandbox=sandbox_record(row),
+                sandbox=sandbox_record(row, self._public),
             ),
         )
 

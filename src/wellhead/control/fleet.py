@@ -13,10 +13,11 @@ from wellhead.control.host_calls import CallHost, HostCalls, Order
 from wellhead.control.host_watch import HostWatch
 from wellhead.control.store.creation import Once
 from wellhead.control.store.sandbox_tables import HostRow, SandboxRow, SnapshotRow
-from wellhead.control.store.sandboxes import Asked, Bounds
+from wellhead.control.store.sandboxes import Asked, Bounds, Edit, ports_after
 from wellhead.control.store.store import Store
 from wellhead.errors import Conflict, HostError, HostForbidden, HostState, TemplateNameTaken
 from wellhead.logs import Log
+from wellhead.model.names import Public
 from wellhead.model.records import SERVER, Actor, OrganizationId
 from wellhead.model.sandboxes import HostId, SandboxId, SandboxStatus
 from wellhead.model.text import shown
@@ -32,9 +33,9 @@ class Fleet:
     Who changes a sandbox has it alone; who comes meanwhile waits.
     """
 
-    def __init__(self, store: Store, call: CallHost, settings: ServerSettings) -> None:
+    def __init__(self, store: Store, call: CallHost, settings: ServerSettings, public: Public) -> None:
         self.store = store
-        self.hub = Hub(store.clock)
+        self.hub = Hub(store.clock, public)
         self.watch = HostWatch(store, self.hub, settings, self.is_busy)
         self._calls = HostCalls(call, settings.host_call_seconds, settings.host_snapshot_seconds)
         self._settings = settings
@@ -148,21 +149,22 @@ class Fleet:
         organization_id: OrganizationId,
         sandbox_id: str,
         by: Actor,
-        timeout_sec: int | None = None,
-        metadata: Mapping[str, str] | None = None,
+        edit: Edit,
     ) -> SandboxRow:
-        """Change its timeout, which the host minds, and its labels; None stays.
+        """Change a sandbox; its timeout is what the host minds.
 
         Raises:
-            NotFound: none of that id in this organization.
+            ApiError: as ``Sandboxes.change``.
             HostState: it is over.
             HostError: the host failed: then nothing is changed.
         """
+        if edit.timeout_sec is None:
+            return await self.store.sandboxes.change(organization_id, sandbox_id, by, edit)
         async with self._turn(sandbox_id):
-            if timeout_sec is not None:
-                row = await self._need(organization_id, sandbox_id, _S.RUNNING, _S.PAUSED)
-                await self._calls.set_timeout(HostId(row.host_id), SandboxId(row.id), timeout_sec)
-            return await self.store.sandboxes.change(organization_id, sandbox_id, by, timeout_sec, metadata)
+            row = await self._need(organization_id, sandbox_id, _S.RUNNING, _S.PAUSED)
+            ports_after(row, edit)  # nothing is said to the host that the record would not take
+            await self._calls.set_timeout(HostId(row.host_id), SandboxId(row.id), edit.timeout_sec)
+            return await self.store.sandboxes.change(organization_id, sandbox_id, by, edit)
 
     async def snapshot(
         self,

@@ -14,7 +14,7 @@ from wellhead.control.docs import links
 from wellhead.control.fleet import Fleet
 from wellhead.control.host_watch import Report
 from wellhead.control.problems import CodedDetail, said
-from wellhead.control.sandboxes import TemplateName
+from wellhead.control.sandbox_bodies import TemplateName
 from wellhead.control.shown import host_record
 from wellhead.control.store.hosts import TOKEN_KEPT, Machine
 from wellhead.control.store.sandbox_tables import HostRow

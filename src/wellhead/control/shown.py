@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from wellhead.control.store.hosts import status_of
 from wellhead.control.store.sandbox_tables import HostRow, SandboxRow, SnapshotRow
+from wellhead.control.store.sandboxes import port_access
+from wellhead.model.names import Public
 from wellhead.model.placement import Resources
 from wellhead.model.records import OrganizationId
 from wellhead.model.sandbox_records import Host, Sandbox, SandboxTemplate, TemplateKind
 from wellhead.model.sandboxes import HostId, SandboxId
 
 
-def sandbox_record(row: SandboxRow) -> Sandbox:
+def sandbox_record(row: SandboxRow, public: Public) -> Sandbox:
+    access = port_access(row)
     return Sandbox(
         id=SandboxId(row.id),
         organization_id=OrganizationId(row.organization_id),
@@ -29,6 +32,10 @@ def sandbox_record(row: SandboxRow) -> Sandbox:
         last_active_at=row.last_active_at,
         reason=row.reason,
         metadata=dict(row.metadata_),
+        visibility=access.default,
+        port_visibility=dict(access.ports),
+        auto_resume=access.auto_resume,
+        url=public.urls(f"{{port}}-{row.id}")[0],
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from wellhead.control.access import By, Key, need_admin
 from wellhead.control.fleet import Fleet
-from wellhead.control.sandboxes import TemplateName, checked
+from wellhead.control.sandbox_bodies import TemplateName, checked
 from wellhead.control.shown import base_record, snapshot_record
 from wellhead.model.sandbox_records import SandboxTemplate, TemplateKind
 

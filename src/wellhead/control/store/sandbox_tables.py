@@ -10,6 +10,7 @@ from sqlalchemy.types import JSON
 
 from wellhead.control.store.tables import Base, UtcTime, Word
 from wellhead.model.sandboxes import HostStatus, SandboxStatus
+from wellhead.model.visibility import Visibility
 
 
 class HostRow(Base):
@@ -69,6 +70,10 @@ class SandboxRow(Base):
     host_ip: Mapped[str | None] = mapped_column(String(45))
     reason: Mapped[str | None] = mapped_column(String(1000))
     metadata_: Mapped[dict[str, str]] = mapped_column("metadata", JSON)
+    visibility: Mapped[Visibility] = mapped_column(Word(Visibility), default=Visibility.PRIVATE)
+    port_visibility: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)  # of those that differ
+    links_epoch: Mapped[int] = mapped_column(Integer, default=0)
+    auto_resume: Mapped[bool] = mapped_column(Boolean, default=False)
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcTime)
     last_active_at: Mapped[datetime | None] = mapped_column(UtcTime)

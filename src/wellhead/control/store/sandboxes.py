@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from operator import itemgetter
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,19 +15,17 @@ from wellhead.control.store import audit, runs
 from wellhead.control.store.audit import Target
 from wellhead.control.store.creation import Once, known_before
 from wellhead.control.store.database import Database
-from wellhead.control.store.hosts import online_hosts, status_of
+from wellhead.control.store.placing import held, place
 from wellhead.control.store.rows import check_room, count
 from wellhead.control.store.runs import Runs
-from wellhead.control.store.sandbox_tables import HostRow, SandboxOnceRow, SandboxRow, SnapshotRow
-from wellhead.errors import HostBusy, HostState, NotFound
-from wellhead.logs import Log
-from wellhead.model.placement import Candidate, Resources, choose, reserved
+from wellhead.control.store.sandbox_tables import SandboxOnceRow, SandboxRow
+from wellhead.errors import HostState, Invalid, NotFound
+from wellhead.model.placement import Resources
 from wellhead.model.reconciling import Move
 from wellhead.model.records import SERVER, Actor, OrganizationId
 from wellhead.model.sandboxes import (
     LIVE,
     HostId,
-    HostStatus,
     SandboxId,
     SandboxStatus,
     SandboxView,
@@ -36,13 +33,11 @@ from wellhead.model.sandboxes import (
     new_sandbox_id,
 )
 from wellhead.model.snapshot import Snapshot
-from wellhead.model.text import shown
 from wellhead.model.usage import Load
+from wellhead.model.visibility import PORTS_MAX, PortAccess, Visibility
 
 SHOWN_SECONDS = 600.0  # that the directory still knows a sandbox which is over, for those who ask for it
 REASON_MAX = 1000  # characters
-
-_log = Log("wellhead.control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +51,22 @@ class Asked:
     timeout_sec: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     host: HostId | None = None
+    access: PortAccess = PortAccess()
 
     @property
     def resources(self) -> Resources:
         return Resources(self.vcpus, self.memory_mb, self.disk_mb, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What its owner changes of a sandbox; None stays. A port of None has the sandbox's visibility again."""
+
+    timeout_sec: int | None = None
+    metadata: Mapping[str, str] | None = None
+    visibility: Visibility | None = None
+    ports: Mapping[int, Visibility | None] = field(default_factory=dict)
+    auto_resume: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ class Sandboxes:
             if known is not None:
                 return await session.get_one(SandboxRow, known.sandbox_id), True
             await self._check_room(session, organization_id, bounds.most)
-            host = await _place(session, organization_id, asked)
+            host = await place(session, organization_id, asked.template, asked.resources, asked.host)
             row = _fresh(organization_id, host, asked, now)
             session.add(row)
             await session.flush()
@@ -240,30 +247,57 @@ class Sandboxes:
         organization_id: OrganizationId,
         sandbox_id: str,
         by: Actor,
-        timeout_sec: int | None = None,
-        metadata: Mapping[str, str] | None = None,
+        edit: Edit,
     ) -> SandboxRow:
-        """Change what its owner may; None stays.
+        """Change what its owner may.
+
+        Raises:
+            NotFound: none of that id in this organization.
+            HostState: it is over.
+            Invalid: more ports would have a visibility of their own than may.
+        """
+        async with self._database.writing() as session:
+            row = await _living(session, organization_id, sandbox_id)
+            before = _changeable(row)
+            _edit(row, edit)
+            after = _changeable(row)
+            if after != before:
+                now = row.last_updated = self._clock()
+                target = Target(row.id)
+                audit.note(session, row.organization_id, now, by, "sandbox.update", target, before, after)
+        if after != before:
+            self._put(row)
+        return row
+
+    async def note_link(
+        self, organization_id: OrganizationId, sandbox_id: str, port: int, expires_at: datetime, by: Actor
+    ) -> SandboxRow:
+        """Note in the audit that a link to a port was made, 0 being all of them; nothing else is kept of it.
 
         Raises:
             NotFound: none of that id in this organization.
             HostState: it is over.
         """
         async with self._database.writing() as session:
-            row = await _one(session, organization_id, sandbox_id)
-            if row.status not in LIVE:
-                raise HostState(f"sandbox {row.id} is {row.status.value}, it cannot be changed")
-            before = _changeable(row)
-            if timeout_sec is not None:
-                row.timeout_sec = timeout_sec
-            if metadata is not None:
-                row.metadata_ = dict(metadata)
-            after = _changeable(row)
-            if after != before:
-                now = row.last_updated = self._clock()
-                target = Target(row.id)
-                audit.note(session, row.organization_id, now, by, "sandbox.update", target, before, after)
+            row = await _living(session, organization_id, sandbox_id)
+            made = {"port": port or None, "expires_at": expires_at.isoformat()}
+            now, target = self._clock(), Target(row.id)
+            audit.note(session, row.organization_id, now, by, "sandbox.link", target, None, made)
         return row
+
+    async def revoke_links(self, organization_id: OrganizationId, sandbox_id: str, by: Actor) -> None:
+        """Void every link to its ports that there is.
+
+        Raises:
+            NotFound: none of that id in this organization.
+            HostState: it is over.
+        """
+        async with self._database.writing() as session:
+            row = await _living(session, organization_id, sandbox_id)
+            row.links_epoch += 1
+            now, target = self._clock(), Target(row.id)
+            audit.note(session, row.organization_id, now, by, "sandbox.links_revoke", target)
+        self._put(row)
 
     async def active(self, host_id: HostId, times: Mapping[SandboxId, datetime]) -> None:
         """Note when sandboxes of a host were last used."""
@@ -307,7 +341,14 @@ class Sandboxes:
         else:
             self._over.setdefault(sandbox_id, self._monotonic())
         organization_id, host_id = OrganizationId(row.organization_id), HostId(row.host_id)
-        self._directory.put_sandbox(SandboxView(sandbox_id, organization_id, host_id, row.status))
+        self._directory.put_sandbox(
+            SandboxView(sandbox_id, organization_id, host_id, row.status, port_access(row))
+        )
+
+
+def port_access(row: SandboxRow) -> PortAccess:
+    """Who may see its ports."""
+    return PortAccess(row.visibility, tuple(_ports(row).items()), row.links_epoch, row.auto_resume)
 
 
 def _of(organization_id: OrganizationId) -> Select[SandboxRow]:
@@ -325,81 +366,45 @@ async def _one(session: AsyncSession, organization_id: OrganizationId, sandbox_i
     return row
 
 
-async def _place(session: AsyncSession, organization_id: OrganizationId, asked: Asked) -> HostId:
-    """The host of the organization that suits best."""
-    if asked.host is not None:
-        await _check_host(session, organization_id, asked.host)
-    hosts = await online_hosts(session, organization_id)
-    snapshot = await session.get(SnapshotRow, (organization_id, asked.template))
-    if snapshot is not None:
-        having = [host for host in hosts if host.id == snapshot.host_id]
-    else:
-        having = [host for host in hosts if asked.template in host.templates]
-    if asked.host is not None:
-        having = [host for host in having if host.id == asked.host]
-    if not having and snapshot is None and not await _is_known(session, organization_id, asked.template):
-        raise NotFound(404, f"no template {shown(asked.template)}")
-    taken = await held(session, [host.id for host in having])
-    candidates = [
-        Candidate(
-            HostId(host.id),
-            Resources(
-                host.vcpus or 0, host.memory_mb or 0, host.disk_mb or 0, host.sandboxes_max or math.inf
-            ),
-            taken.get(host.id, Resources()),
-        )
-        for host in having
-    ]
-    if (found := choose(candidates, asked.resources)) is None:
-        raise HostBusy(
-            f"no host that is online, takes sandboxes and has template {shown(asked.template)} has room for"
-            f" {asked.vcpus} vcpus, {asked.memory_mb} MiB of memory and {asked.disk_mb} MiB of disk"
-        )
-    return found
+async def _living(session: AsyncSession, organization_id: OrganizationId, sandbox_id: str) -> SandboxRow:
+    row = await _one(session, organization_id, sandbox_id)
+    if row.status not in LIVE:
+        raise HostState(f"sandbox {row.id} is {row.status.value}, it cannot be changed")
+    return row
 
 
-async def _check_host(session: AsyncSession, organization_id: OrganizationId, host_id: HostId) -> None:
-    host = await session.get(HostRow, host_id)
-    if host is None or host.organization_id != organization_id:
-        raise NotFound(404, "no such host")
-    if (status := status_of(host)) is not HostStatus.ONLINE:
-        raise HostState(f"host {host_id} is {status.value}, it must be online to take a sandbox")
+def _edit(row: SandboxRow, edit: Edit) -> None:
+    if edit.timeout_sec is not None:
+        row.timeout_sec = edit.timeout_sec
+    if edit.metadata is not None:
+        row.metadata_ = dict(edit.metadata)
+    if edit.visibility is not None:
+        row.visibility = edit.visibility
+    if edit.auto_resume is not None:
+        row.auto_resume = edit.auto_resume
+    if edit.ports:
+        row.port_visibility = ports_after(row, edit)
 
 
-def _capacity(host: HostRow) -> Resources:
-    most = math.inf if host.sandboxes_max is None else host.sandboxes_max
-    return Resources(host.vcpus or 0, host.memory_mb or 0, host.disk_mb or 0, most)
+def ports_after(row: SandboxRow, edit: Edit) -> dict[str, str]:
+    """The ports that have a visibility of their own when it is edited, as they are kept.
+
+    Raises:
+        Invalid: they would be more than may be.
+    """
+    ports = {**_ports(row), **edit.ports}
+    kept = {port: visibility for port, visibility in ports.items() if visibility is not None}
+    if len(kept) > PORTS_MAX:
+        raise Invalid(422, f"{len(kept)} ports with a visibility of their own, at most {PORTS_MAX} allowed")
+    return _kept(kept.items())
 
 
-async def _is_known(session: AsyncSession, organization_id: OrganizationId, template: str) -> bool:
-    """Whether some host has it, or there is none yet that could."""
-    query = select(HostRow.templates).where(
-        HostRow.organization_id == organization_id, HostRow.status != HostStatus.PENDING
-    )
-    found = list(await session.scalars(query))
-    return not found or any(template in templates for templates in found)
+def _ports(row: SandboxRow) -> dict[int, Visibility]:
+    return {int(port): Visibility(word) for port, word in row.port_visibility.items()}
 
 
-async def held(session: AsyncSession, hosts: Sequence[str]) -> dict[str, Resources]:
-    """What hosts hold of live sandboxes."""
-    row = SandboxRow
-    query: Select[*tuple[Any, ...]] = (
-        select(
-            row.host_id,
-            row.status,
-            func.count(),
-            func.sum(row.vcpus),
-            func.sum(row.memory_mb),
-            func.sum(row.disk_size_mb),
-        )
-        .where(row.host_id.in_(hosts), row.status.in_(LIVE))
-        .group_by(row.host_id, row.status)
-    )
-    found: dict[str, Resources] = {}
-    for host, status, number, vcpus, memory, disk in await session.execute(query):
-        taken = reserved(status, Resources(vcpus, memory, disk, number))
-        found[host] = found.get(host, Resources()) + taken
-    return found
+def _kept(ports: Iterable[tuple[int, Visibility]]) -> dict[str, str]:
+    return {str(port): visibility.value for port, visibility in sorted(ports, key=itemgetter(0))}
 
 
 async def _forget_once(session: AsyncSession, row: SandboxRow) -> None:
@@ -419,6 +424,10 @@ def _fresh(organization_id: OrganizationId, host: HostId, asked: Asked, now: dat
         disk_size_mb=asked.disk_mb,
         timeout_sec=asked.timeout_sec,
         metadata_=dict(asked.metadata),
+        visibility=asked.access.default,
+        port_visibility=_kept(asked.access.ports),
+        links_epoch=asked.access.links_epoch,
+        auto_resume=asked.access.auto_resume,
         created_at=now,
         last_updated=now,
     )
@@ -436,4 +445,10 @@ def _facts(row: SandboxRow) -> dict[str, object]:
 
 
 def _changeable(row: SandboxRow) -> dict[str, object]:
-    return {"timeout_sec": row.timeout_sec, "metadata": dict(row.metadata_)}
+    return {
+        "timeout_sec": row.timeout_sec,
+        "metadata": dict(row.metadata_),
+        "visibility": row.visibility.value,
+        "port_visibility": dict(row.port_visibility),
+        "auto_resume": row.auto_resume,
+    }
