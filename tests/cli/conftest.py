@@ -11,10 +11,12 @@ import pytest
 
 from tests.kit.certs import authority
 from tests.kit.programs import Agent, Edge
+from tests.kit.sandbox_server import KEY, SandboxServer, Served, sandbox_server
 from tests.kit.small_apps import Hello, running
 from wellhead.cli.exit import ExitCode
 from wellhead.cli.main import run
 from wellhead.client import Client
+from wellhead.client.sandboxes import Sandbox
 from wellhead.model.access import Secret
 from wellhead.net.tls import ALPN_HTTP
 
@@ -48,6 +50,57 @@ def typed(capsys: pytest.CaptureFixture[str]) -> Type:
         return told.out if code == ExitCode.OK else told.err
 
     return typed
+
+
+@pytest.fixture
+def notes(capsys: pytest.CaptureFixture[str]) -> Type:
+    """Run a command line that ends well; gives its stderr."""
+
+    def notes(*arguments: str) -> str:
+        capsys.readouterr()
+        assert run(list(arguments)) == ExitCode.OK
+        return capsys.readouterr().err
+
+    return notes
+
+
+@pytest.fixture(scope="module")
+def served_sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with sandbox_server(tmp_path_factory.mktemp("sandboxes")) as served:
+        yield served
+
+
+@pytest.fixture
+def sandboxes(served_sandboxes: Served) -> SandboxServer:
+    return served_sandboxes.server
+
+
+@pytest.fixture
+def variables(served_sandboxes: Served, tmp_path: Path) -> dict[str, str]:
+    return {
+        "WELLHEAD_HOME": str(tmp_path / "home"),
+        "WELLHEAD_URL": f"https://localhost:{served_sandboxes.port}",
+        "WELLHEAD_API_KEY": KEY.reveal(),
+        "WELLHEAD_CA_FILE": str(served_sandboxes.ca_file),
+    }
+
+
+@pytest.fixture
+def client(
+    served_sandboxes: Served, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Client]:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with Client(
+        f"https://localhost:{served_sandboxes.port}", KEY, ca_file=served_sandboxes.ca_file
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def sandbox(client: Client) -> Iterator[Sandbox]:
+    with client.sandboxes.create() as sandbox:
+        yield sandbox
 
 
 def visit(edge: Edge, agent: Agent, path: str = "/", method: str = "GET", **headers: str) -> httpx.Response:

@@ -7,48 +7,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Type
 from tests.kit.programs import environment, wellhead
-from tests.kit.sandbox_server import KEY, Served, sandbox_server
 from wellhead.cli.exit import ExitCode
 from wellhead.client import Client
 from wellhead.client.sandboxes import Sandbox
 from wellhead.model.sandboxes import new_sandbox_id
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with sandbox_server(tmp_path_factory.mktemp("sandboxes")) as served:
-        yield served
-
-
-@pytest.fixture
-def variables(served: Served, tmp_path: Path) -> dict[str, str]:
-    return {
-        "WELLHEAD_HOME": str(tmp_path / "home"),
-        "WELLHEAD_URL": f"https://localhost:{served[1]}",
-        "WELLHEAD_API_KEY": KEY.reveal(),
-        "WELLHEAD_CA_FILE": str(served[2]),
-    }
-
-
-@pytest.fixture
-def client(served: Served, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with Client(f"https://localhost:{served[1]}", KEY, ca_file=served[2]) as client:
-        yield client
-
-
-@pytest.fixture
-def sandbox(client: Client) -> Iterator[Sandbox]:
-    with client.sandboxes.create() as sandbox:
-        yield sandbox
 
 
 def command(

@@ -98,6 +98,7 @@ def test_what_listens_is_told_with_who_may_see_it_and_where(sandbox: Sandbox) ->
     assert port.argv == ["python3", "-m", "http.server"]
     assert port.visibility is Visibility.PUBLIC
     assert port.url == sandbox.url(8000) == f"https://8000-{sandbox.id}.localhost:8443"
+    assert sandbox.url(8000, plain=True) == f"http://8000-{sandbox.id}.localhost:8080"
 
 
 def test_who_may_see_ports(client: Client) -> None:
@@ -142,9 +143,14 @@ def test_what_is_no_port_and_no_visibility_is_not_sent(sandbox: Sandbox) -> None
         sandbox.set_visibility("open")
 
 
-def test_a_server_that_gives_ports_no_names_is_told_apart(client: Client, server: SandboxServer) -> None:
+def test_what_a_server_has_no_name_for_is_told(client: Client, server: SandboxServer) -> None:
     with client.sandboxes.create() as sandbox:
-        server.sandboxes[sandbox.id].record["url"] = None
+        record = server.sandboxes[sandbox.id].record
+        record["plain_url"] = None
+        sandbox.refresh()
+        with pytest.raises(InputError, match="no plain port"):
+            sandbox.url(8000, plain=True)
+        record["url"] = None
         sandbox.refresh()
         assert sandbox.ports()[0].url is None
         with pytest.raises(ProtocolError, match="does not say where"):

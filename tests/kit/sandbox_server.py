@@ -34,7 +34,6 @@ from wellhead.model.sandboxes import new_host_id, new_sandbox_id
 
 KEY = Secret("wh_sandboxes")
 NOW = "2026-01-31T12:00:00Z"
-DOMAIN = "localhost:8443"
 HTTP_PORT = {"port": 8000, "address": "127.0.0.1", "pid": 12, "command": "python3"} | {
     "argv": ["python3", "-m", "http.server"],
     "user": "wrenn-user",
@@ -119,7 +118,8 @@ class Sandboxed:
             "port_visibility": wanted.get("port_visibility", {}),
             "auto_resume": wanted.get("auto_resume", False),
         }
-        self.record["url"] = f"https://{{port}}-{self.record['id']}.{DOMAIN}"
+        self.record["url"] = f"https://{{port}}-{self.record['id']}.localhost:8443"
+        self.record["plain_url"] = f"http://{{port}}-{self.record['id']}.localhost:8080"
         self.env: dict[str, str] = {"PATH": "/usr/bin:/bin", "HOME": str(root)} | wanted.get("envs", {})
         self.screens: dict[str, Screen] = {}
         self.background: dict[str, Kept] = {}

@@ -134,8 +134,8 @@ def sandbox_of(server: Client, given: str) -> Sandbox:
         return server.sandboxes.get(given)
 
 
-def as_json(record: object) -> str:
-    """A record, or a list of them, as the REST API gives it."""
+def as_json(record: object, indent: int | None = 2) -> str:
+    """A record, or a list of them, as the REST API gives it; in one line without an ``indent``."""
     from pydantic import TypeAdapter
 
-    return json.dumps(TypeAdapter(Any).dump_python(record, mode="json"), indent=2)
+    return json.dumps(TypeAdapter(Any).dump_python(record, mode="json"), indent=indent)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ from wellhead.cli.asking import Ask, asks, identity_of, tunnel_of
 from wellhead.cli.completion import tunnel_names
 from wellhead.cli.consent import ask_first
 from wellhead.cli.options import Yes
+from wellhead.cli.spans import read_span
 from wellhead.cli.table import columns, facts, shown_once, when
 from wellhead.errors import InputError, NotFound
 from wellhead.model.text import escape, shown
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from wellhead.model.records import KeyRecord
 
 app = typer.Typer(help="Make, look at and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
-
-_SPAN = re.compile(r"([0-9]{1,5})([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @app.command("create")
@@ -114,8 +111,8 @@ def end_of(text: str, now: datetime) -> datetime:
     Raises:
         InputError: none of these.
     """
-    if span := _SPAN.fullmatch(text):
-        return now + timedelta(**{_UNITS[span[2]]: int(span[1])})
+    if (span := read_span(text)) is not None:
+        return now + span
     try:
         end = datetime.fromisoformat(text)
     except ValueError:

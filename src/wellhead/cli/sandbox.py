@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wellhead.cli import sandbox_ports
 from wellhead.cli.asking import Ask, asks, sandbox_of
 from wellhead.cli.completion import sandbox_ids
 from wellhead.cli.consent import ask_first
 from wellhead.cli.hints import hint_on
 from wellhead.cli.options import Yes
+from wellhead.cli.sandbox_options import AutoResume, Command, Cwd, Env, Label, SandboxName, Seen, User
 from wellhead.cli.table import columns, facts, when
 from wellhead.errors import InputError, NotFound, SandboxState
 from wellhead.model.text import escape, shown
@@ -24,24 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make sandboxes, and work in them.", no_args_is_help=True, rich_markup_mode=None)
 
-SandboxName = Annotated[
-    str,
-    typer.Argument(metavar="ID", help="The sandbox.", show_default=False, autocompletion=sandbox_ids),
-]
-Env = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--env", "-e", metavar="NAME[=VALUE]", help="A variable; without a value, yours. May be repeated."
-    ),
-]
-Cwd = Annotated[str | None, typer.Option(metavar="DIR", help="Where it runs.  [default: the user's home]")]
-User = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Whom it runs as.  [default: the template's user]")
-]
-Command = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[--] COMMAND [ARG]…", help="What runs, and its arguments.", show_default=False),
-]
 _FIRST = {"allow_interspersed_args": False}  # what comes after the id belongs to the command
 
 
@@ -67,10 +51,9 @@ def create_sandbox(
         ),
     ] = None,
     env: Env = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A label of yours, for programs. May be repeated."),
-    ] = None,
+    label: Label = None,
+    visibility: Seen = None,
+    auto_resume: AutoResume = None,
 ) -> None:
     """Make a sandbox. It runs when this is back."""
     with ask.open() as server:
@@ -82,6 +65,8 @@ def create_sandbox(
             timeout_seconds=timeout,
             env=environment(env) or None,
             metadata=_pairs("--label", label) or None,
+            visibility=visibility,
+            auto_resume=auto_resume,
             idempotency_key=secrets.token_urlsafe(16),  # so that a lost answer can be asked for again
         )
     lines = [*described(made.info), "", f"wellhead sandbox shell {made.id}"]
@@ -109,6 +94,36 @@ def show_sandbox(ask: Ask, sandbox: SandboxName) -> None:
     with ask.open() as server:
         info = sandbox_of(server, sandbox).info
     ask.tell(info, described(info), [info.status.value])
+
+
+@app.command("update")
+@asks
+def update_sandbox(
+    ask: Ask,
+    sandbox: SandboxName,
+    timeout: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", min=0, help="Pause it after so long without any activity; 0: never."),
+    ] = None,
+    label: Label = None,
+    visibility: Seen = None,
+    auto_resume: AutoResume = None,
+) -> None:
+    """Change a sandbox: what is given, and nothing else.
+
+    Labels take the place of all that it has. A port that was given a visibility of its own keeps it:
+    `wellhead sandbox share` changes that.
+    """
+    if timeout is None and not label and visibility is None and auto_resume is None:
+        raise InputError("nothing is to be changed: give --timeout, --label, --visibility or --auto-resume")
+    with ask.open() as server:
+        info = sandbox_of(server, sandbox).update(
+            timeout_seconds=timeout,
+            metadata=_pairs("--label", label) or None,
+            visibility=visibility,
+            auto_resume=auto_resume,
+        )
+    ask.tell(info, described(info))
 
 
 @app.command("pause")
@@ -311,6 +326,11 @@ def logs(
         run_logs(sandbox_of(server, sandbox), process, follow=follow)
 
 
+app.command("ports")(sandbox_ports.list_ports)
+app.command("url")(sandbox_ports.show_url)
+app.command("share")(sandbox_ports.share)
+
+
 def words(command: list[str] | None) -> list[str]:
     """A command line without the ``--`` that may stand in front of it.
 
@@ -361,6 +381,9 @@ def described(info: SandboxInfo) -> list[str]:
             ("template", info.template),
             ("size", _size(info)),
             ("pauses after", f"{info.timeout_sec} s without activity" if info.timeout_sec else None),
+            ("resumes", "when it is asked to, or one of its ports is" if info.auto_resume else None),
+            ("ports", sandbox_ports.visibilities(info)),
+            ("reached at", info.url),
             ("host", info.host_id),
             ("labels", json.dumps(info.metadata, ensure_ascii=False) if info.metadata else None),
             ("last active", when(info.last_active_at)),

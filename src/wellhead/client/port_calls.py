@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from wellhead.client.calls import Call, given, no_answer
 from wellhead.client.sandbox_calls import item, update_sandbox
 from wellhead.client.sandbox_records import PortInfo, PortLink, SandboxInfo
-from wellhead.errors import ProtocolError
+from wellhead.errors import InputError, ProtocolError
 from wellhead.model.ports import check_port
 from wellhead.model.visibility import Visibility
 
@@ -60,16 +60,22 @@ def change_visibility(
     return update_sandbox(info.id, visibility=visibility, port_visibility=dict.fromkeys(info.port_visibility))
 
 
-def url_of(info: SandboxInfo, port: int) -> str:
+def url_of(info: SandboxInfo, port: int, *, plain: bool = False) -> str:
     """Where visitors find a port of a sandbox; whether they may, and whether it answers, is another matter.
 
+    ``plain``: without TLS.
+
     Raises:
-        InputError: no such port.
+        InputError: no such port, or the server has no plain one.
         ProtocolError: the server did not say: its sandboxes' ports have no names.
     """
+    check_port(port)
     if info.url is None:
         raise ProtocolError("the server does not say where ports of its sandboxes are found")
-    return info.url.replace("{port}", str(check_port(port)))
+    template = info.plain_url if plain else info.url
+    if template is None:
+        raise InputError("the server has no plain port: visitors come to it by TLS alone")
+    return template.replace("{port}", str(port))
 
 
 def placed(ports: list[PortInfo], info: SandboxInfo) -> list[PortInfo]:

@@ -125,13 +125,15 @@ class Sandbox(_SandboxCalls, Thing):
         """
         return port_calls.placed(self._line.send(port_calls.list_ports(self.id)), self.info)
 
-    def url(self, port: int) -> str:
+    def url(self, port: int, *, plain: bool = False) -> str:
         """Where visitors find a port; whether they may, and whether it answers, is another matter.
 
+        ``plain``: without TLS.
+
         Raises:
-            InputError: no such port.
+            InputError: no such port, or the server has no plain one.
         """
-        return port_calls.url_of(self.info, port)
+        return port_calls.url_of(self.info, port, plain=plain)
 
     def set_visibility(self, visibility: Visibility | str, port: int | None = None) -> SandboxInfo:
         """Say who may see one port, or all of them, also those that had a visibility of their own.
@@ -219,8 +221,8 @@ class AsyncSandbox(_SandboxCalls, AsyncThing):
     async def ports(self) -> list[PortInfo]:
         return port_calls.placed(await self._line.send(port_calls.list_ports(self.id)), self.info)
 
-    def url(self, port: int) -> str:
-        return port_calls.url_of(self.info, port)
+    def url(self, port: int, *, plain: bool = False) -> str:
+        return port_calls.url_of(self.info, port, plain=plain)
 
     async def set_visibility(self, visibility: Visibility | str, port: int | None = None) -> SandboxInfo:
         info = self.info if port is not None else await self.refresh()

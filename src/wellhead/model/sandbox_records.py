@@ -44,6 +44,7 @@ class Sandbox:
     port_visibility: dict[int, Visibility] = field(default_factory=dict)
     auto_resume: bool = False  # a request for a port resumes it where it is paused
     url: str | None = None  # of its ports, each in place of {port}
+    plain_url: str | None = None  # the same without TLS; None: the server has no port for that
 
     def visibility_of(self, port: int) -> Visibility:
         return self.port_visibility.get(port, self.visibility)
