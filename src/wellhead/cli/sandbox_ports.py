@@ -102,7 +102,7 @@ def share(
     ] = False,
     revoke: Annotated[bool, typer.Option("--revoke", help="Void every link to the sandbox.")] = False,
 ) -> None:
-    """Print a link through which anybody may see a port for a while; or change who may see it.
+    """Print a link that lets anybody see a port for a while, or change who may.
 
     Without a PORT the link is good for every one, its number to be put in place of {port}; and a change is
     one of every port.
