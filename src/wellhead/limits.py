@@ -151,6 +151,8 @@ The REST API
   history_days | the record is pruned |
 Ports of sandboxes
   exchanges_per_sandbox | 503 | sandbox-exchanges
+  sandbox_resume_seconds | 503 with Retry-After | sandbox-resuming
+  sandbox_resume_waiting | 503 with Retry-After | sandbox-resuming
 Sandboxes in the REST API
   sandboxes_per_organization | 429 with Retry-After | api-sandboxes
   snapshots_per_organization | 429 with Retry-After | api-snapshots

@@ -238,6 +238,8 @@ def _edge(
         ports=PortTerms(
             denied=frozenset(settings.sandbox_denied_ports),
             exchanges=settings.exchanges_per_sandbox,
+            resume_seconds=settings.sandbox_resume_seconds,
+            resume_waiting=settings.sandbox_resume_waiting,
         ),
         drain_seconds=settings.drain_seconds,
         unknown_names_per_minute=settings.unknown_names_per_minute,

@@ -166,7 +166,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     control = await asyncio.get_running_loop().create_server(Control, "127.0.0.1", 0)
     ca, log = authority(tmp_path), io.BytesIO()
     terms = EdgeTerms(
-        ports=PortTerms(denied=frozenset(), exchanges=1000),
+        ports=PortTerms(denied=frozenset(), exchanges=1000, resume_seconds=20, resume_waiting=10),
         domain="localhost", zone="localhost", visitor=TERMS, counts=COUNTS, portal=PortalTerms(),
         passthrough=RawTerms(),
         gate=GateTerms(

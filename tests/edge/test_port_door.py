@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.kit.http2 import Http2Visit
 from tests.kit.ports import DENIED, MOST_EXCHANGES, PortHouse
 from tests.kit.sandboxes import PRIVATE, PUBLIC, TEAM
 from tests.visitors.test_conversation import client_text, server_text
+from wellhead.edge.port_door import CHANGE_SECONDS
 from wellhead.model.access import Scope, ScopeKind
 from wellhead.model.records import OrganizationId
 from wellhead.model.sandboxes import SandboxStatus, new_sandbox_id
@@ -160,13 +163,64 @@ async def test_private_is_for_admin_keys_and_team_for_every_key_of_its_organizat
     assert len(place.bulk.opened) == 3
 
 
+# A host that does not have it
+
+
+@pytest.mark.parametrize("lines", ["", UPGRADE])
+async def test_what_a_host_refuses_unheard_goes_to_where_the_sandbox_has_moved(
+    place: PortHouse, lines: str
+) -> None:
+    other, _ = place.records.new_host()
+    _, there = place.joined(other)
+    place.asking("/", lines)
+    view = place.records.sandbox(place.sandbox)
+    assert view is not None
+    place.records.put_sandbox(replace(view, host_id=other))
+    place.bulk.stream.sink.on_reset(Reason.REFUSED)
+    assert len(place.bulk.opened) == len(there.opened) == 1
+    assert there.stream.envelope == place.bulk.stream.envelope
+
+
+async def test_a_host_that_refuses_has_a_second_to_have_said_why(place: PortHouse) -> None:
+    paused, silent, back = place.asking(), place.asking(), place.asking()
+    place.bulk.opened[0].sink.on_reset(Reason.REFUSED)
+    place.records.change(place.sandbox, status=SandboxStatus.PAUSED)
+    assert status(paused.transport.take()) == 409
+    place.records.change(place.sandbox, status=SandboxStatus.RUNNING)
+    place.bulk.opened[1].sink.on_reset(Reason.REFUSED)
+    assert silent.transport.take() == b"" and len(place.ports.wakes) == 1
+    await asyncio.sleep(CHANGE_SECONDS * 1.01)
+    page = silent.transport.take()
+    assert status(page) == 503 and b'"sandbox-away"' in page and not len(place.ports.wakes)
+    place.bulk.opened[2].sink.on_reset(Reason.REFUSED)
+    place.records.change(place.sandbox, status=SandboxStatus.SNAPSHOTTING)
+    place.bulk.stream.reply(OK, b"hi")
+    assert status(back.transport.take()) == 200
+
+
+async def test_what_was_refused_twice_is_not_asked_a_third_time(place: PortHouse) -> None:
+    visit = place.asking()
+    place.bulk.stream.sink.on_reset(Reason.REFUSED)
+    place.records.change(place.sandbox)
+    place.bulk.stream.sink.on_reset(Reason.REFUSED)
+    assert status(visit.transport.take()) == 503 and len(place.bulk.opened) == 2
+
+
+async def test_a_request_of_which_a_byte_was_sent_is_never_sent_again(place: PortHouse) -> None:
+    visit = place.asking("/", "Content-Length: 9\r\n", method="POST")
+    visit.says(b"a")
+    assert place.bulk.stream.sent == b"a"
+    place.bulk.stream.sink.on_reset(Reason.REFUSED)
+    page = visit.transport.take()
+    assert status(page) == 503 and b'"sandbox-away"' in page and len(place.bulk.opened) == 1
+
+
 # What becomes of it
 
 
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
-        (Reason.REFUSED, (503, "sandbox-away")),
         (Reason.UPSTREAM_UNREACHABLE, (502, "port-closed")),
         (Reason.UPSTREAM_FAILED, (502, "app-broke")),
         (Reason.TIMEOUT, (504, "app-late")),

@@ -18,19 +18,23 @@ from wellhead.model.sandboxes import HostId, Lane, SandboxId
 from wellhead.visitors.exchange import Door
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
+from wellhead.wire.feed import Wake
 
 DENIED = 49983
 END = b"\r\n\r\n"
 MOST_EXCHANGES = 3
+MOST_WAITING = 2
+RESUME_SECONDS = 20
 MOST_WRONG_KEYS = 3  # a minute
 
 
 class PortHouse(House):
-    """The host's lanes are ``keys`` and ``bulk``."""
+    """The host's lanes are ``keys`` and ``bulk``; ``wakes`` is what the control plane was told of."""
 
     def __init__(self) -> None:
         super().__init__(TERMS, COUNTS)
         self.records = SandboxRecords()
+        self.wakes: list[Wake] = []
         self.hosts = Hosts(lambda seen: None)
         self.host, _ = self.records.new_host()
         self.sandbox = self.records.new_sandbox(self.host, access=PUBLIC)
@@ -46,7 +50,13 @@ class PortHouse(House):
             self.hosts,
             self.ingress.pressure,
             self.rules,
-            PortTerms(denied=frozenset((DENIED,)), exchanges=MOST_EXCHANGES),
+            self.wakes.append,
+            PortTerms(
+                denied=frozenset((DENIED,)),
+                exchanges=MOST_EXCHANGES,
+                resume_seconds=RESUME_SECONDS,
+                resume_waiting=MOST_WAITING,
+            ),
         )
 
     def joined(self, host: HostId) -> tuple[FakeDoor, FakeDoor]:

@@ -54,7 +54,7 @@ from wellhead.visitors.http1 import Http1Visitor
 from wellhead.visitors.http2 import Http2Visitor
 from wellhead.visitors.local import LocalDoor
 from wellhead.visitors.pages import Page
-from wellhead.wire.feed import HostAnswered, HostSeen
+from wellhead.wire.feed import HostAnswered, HostSeen, Wake
 from wellhead.wire.sni import (
     INTERNAL_ERROR,
     NO_APPLICATION_PROTOCOL,
@@ -88,7 +88,7 @@ class Edge:
     signed. Both are closed with the edge. ``log_to`` makes the log.
 
     ``want`` is told each name of ours that has no certificate, once a minute at most, ``tell`` what the
-    control plane is to hear of hosts.
+    control plane is to hear of hosts and of sandboxes that visitors wait for.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Edge:
         certificates: Certificates,
         challenges: Challenges,
         want: Callable[[str], None],
-        tell: Callable[[HostAnswered | HostSeen], None],
+        tell: Callable[[HostAnswered | HostSeen | Wake], None],
         control: UpstreamPool,
         patient: UpstreamPool,
         log_to: Callable[[Metrics], AccessLog],
@@ -166,6 +166,7 @@ class Edge:
             self.hosts,
             self.ingress.pressure,
             PortAccessRules(host_directory, failures, loopback_exempt=loopback_exempt),
+            tell,
             terms.ports,
         )
         self._sandboxes = Sandboxes(
@@ -196,6 +197,9 @@ class Edge:
             "wellhead_held_bytes", "Bytes held for visitors and agents.", lambda: self.ingress.pressure.held
         )
         self.metrics.watch("wellhead_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
+        self.metrics.watch(
+            "wellhead_sandbox_waiting", "Requests that wait for a sandbox.", lambda: len(self._ports.wakes)
+        )
         self.metrics.watch_each(
             "wellhead_certificate_days_left",
             "Days until a certificate ends, by its first name.",

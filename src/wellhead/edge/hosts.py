@@ -37,6 +37,11 @@ class Hosts:
         self._tell = tell
         self._seats: dict[HostId, list[_Seat]] = {}  # the youngest first
         self._told: dict[HostId, HostSeen] = {}
+        self._on_session: list[Callable[[HostId], None]] = []
+
+    def on_session(self, call: Callable[[HostId], None]) -> None:
+        """Have ``call`` told, at once, of each host that has one session more."""
+        self._on_session.append(call)
 
     def door(self, host: HostId, lane: Lane) -> HostLive | None:
         """The youngest session of this lane that takes streams, else one of another lane, else None."""
@@ -71,6 +76,8 @@ class Hosts:
         seat = _Seat(session, lane, escape(agent[:AGENT_MAX])[:AGENT_MAX])
         self._seats.setdefault(host, []).insert(0, seat)
         self._changed(host)
+        for call in self._on_session:
+            call(host)
 
     def remove(self, host: HostId, session: Live) -> None:
         """The session is no longer chosen. Unknown ones are ignored."""

@@ -13,47 +13,62 @@ What is decided, in this order:
 403   port-denied          the port is for no visitor
 404   unknown-sandbox      no such sandbox; 503 ``records-away`` while nobody can be sure
 *     -                    what ``PortAccessRules`` says to who asks
+503   sandbox-resuming     it is paused, was woken for this request, and does not run in time
 409   sandbox-not-running  the sandbox does not run
 503   host-away            its host has no session, or is not heard of
 503   held-bytes, …        this edge has too much to do
 503   sandbox-exchanges    the sandbox has
+503   sandbox-away         its host says that it is not there, and no record says why
 ====  ===================  ==========================================================================
+
+What its host did not take, and of which nothing was sent, is decided once more: the sandbox may have moved,
+or been paused, a moment before the records say so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from wellhead.edge.host_directory import HostDirectory
 from wellhead.edge.hosts import Hosts
 from wellhead.edge.port_access import Asked, PortAccessRules
-from wellhead.edge.port_stream import PortLine, PortStream
+from wellhead.edge.port_stream import Opening, PortLine, PortStream
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Live
+from wellhead.edge.wakes import Wakes
 from wellhead.model.ports import PortName
-from wellhead.model.sandboxes import LIVE, Lane, SandboxId, SandboxStatus, SandboxView
+from wellhead.model.sandboxes import LIVE, Lane, SandboxId, SandboxStatus
 from wellhead.visitors import port_pages
 from wellhead.visitors.exchange import Door, Exchange
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
+from wellhead.wire.feed import Wake
 from wellhead.wire.ports import for_port
 from wellhead.wire.streams import Buffer, Sink, Stream, StreamKind
 
+CHANGE_SECONDS: Final = 1.0  # in which the records say why a host does not have its sandbox
 _SERVED: Final = frozenset((SandboxStatus.RUNNING, SandboxStatus.SNAPSHOTTING))
+_RESUMED: Final = frozenset((SandboxStatus.PAUSING, SandboxStatus.PAUSED, SandboxStatus.RESUMING))
 _OPEN: Final = LIVE - {SandboxStatus.STOPPING}  # those whose conversations go on, or wait frozen
 
 
 @dataclass(frozen=True, slots=True)
 class PortTerms:
-    """``denied``: ports that no visitor reaches. ``exchanges``: most of one sandbox at once."""
+    """``denied``: ports that no visitor reaches. ``exchanges``: most of one sandbox at once.
+
+    ``resume_waiting`` requests wait at once for paused sandboxes, each ``resume_seconds`` at most.
+    """
 
     denied: frozenset[int]
     exchanges: int
+    resume_seconds: float
+    resume_waiting: int
 
 
 class Ports:
-    """What all requests for ports share."""
+    """What all requests for ports share. ``tell`` tells the control plane of sandboxes to be resumed."""
 
     def __init__(
         self,
@@ -61,15 +76,19 @@ class Ports:
         hosts: Hosts,
         pressure: Pressure,
         rules: PortAccessRules,
+        tell: Callable[[Wake], None],
         terms: PortTerms,
     ) -> None:
         self.rules = rules
         self.directory = directory
+        self.wakes = Wakes(directory, tell, most=terms.resume_waiting)
+        self.resume_seconds = terms.resume_seconds
         self._hosts = hosts
         self._pressure = pressure
         self._terms = terms
         self._lines: dict[SandboxId, PortLine] = {}  # of sandboxes that are asked for, while they are there
         directory.on_sandbox(self._changed)
+        hosts.on_session(self.wakes.joined)
 
     def is_served(self, name: PortName) -> bool:
         """Whether visitors may come to this name: for its certificate."""
@@ -90,11 +109,19 @@ class Ports:
                 self._lines[name.sandbox] = line
         return PortDoor(self, name, secure, peer, line), line
 
-    def session(self, view: SandboxView, line: PortLine) -> Live | Page:
-        """The session of the host that runs a sandbox, to open one more exchange on, or why there is none."""
+    def session(self, sandbox: SandboxId, line: PortLine) -> Live | Page:
+        """The session of the host that runs a sandbox, to open one more exchange on, or why there is none.
+
+        RESUMING: it may be waited for.
+        """
+        view = self.directory.sandbox(sandbox)
+        if view is None:
+            return self._unless_away(port_pages.UNKNOWN)
         if view.status not in _SERVED:
             if view.status is SandboxStatus.MISSING:
                 return port_pages.HOST_AWAY
+            if view.status in _RESUMED and view.access.auto_resume:
+                return port_pages.RESUMING
             return self._unless_away(port_pages.NOT_RUNNING[view.status])
         session = self._hosts.door(view.host_id, Lane.BULK)
         if session is None:
@@ -112,6 +139,8 @@ class Ports:
             line = self._lines.pop(sandbox, None)
             if line is not None:
                 line.end()
+        else:
+            self.wakes.changed(sandbox)
 
 
 class PortDoor:
@@ -132,17 +161,17 @@ class PortDoor:
         interactive: bool = False,
     ) -> Stream:  # fmt: skip
         assert isinstance(sink, Exchange)  # which alone can answer with a page
-        stream = PortStream(sink, self._line)
-        found = self._judged(kind, envelope)
-        if isinstance(found, Page):
-            sink.refuse(found)
+        judged = self._judged(kind, envelope)
+        page, asked = (judged, b"") if isinstance(judged, Page) else (None, judged)
+        stream = PortStream(self, sink, self._line, Opening(kind, asked, end, interactive))
+        if page is not None:
+            stream.refuse(page)
         else:
-            session, asked = found
-            stream.start(session, kind, asked, data, end, interactive=interactive)
+            self._settle(stream, self._found())
         return stream
 
-    def _judged(self, kind: StreamKind, envelope: bytes) -> tuple[Live, bytes] | Page:
-        """The session to open on, and what the host is asked."""
+    def _judged(self, kind: StreamKind, envelope: bytes) -> bytes | Page:
+        """What the host is asked, where the visitor may."""
         port, sandbox = self._name
         view = self._ports.directory.sandbox(sandbox)
         if view is None:
@@ -153,8 +182,41 @@ class PortDoor:
         allowed = self._ports.rules.judge(asked)
         if isinstance(allowed, Page):
             return allowed
-        session = self._ports.session(view, self._line)
-        if isinstance(session, Page):
-            return session
         head = b"%b %b HTTP/1.1\r\n%b" % (method, allowed.target, allowed.block)
-        return session, for_port(head, sandbox, port)
+        return for_port(head, sandbox, port)
+
+    def _found(self) -> Live | Page:
+        return self._ports.session(self._name.sandbox, self._line)
+
+    def _settle(self, stream: PortStream, found: Live | Page) -> None:
+        if not isinstance(found, Page):
+            stream.start(found)
+        elif found is not port_pages.RESUMING or not self._waits(stream, self._ports.resume_seconds):
+            stream.refuse(found)
+
+    def _waits(self, stream: PortStream, seconds: float) -> bool:
+        return self._ports.wakes.wait(self._name.sandbox, stream, seconds)
+
+    # What becomes of a stream that did not start, or waits
+
+    def again(self, stream: PortStream, refused_by: Live) -> None:
+        found = self._found()
+        if stream.tries > 1:
+            stream.refuse(port_pages.NOT_HERE)
+        elif found is not refused_by:
+            self._settle(stream, found)
+        elif not self._waits(stream, CHANGE_SECONDS):
+            stream.refuse(port_pages.NOT_HERE)
+
+    def look(self, stream: PortStream) -> None:
+        found = self._found()
+        if found is not port_pages.RESUMING and found is not port_pages.HOST_AWAY:
+            self.left(stream)
+            self._settle(stream, found)
+
+    def late(self, stream: PortStream) -> None:
+        found = self._found()
+        stream.refuse(found if isinstance(found, Page) else port_pages.NOT_HERE)
+
+    def left(self, stream: PortStream) -> None:
+        self._ports.wakes.leave(self._name.sandbox, stream)

@@ -58,3 +58,12 @@ class SandboxSettings(BaseModel):
     exchanges_per_sandbox: PositiveInt = Field(
         1000, description="Most exchanges with the ports of one sandbox at once; beyond: 503."
     )
+    sandbox_resume_seconds: PositiveFloat = Field(
+        20.0,
+        le=100,
+        description="Longest time that a request waits for a paused sandbox that is resumed for it; beyond:"
+        " 503.",
+    )
+    sandbox_resume_waiting: PositiveInt = Field(
+        1000, description="Most requests that wait for paused sandboxes, all together; beyond: 503."
+    )

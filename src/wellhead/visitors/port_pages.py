@@ -53,6 +53,15 @@ NOT_HERE = HOST_AWAY._replace(
     title="The sandbox is not ready",
     text="The machine that runs the sandbox does not have it running right now.",
 )
+RESUMING = Page(
+    503,
+    "sandbox-resuming",
+    "The sandbox is being resumed",
+    "The sandbox was paused. It is being resumed for this request, which takes longer than usual.",
+    "Try again in a moment.",
+    "host",
+    stations=_STATIONS,
+)
 BUSY = pages.BUSY._replace(reason="sandbox-busy", text="The sandbox has too much to do.")
 FULL = BUSY._replace(reason="sandbox-exchanges")
 NO_KEY = Page(

@@ -1,0 +1,109 @@
+"""Requests that wait for a sandbox: a paused one that is resumed for them, or one of which a change is due.
+
+The control plane is told once for all who wait, and again while they do: a resuming may have failed, or
+nobody may have heard. Whoever waits looks again at each change of the sandbox's record and at each new
+session of its host, and gives up when its time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from wellhead.edge.host_directory import HostDirectory
+from wellhead.model.sandboxes import HostId, SandboxId, SandboxStatus, SandboxView
+from wellhead.wire.feed import Wake
+
+APART_SECONDS: Final = 5.0  # between two tellings of one sandbox
+
+
+class Waiter(Protocol):
+    def look(self) -> None:
+        """Something changed: go on, or wait on."""
+
+    def late(self) -> None:
+        """The time is over."""
+
+
+class _Bed:
+    """Those who wait for one sandbox."""
+
+    __slots__ = ("again", "waiters")
+
+    def __init__(self) -> None:
+        self.waiters: dict[Waiter, asyncio.TimerHandle] = {}
+        self.again: asyncio.TimerHandle | None = None  # it was told, and may be told again then
+
+
+class Wakes:
+    """``tell`` tells the control plane; ``most`` may wait at once, of all sandboxes together."""
+
+    def __init__(self, directory: HostDirectory, tell: Callable[[Wake], None], *, most: int) -> None:
+        self._directory = directory
+        self._tell = tell
+        self._most = most
+        self._loop = asyncio.get_running_loop()
+        self._beds: dict[SandboxId, _Bed] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return self._count
+
+    def wait(self, sandbox: SandboxId, waiter: Waiter, seconds: float) -> bool:
+        """Have it wait so long at most; False: too many do."""
+        if self._count >= self._most:
+            return False
+        self._count += 1
+        bed = self._beds.setdefault(sandbox, _Bed())
+        bed.waiters[waiter] = self._loop.call_later(seconds, self._late, sandbox, waiter)
+        self._wake(sandbox, bed)
+        return True
+
+    def leave(self, sandbox: SandboxId, waiter: Waiter) -> None:
+        """It waits no more. Who does not wait is ignored."""
+        bed = self._beds.get(sandbox)
+        timer = bed.waiters.pop(waiter, None) if bed is not None else None
+        if bed is None or timer is None:
+            return
+        timer.cancel()
+        self._count -= 1
+        if not bed.waiters:
+            del self._beds[sandbox]
+            if bed.again is not None:
+                bed.again.cancel()
+
+    def changed(self, sandbox: SandboxId) -> None:
+        """The record of a sandbox did."""
+        bed = self._beds.get(sandbox)
+        if bed is not None:
+            self._wake(sandbox, bed)
+            for waiter in list(bed.waiters):
+                waiter.look()
+
+    def joined(self, host: HostId) -> None:
+        """A host has one session more."""
+        for sandbox in list(self._beds):
+            view = self._directory.sandbox(sandbox)
+            if view is not None and view.host_id == host:
+                self.changed(sandbox)
+
+    def _wake(self, sandbox: SandboxId, bed: _Bed) -> None:
+        """Tell that the sandbox is to be resumed, unless it was told just now."""
+        view = self._directory.sandbox(sandbox)
+        if bed.again is None and view is not None and _is_to_wake(view):
+            bed.again = self._loop.call_later(APART_SECONDS, self._again, sandbox, bed)
+            self._tell(Wake(sandbox))
+
+    def _again(self, sandbox: SandboxId, bed: _Bed) -> None:
+        bed.again = None
+        self._wake(sandbox, bed)
+
+    def _late(self, sandbox: SandboxId, waiter: Waiter) -> None:
+        self.leave(sandbox, waiter)
+        waiter.late()
+
+
+def _is_to_wake(view: SandboxView) -> bool:
+    return view.status is SandboxStatus.PAUSED and view.access.auto_resume
