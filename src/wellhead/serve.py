@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
-from wellhead import issued, private
+from wellhead import issued, links_key, private
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.follower import Follower
@@ -32,6 +32,7 @@ from wellhead.edge.port_door import PortTerms
 from wellhead.errors import SettingsError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
+from wellhead.model.links import LinkSigner
 from wellhead.model.names import Public
 from wellhead.model.records import TlsMode
 from wellhead.net import certificate_files
@@ -107,7 +108,8 @@ async def serve(settings: ServerSettings, *, ready: Callable[[Ready], None], sto
                     mints=settings.issuer == "local",
                     reload_seconds=settings.tls_reload_seconds,
                 )
-                edge = _edge(settings, follower, certificates, public, path, lines)
+                links = LinkSigner(links_key.load_or_make(directory))
+                edge = _edge(settings, follower, certificates, links, public, path, lines)
                 edge.metrics.watch(
                     "wellhead_certificate_orders_failing",
                     "Names whose last order of a certificate failed.",
@@ -192,6 +194,7 @@ def _edge(
     settings: ServerSettings,
     follower: Follower,
     certificates: Certificates,
+    links: LinkSigner,
     public: Public,
     path: str,
     lines: IO[bytes] | None,
@@ -261,6 +264,7 @@ def _edge(
         terms,
         follower.directory,
         follower.directory,
+        links,
         certificates,
         follower.challenges,
         follower.want,

@@ -30,6 +30,7 @@ from wellhead.edge.passthrough import RawTerms
 from wellhead.edge.port_door import PortTerms
 from wellhead.errors import SecretRejected
 from wellhead.model.access import Secret
+from wellhead.model.links import KEY_BYTES, LinkSigner
 from wellhead.model.records import (
     Admission,
     KeyId,
@@ -184,6 +185,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         terms,
         Records(),
         records := SandboxRecords(),
+        LinkSigner(bytes(KEY_BYTES)),
         certificates,
         challenges := Challenges(asyncio.get_running_loop().time),
         (wanted := list[str]()).append,

@@ -12,6 +12,7 @@ from tests.kit.sandboxes import PUBLIC, SandboxRecords
 from wellhead.edge.hosts import HostLive, Hosts
 from wellhead.edge.port_access import PortAccessRules
 from wellhead.edge.port_door import Ports, PortTerms
+from wellhead.model.links import KEY_BYTES, LinkSigner
 from wellhead.model.ports import PortName
 from wellhead.model.rates import Rate
 from wellhead.model.sandboxes import HostId, Lane, SandboxId
@@ -21,6 +22,7 @@ from wellhead.visitors.pages import Page
 from wellhead.wire.feed import Wake
 
 DENIED = 49983
+LINKS = LinkSigner(bytes(KEY_BYTES))
 END = b"\r\n\r\n"
 MOST_EXCHANGES = 3
 MOST_WAITING = 2
@@ -42,6 +44,7 @@ class PortHouse(House):
         self.keys, self.bulk = self.joined(self.host)
         self.rules = PortAccessRules(
             self.records,
+            LINKS,
             Rate(MOST_WRONG_KEYS, asyncio.get_running_loop().time),
             loopback_exempt=True,
         )

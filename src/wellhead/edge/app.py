@@ -36,6 +36,7 @@ from wellhead.edge.sandbox_paths import sandbox_path
 from wellhead.edge.unknown import UnknownNames
 from wellhead.edge.wants import Wants
 from wellhead.errors import ClientHelloError
+from wellhead.model.links import LinkSigner
 from wellhead.model.names import is_loopback
 from wellhead.model.rates import Rate
 from wellhead.model.records import TlsMode, TunnelView
@@ -85,7 +86,7 @@ class EdgeTerms:
 
 class Edge:
     """``control`` forwards to the control plane, ``patient`` what may take it minutes: certificates to be
-    signed. Both are closed with the edge. ``log_to`` makes the log.
+    signed. Both are closed with the edge. ``links`` knows those to ports. ``log_to`` makes the log.
 
     ``want`` is told each name of ours that has no certificate, once a minute at most, ``tell`` what the
     control plane is to hear of hosts and of sandboxes that visitors wait for.
@@ -96,6 +97,7 @@ class Edge:
         terms: EdgeTerms,
         directory: Directory,
         host_directory: HostDirectory,
+        links: LinkSigner,
         certificates: Certificates,
         challenges: Challenges,
         want: Callable[[str], None],
@@ -165,7 +167,7 @@ class Edge:
             host_directory,
             self.hosts,
             self.ingress.pressure,
-            PortAccessRules(host_directory, failures, loopback_exempt=loopback_exempt),
+            PortAccessRules(host_directory, links, failures, loopback_exempt=loopback_exempt),
             tell,
             terms.ports,
         )

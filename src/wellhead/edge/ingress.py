@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import quote_from_bytes
 
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.challenges import Challenges
@@ -33,7 +32,6 @@ from wellhead.wire.challenge import challenge_token
 _TUNNEL, _CONTROL = Place.TUNNEL, Place.CONTROL  # bound once, for the path of every request
 _PASSTHROUGH = TlsMode.PASSTHROUGH
 _VOID_LIST: Final = VOID_LIST.encode()  # for everybody, in clear: it is signed
-_ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +150,7 @@ class Ingress(Crowd):
 
     def _over_tls(self, name: str, target: bytes) -> Page:
         """Where a passthrough tunnel is served."""
-        path = quote_from_bytes(target, _ASCII) if target.startswith(b"/") else "/"
-        return pages.TLS_ONLY._replace(location=self._router.origin(name) + path)
+        return pages.TLS_ONLY._replace(location=pages.absolute(self._router.origin(name), target))
 
     def _answered(self, destination: Destination, token: str) -> Door | Page:
         """What a certificate authority is told at one of our names; no tenant ever is."""

@@ -1,24 +1,40 @@
 """Who may see a port of a sandbox, and what of its request is our business and no application's.
 
-An API key in ``X-API-Key`` or as a bearer token is ours by its grammar: it is judged where the port is not
-public, and never goes on. Any other value in those fields is the application's.
+====================  ==========================================================================
+public                everybody
+a CORS preflight      everybody, and with nothing that says who asks: the application answers it
+an API key            decides alone, where one is shown: private takes keys of scope ``admin`` of
+                      the sandbox's organization, team any of its live keys
+a link                who holds one. A browser that opens a page with it gets a cookie for it and
+                      is sent on to the same address without it
+that cookie           of a request that no page of somebody else makes (``Provenance.is_own``)
+====================  ==========================================================================
+
+Ours is taken out of every request, whatever comes of it. docs/explain/decisions/0022-who-may-see-a-port.md
+says why it is so.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from wellhead.edge.host_directory import HostDirectory
 from wellhead.model import access
 from wellhead.model.access import Secret
+from wellhead.model.links import LinkSigner, Pass
 from wellhead.model.names import address_group, is_loopback
 from wellhead.model.rates import Rate
 from wellhead.model.sandboxes import SandboxView
 from wellhead.model.visibility import Visibility
-from wellhead.visitors import port_pages
+from wellhead.visitors import pages, port_pages
 from wellhead.visitors.pages import Page
-from wellhead.wire.fields import CREDENTIALS, cut
+from wellhead.wire.port_request import Provenance, Shown, preflight_lines, read_shown
 from wellhead.wire.streams import StreamKind
+
+PLAIN_COOKIE: Final = "wellhead-port"
+COOKIE: Final = "__Host-" + PLAIN_COOKIE  # over TLS: no sibling can set it
 
 
 class Asked(NamedTuple):
@@ -30,6 +46,7 @@ class Asked(NamedTuple):
     method: bytes
     target: bytes
     block: bytes
+    whole: bool  # nothing of it follows
     secure: bool  # it came over TLS
     peer: str  # the visitor's IP address
 
@@ -42,32 +59,49 @@ class Allowed(NamedTuple):
 
 
 class PortAccessRules:
-    """``failures``: of wrong keys, by network."""
+    """``links`` knows ours; ``failures``: of wrong keys, by network; ``now`` gives seconds since 1970."""
 
-    def __init__(self, directory: HostDirectory, failures: Rate, *, loopback_exempt: bool) -> None:
+    def __init__(
+        self,
+        directory: HostDirectory,
+        links: LinkSigner,
+        failures: Rate,
+        *,
+        loopback_exempt: bool,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._directory = directory
+        self._links = links
         self._failures = failures
         self._loopback_exempt = loopback_exempt
+        self._now = now
 
     def judge(self, asked: Asked) -> Allowed | Page:
         """What of the request goes on to the application, or the page that it is answered with."""
-        fields, _ = cut(asked.block, CREDENTIALS)
-        ours = {name: key for name, value in fields.items() if (key := _key(name, value)) is not None}
-        block = cut(asked.block, CREDENTIALS, fields.keys() - ours.keys())[1] if ours else asked.block
+        shown = read_shown(asked.target, asked.block)
+        allowed = Allowed(shown.target, shown.block)
         visibility = asked.view.access.of(asked.port)
-        if visibility is not Visibility.PUBLIC:
-            refusal = self._refusal(asked, next(iter(ours.values()), None), visibility)
-            if refusal is not None:
-                return refusal
-        return Allowed(asked.target, block)
+        if visibility is Visibility.PUBLIC:
+            return allowed
+        source = Provenance(asked.block, asked.view.id, secure=asked.secure)
+        if asked.whole and source.is_preflight(asked.method):
+            return Allowed(shown.target, preflight_lines(shown.block))
+        if shown.key is not None:
+            return self._refused(asked, shown.key, visibility) or allowed
+        if shown.link and (expires := self._expiry(asked, Pass.LINK, shown.link)):
+            opens_page = asked.kind is StreamKind.HTTP and source.is_navigation(asked.method)
+            return self._exchanged(asked, shown, source, expires) if opens_page else allowed
+        cookies = self._cookies(asked, shown)
+        if any(self._expiry(asked, Pass.COOKIE, cookie) for cookie in cookies):
+            return allowed if source.is_own(asked.method) else port_pages.FOREIGN_PAGE
+        return port_pages.LINK_OVER if shown.link or cookies else port_pages.NO_KEY
 
-    def _refusal(self, asked: Asked, secret: Secret | None, visibility: Visibility) -> Page | None:
+    def _refused(self, asked: Asked, secret: Secret, visibility: Visibility) -> Page | None:
+        """Why this key does not open the port; None: it does."""
         group = address_group(asked.peer)
         counted = not (self._loopback_exempt and is_loopback(asked.peer))
         if counted and (wait := self._failures.wait(group)):
             return port_pages.WRONG_KEYS._replace(retry_seconds=int(wait) + 1)
-        if secret is None:
-            return port_pages.NO_KEY
         key = self._directory.key(secret)
         if key is None:
             if not self._directory.is_current():  # it may be told in a moment
@@ -82,14 +116,33 @@ class PortAccessRules:
         self._directory.used(key.id)
         return None
 
+    def _expiry(self, asked: Asked, kind: Pass, token: str) -> int:
+        """When a good token is over, in seconds since 1970; 0: it is none."""
+        view = asked.view
+        epoch = view.access.links_epoch
+        found = self._links.expiry(token, kind, view.id, asked.port, epoch, self._now())
+        return 0 if found is None else found[0]
 
-def _key(name: bytes, value: bytes) -> Secret | None:
-    """The key that a field shows, where it has the form of one of ours."""
-    if name == b"authorization":
-        scheme, _, value = value.partition(b" ")
-        if scheme.lower() != b"bearer":
-            return None
-    elif name not in (b"x-api-key", b"x_api_key"):
-        return None
-    secret = Secret(value.strip().decode("latin-1"))
-    return secret if access.well_formed(secret, access.API_KEY) else None
+    def _exchanged(self, asked: Asked, shown: Shown, source: Provenance, expires: int) -> Page:
+        """The way to the same page without the link, and a cookie for the rest of its life."""
+        view = asked.view
+        token = self._links.sign(Pass.COOKIE, view.id, asked.port, view.access.links_epoch, expires)
+        lasts = max(1, int(expires - self._now()))
+        cookie = f"{_cookie_name(asked)}={token}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Lax"
+        # Absolute: a target may begin with what a browser takes for another host.
+        here = (source.scheme + b"://" + source.authority).decode("ascii")
+        return port_pages.LINK_TAKEN._replace(
+            location=pages.absolute(here, shown.target),
+            fields=(
+                ("Set-Cookie", cookie + "; Secure" if asked.secure else cookie),
+                ("Referrer-Policy", "no-referrer"),
+            ),
+        )
+
+    def _cookies(self, asked: Asked, shown: Shown) -> list[str]:
+        name = _cookie_name(asked).encode("ascii")
+        return [value.decode("latin-1") for its_name, value in shown.cookies if its_name == name]
+
+
+def _cookie_name(asked: Asked) -> str:
+    return COOKIE if asked.secure else PLAIN_COOKIE

@@ -161,7 +161,7 @@ class PortDoor:
         interactive: bool = False,
     ) -> Stream:  # fmt: skip
         assert isinstance(sink, Exchange)  # which alone can answer with a page
-        judged = self._judged(kind, envelope)
+        judged = self._judged(kind, envelope, whole=end)
         page, asked = (judged, b"") if isinstance(judged, Page) else (None, judged)
         stream = PortStream(self, sink, self._line, Opening(kind, asked, end, interactive))
         if page is not None:
@@ -170,7 +170,7 @@ class PortDoor:
             self._settle(stream, self._found())
         return stream
 
-    def _judged(self, kind: StreamKind, envelope: bytes) -> bytes | Page:
+    def _judged(self, kind: StreamKind, envelope: bytes, *, whole: bool) -> bytes | Page:
         """What the host is asked, where the visitor may."""
         port, sandbox = self._name
         view = self._ports.directory.sandbox(sandbox)
@@ -178,7 +178,7 @@ class PortDoor:
             return port_pages.UNKNOWN
         line, _, block = envelope.partition(b"\r\n")
         method, target, _ = line.split(b" ")
-        asked = Asked(view, port, kind, method, target, block, self._secure, self._peer)
+        asked = Asked(view, port, kind, method, target, block, whole, self._secure, self._peer)
         allowed = self._ports.rules.judge(asked)
         if isinstance(allowed, Page):
             return allowed

@@ -15,7 +15,7 @@ _VALUE = re.compile(r"[^&;]*")
 _SECRET_WORDS = re.compile(
     "token|secret|passw|passphrase|pwd|signature|credential|apikey|accesskey|privatekey|bearer|jwt"
 )
-_SECRET_NAMES = frozenset("auth authorization code key otp sid sig session sessionid".split())
+_SECRET_NAMES = frozenset("auth authorization code key otp sid sig session sessionid wellheadlink".split())
 
 
 def escape(text: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Final, NamedTuple
+from urllib.parse import quote_from_bytes
 
 RETRY_SECONDS = 5  # what Retry-After says where nothing better is known
 RESTART_SECONDS = 2  # in which a control plane is back
@@ -152,6 +153,14 @@ def for_status(status: int, reason: str) -> Page:
     """The page of a request that was refused as it stood; ``reason`` is for log and metrics."""
     title, text = _BY_STATUS.get(status, (_phrase(status), "The request was refused."))
     return Page(status, reason, title, text)
+
+
+def absolute(origin: str, target: bytes) -> str:
+    """Where a target is at an origin (``scheme://authority``), as a Location says it."""
+    return origin + (quote_from_bytes(target, _ASCII) if target.startswith(b"/") else "/")
+
+
+_ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def wants_html(fields: bytes) -> bool:

@@ -67,10 +67,25 @@ FULL = BUSY._replace(reason="sandbox-exchanges")
 NO_KEY = Page(
     401,
     "port-key",
-    "Not for everybody",
-    "This port is not public: it takes an API key, in X-API-Key or as a bearer token, or a signed link.",
-    "If it is yours, <code>wellhead sandbox share</code> makes a link that opens it.",
+    "This port is private",
+    "It takes a signed link, or an API key in X-API-Key or as a bearer token.",
+    "Ask its owner for a link. If it is yours, make one: <code>wellhead sandbox share</code>",
     fields=(("WWW-Authenticate", "Bearer"),),
+)
+LINK_OVER = NO_KEY._replace(
+    reason="port-link",
+    title="This link is not good any more",
+    text="It has expired, was revoked, or is for another port; the port is private.",
+)
+FOREIGN_PAGE = Page(
+    403,
+    "port-origin",
+    "Not from another page",
+    "A page of another site may not use what this browser may see here.",
+)
+# No refusal: whoever comes with a link in the address goes on without it, and keeps a cookie.
+LINK_TAKEN = Page(
+    303, "link-taken", "This way", "The link was taken; the page is at the same address without it."
 )
 FOREIGN_KEY = Page(
     403, "port-scope", "Not with this key", "This key is valid, but not for the ports of this sandbox."

@@ -66,6 +66,11 @@ TRAILER_NAMES = _finder(
 # What lets a caller in, and where a page that calls is from; a look-alike is for nobody who reads the first.
 CREDENTIALS = _finder("acox", "authorization|cookie|origin|x[-_]api[-_]key")
 
+# Whose page a request comes from, and what for.
+PROVENANCE = _finder(
+    "aors", "accept|access-control-request-method|origin|referer|sec-fetch-(?:site|mode|dest)"
+)
+
 # Connection may not take these away from the receiver they are meant for.
 PROTECTED = frozenset(
     b"""

@@ -1,0 +1,160 @@
+"""What a request for a sandbox's port shows of ours, the request without it, and whose page sent it. Pure.
+
+Ours are, and no application is ever shown:
+
+* API keys, by their grammar, in ``X-API-Key`` or ``Authorization`` (what else is there is the application's);
+* the parameter ``wellhead_link`` of the target;
+* cookies named ``wellhead-*`` (``wire.cookies``).
+
+Source: Fetch Standard, "CORS-preflight fetch"; Fetch Metadata Request Headers, section 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from wellhead.model.access import API_KEY, CONNECT_SECRET, Secret, well_formed
+from wellhead.model.sandboxes import SandboxId
+from wellhead.wire.cookies import without_ours
+from wellhead.wire.fields import PROVENANCE, cut
+
+LINK_PARAMETER = "wellhead_link"
+_PARAMETER = LINK_PARAMETER.encode() + b"="
+
+# A look-alike is for whoever reads the first (CGI, WSGI).
+_credential = re.compile(rb"\r\n(authorization|x[-_]api[-_]key):([^\r]*+)", re.IGNORECASE)
+_minted = re.compile(rb"whs?_[0-9A-Za-z]++").findall
+_source = re.compile(rb"(https?://[^/?#]++)").match
+_TOP_LEVEL = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
+# What a browser puts into a preflight, and what the edge says of it.
+_preflight_line = re.compile(
+    rb"(?:(?:host|origin|referer|user-agent|accept(?:-[^:\r]*+)?|access-control-request-[^:\r]*+|sec-[^:\r]*+"
+    rb"|cache-control|pragma|dnt|priority|content-length|x-forwarded-[^:\r]*+|forwarded|x-request-id):[^\r]*+)?",
+    re.IGNORECASE,
+).fullmatch
+
+
+class Shown(NamedTuple):
+    """``target`` and ``block`` are those of the request without what is ours.
+
+    ``key``: an API key, well formed and alone in its field. ``link``: the token of a link, "" without one.
+    ``cookies``: names and values of ours.
+    """
+
+    target: bytes
+    block: bytes
+    key: Secret | None = None
+    link: str = ""
+    cookies: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def read_shown(target: bytes, block: bytes) -> Shown:
+    """``block``: the field lines of an envelope, Host first."""
+    if (
+        b"wellhead-" not in block
+        and b"wh_" not in block
+        and b"whs_" not in block
+        and _PARAMETER not in target
+    ):  # fast path: nothing of ours
+        return Shown(target, block)
+    link, target = _without_link(target)
+    key, block = _without_keys(block)
+    kept = without_ours(block)
+    return Shown(target, kept.block, key, link, tuple(kept.ours))
+
+
+def _without_link(target: bytes) -> tuple[str, bytes]:
+    """The first link's token, "" without one, and the target without any."""
+    path, mark, query = target.partition(b"?")
+    every = query.split(b"&")
+    links = [each for each in every if each.startswith(_PARAMETER)]
+    if not links:
+        return "", target
+    rest = b"&".join([each for each in every if not each.startswith(_PARAMETER)])
+    return links[0][len(_PARAMETER) :].decode("latin-1"), path + mark + rest if rest else path
+
+
+def _without_keys(block: bytes) -> tuple[Secret | None, bytes]:
+    keys: dict[bytes, Secret | None] = {}  # by lower-case name of the field
+
+    def line(found: re.Match[bytes]) -> bytes:
+        name, value = found[1].lower(), found[2].strip(b" \t")
+        if not any(_is_ours(text) for text in _minted(value)):
+            return found[0]
+        scheme, _, rest = value.partition(b" ")
+        shown = rest.strip(b" ") if name == b"authorization" and scheme.lower() == b"bearer" else value
+        key = Secret(shown.decode("latin-1"))
+        # Several in fields of one name are nobody's.
+        keys[name] = key if name not in keys and well_formed(key, API_KEY) else None
+        return b""
+
+    block = _credential.sub(line, b"\r\n" + block)[2:]
+    return keys.get(b"x-api-key") or keys.get(b"authorization"), block
+
+
+def _is_ours(text: bytes) -> bool:
+    secret = Secret(text.decode("ascii"))
+    return well_formed(secret, API_KEY) or well_formed(secret, CONNECT_SECRET)
+
+
+class Provenance:
+    """Whose page sends a request, as far as its browser says; a program that says nothing is nobody's page.
+
+    ``sandbox``: whose port is asked for; ``secure``: over TLS.
+    """
+
+    def __init__(self, block: bytes, sandbox: SandboxId, *, secure: bool) -> None:
+        self._fields: Mapping[bytes, bytes] = cut(block, PROVENANCE)[0]
+        self._block = block
+        self._secure = secure
+        name = sandbox.encode("ascii")
+        _, _, rest = self.authority.lower().partition(b"-" + name)
+        self._own = re.compile(rb"%b://[1-9][0-9]{0,4}-%b%b" % (self.scheme, name, re.escape(rest))).fullmatch
+
+    @property
+    def scheme(self) -> bytes:
+        return b"https" if self._secure else b"http"
+
+    @property
+    def authority(self) -> bytes:
+        """The name that is asked for, as the visitor wrote it."""
+        return self._block.partition(b"\r\n")[0].removeprefix(b"Host: ")
+
+    def is_preflight(self, method: bytes) -> bool:
+        """Whether a browser asks what another request may carry; of one without a body."""
+        asked = b"origin" in self._fields and b"access-control-request-method" in self._fields
+        return asked and method == b"OPTIONS"
+
+    def is_navigation(self, method: bytes) -> bool:
+        """Whether somebody opens a page, in a browser that may be told to keep a cookie."""
+        if method not in (b"GET", b"HEAD"):
+            return False
+        mode = self._fields.get(b"sec-fetch-mode")
+        if mode is not None:
+            return mode == b"navigate"
+        return b"text/html" in self._fields.get(b"accept", b"").lower()  # no metadata without TLS
+
+    def is_own(self, method: bytes) -> bool:
+        """Whether a cookie may speak for this request: no page of somebody else makes its browser send it.
+
+        Its own are pages of any port of the sandbox. Siblings under the same domain are somebody else, though
+        they are one site with it. Anybody may have a browser open a page at its top level: that is a link.
+        """
+        fields = self._fields
+        origin = fields.get(b"origin")
+        if origin is not None and self._own(origin) is None:
+            return False
+        if fields.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
+            return True
+        if origin is None:
+            source = _source(fields.get(b"referer", b""))
+            top = _TOP_LEVEL.items() <= fields.items() and method in (b"GET", b"HEAD")
+            return top or (source is not None and self._own(source[1]) is not None)
+        return True
+
+
+def preflight_lines(block: bytes) -> bytes:
+    """The field lines of a preflight, less everything that a browser does not put into one."""
+    return b"\r\n".join([line for line in block.split(b"\r\n") if _preflight_line(line)])
