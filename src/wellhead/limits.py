@@ -77,6 +77,7 @@ Connections before their first request
   max_handshakes | newcomers wait; who owes its hello longest makes room | crowded
   handshakes_per_address | the connection closes | address-handshakes
   unknown_names_per_minute | TLS alert unrecognized_name | unknown-names
+  port_names_per_minute | as a name that no tunnel has | unknown-names
   rejections_per_minute | hellos are refused with a time to wait | rate-limited
 WebSockets
   websocket_pings_per_second | close code 1008 | ping-flood
@@ -199,6 +200,8 @@ _FIXED = (
     "| a frame between edge and agent | 256 KiB | the session ends | - |",
     "| a name of ours without a certificate, where `issuer` is not `local` | - | TLS alert internal_error"
     " | `no-certificate` |",
+    "| a sandbox's port, where `issuer` is not `local` and no certificate is for `*.{domain}` (none is"
+    " ordered) | - | TLS alert internal_error | `no-certificate` |",
     "| a certificate authority's question that nobody here asked for | - | 404; TLS alert"
     " no_application_protocol | `no-challenge`, `acme-alpn` |",
     "| answers to certificate authorities at once | 1000, an hour each | the oldest is forgotten | - |",

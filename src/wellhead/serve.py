@@ -246,6 +246,7 @@ def _edge(
         ),
         drain_seconds=settings.drain_seconds,
         unknown_names_per_minute=settings.unknown_names_per_minute,
+        port_names_per_minute=settings.port_names_per_minute,
         key_failures_per_minute=settings.api_failures_per_address_per_minute,
         loop_stall_seconds=settings.loop_stall_seconds,
         https_port=public.https_port,

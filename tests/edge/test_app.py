@@ -19,7 +19,7 @@ from h2.events import DataReceived, StreamEnded
 from tests.kit.agents import Agent, answer
 from tests.kit.certs import authority, client_hello, self_signed, trusting
 from tests.kit.house import COUNTS, TERMS
-from tests.kit.sandboxes import SandboxRecords
+from tests.kit.sandboxes import PUBLIC, SandboxRecords
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.app import Edge, EdgeTerms
 from wellhead.edge.challenges import Challenges
@@ -40,6 +40,7 @@ from wellhead.model.records import (
     TunnelStatus,
     TunnelView,
 )
+from wellhead.model.sandboxes import SandboxStatus, new_sandbox_id
 from wellhead.net.certificate_files import CertificateFiles
 from wellhead.net.certificates import Certificates
 from wellhead.net.portal import PortalTerms
@@ -54,6 +55,7 @@ VIEW = TunnelView(TunnelId("t_1"), "my-agent", OrganizationId("org"), TunnelStat
 PASSED = replace(VIEW, id=TunnelId("t_2"), name="passed", tls_mode=TlsMode.PASSTHROUGH)
 ALERT = 21
 UNKNOWN_NAMES = 5
+PORT_NAMES = 3  # of one sandbox in a minute
 INTERNAL_ERROR, UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL = 80, 112, 120
 
 
@@ -175,7 +177,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             public_urls=lambda view: [],
         ),
         intake=IntakeTerms(h2=H2Terms(), bridge=BridgeTerms(), liveness=Liveness()),
-        drain_seconds=5, unknown_names_per_minute=UNKNOWN_NAMES,
+        drain_seconds=5, unknown_names_per_minute=UNKNOWN_NAMES, port_names_per_minute=PORT_NAMES,
     )  # fmt: skip
     pool = UpstreamPool(parse_upstream(str(control.sockets[0].getsockname()[1])), host_header="preserve")
     certificates = Certificates(
@@ -252,6 +254,30 @@ async def test_made_up_names_get_their_page_until_there_are_too_many_and_others_
     assert house.edge.metrics.refused["unknown-names"] == 1
     for name, status in (("my-agent.localhost", b"503"), ("localhost", b"200")):
         assert (await house.ask(name, name)).split()[1] == status
+
+
+async def test_a_port_of_a_sandbox_has_a_certificate_of_its_own_that_is_kept(house: House) -> None:
+    host, _ = house.records.new_host()
+    sandbox = house.records.new_sandbox(host, access=PUBLIC)
+    for number in range(UNKNOWN_NAMES + PORT_NAMES):
+        name = f"{3000 + number}-{sandbox}.localhost"
+        assert (await house.ask(name, name)).startswith(b"HTTP/1.1 503 ")  # the host has no session
+    # Ports beyond so many are as made-up names.
+    assert await house.alert(client_hello(f"9999-{sandbox}.localhost")) == UNRECOGNIZED_NAME
+    other = house.records.new_sandbox(host, access=PUBLIC)
+    for name in (f"3000-{sandbox}.localhost", f"3000-{other}.localhost", "my-agent.localhost"):
+        assert (await house.ask(name, name)).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_ports_of_what_is_no_sandbox_are_made_up_names(house: House) -> None:
+    host, _ = house.records.new_host()
+    over = house.records.new_sandbox(host, SandboxStatus.STOPPED, access=PUBLIC)
+    names = (f"0-{over}", "3000-cl-x", f"3000-{new_sandbox_id()}", f"3000-{over}")
+    for name, status in zip(names, (400, 400, 404, 409), strict=True):
+        hostname = f"{name}.localhost"
+        assert (await house.ask(hostname, hostname)).startswith(b"HTTP/1.1 %d " % status)
+    authority = house.edge._names._certificates._authority
+    assert not [name for name, _ in authority._cache if name and "-cl-" in name]
 
 
 @pytest.mark.parametrize("name", ["localhost", "api.localhost"])
@@ -411,6 +437,18 @@ async def test_a_name_that_no_tunnel_has_is_never_wanted(house: House) -> None:
     for name in ("nobody.localhost", "example.com", "a.b.localhost"):
         assert await house.alert(client_hello(name)) == UNRECOGNIZED_NAME
     assert house.wanted == []
+
+
+@pytest.mark.parametrize("house", [False], indirect=True)
+async def test_for_ports_of_sandboxes_no_certificate_is_ordered_and_that_is_said_once(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox = house.records.new_sandbox(house.records.new_host()[0], access=PUBLIC)
+    for port in range(3000, 3000 + UNKNOWN_NAMES + 1):
+        assert await house.alert(client_hello(f"{port}-{sandbox}.localhost")) == INTERNAL_ERROR
+    assert house.wanted == []
+    told = [record.message for record in caplog.records]
+    assert len([line for line in told if line.startswith("no certificate for ports of sandboxes")]) == 1
 
 
 @pytest.mark.parametrize("house", [False], indirect=True)

@@ -30,36 +30,32 @@ from wellhead.edge.port_access import PortAccessRules
 from wellhead.edge.port_door import Ports, PortTerms
 from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
-from wellhead.edge.router import PortDestination, Router
+from wellhead.edge.router import Router
 from wellhead.edge.sandbox_door import Sandboxes
 from wellhead.edge.sandbox_paths import sandbox_path
-from wellhead.edge.unknown import UnknownNames
-from wellhead.edge.wants import Wants
+from wellhead.edge.served_names import ServedNames
 from wellhead.errors import ClientHelloError
 from wellhead.model.links import LinkSigner
 from wellhead.model.names import is_loopback
 from wellhead.model.rates import Rate
-from wellhead.model.records import TlsMode, TunnelView
-from wellhead.net.certificates import Certificates, ContextFor
+from wellhead.net.certificates import Certificates
 from wellhead.net.plain import PlainPort
 from wellhead.net.portal import Portal, PortalTerms, RawWay
 from wellhead.net.portal import Way as TlsWay
 from wellhead.net.socket_options import tune
-from wellhead.net.tls import ALPN_ACME, ALPN_H2, ALPN_HTTP, ALPN_MUX
+from wellhead.net.tls import ALPN_ACME, ALPN_H2, ALPN_HTTP, ALPN_MUX, ALPN_VISITORS
 from wellhead.net.upstream import UpstreamPool
 from wellhead.net.watchdog import Watchdog
 from wellhead.visitors import pages
 from wellhead.visitors.exchange import Door
-from wellhead.visitors.house import Place, VisitorTerms
+from wellhead.visitors.house import VisitorTerms
 from wellhead.visitors.http1 import Http1Visitor
 from wellhead.visitors.http2 import Http2Visitor
 from wellhead.visitors.local import LocalDoor
 from wellhead.visitors.pages import Page
 from wellhead.wire.feed import HostAnswered, HostSeen, Wake
 from wellhead.wire.sni import (
-    INTERNAL_ERROR,
     NO_APPLICATION_PROTOCOL,
-    UNRECOGNIZED_NAME,
     ClientHello,
 )
 
@@ -78,7 +74,8 @@ class EdgeTerms:
     portal: PortalTerms
     ports: PortTerms
     drain_seconds: float
-    unknown_names_per_minute: int  # handshakes for names of no tunnel
+    unknown_names_per_minute: int  # handshakes for names of which there is nothing
+    port_names_per_minute: int  # ports of one sandbox that a certificate is made for
     key_failures_per_minute: int = 30  # wrong keys of one address, at the doors of sandboxes
     loop_stall_seconds: float = 1.0  # 0: no stall is logged
     https_port: int = 443  # where visitors come
@@ -116,8 +113,16 @@ class Edge:
         self._log = log_to(self.metrics)
         clock = asyncio.get_running_loop().time
         self._refusals = Refusals(self.metrics, clock)
-        self._wants = Wants(want, clock)
-        self._unknown = UnknownNames(terms.unknown_names_per_minute, clock)
+        self._names = ServedNames(
+            self._router,
+            directory,
+            lambda port: self._ports.is_served(port),
+            certificates,
+            want,
+            clock,
+            unknown_per_minute=terms.unknown_names_per_minute,
+            ports_per_minute=terms.port_names_per_minute,
+        )
         self._scrapes = Scrapes(self.metrics, directory)
         self._pools = control, patient
         self._control, self._patient = LocalDoor(control.accept), LocalDoor(patient.accept)
@@ -136,7 +141,7 @@ class Edge:
             self.metrics,
             terms.gate,
             HostGate(host_directory, credentials, self.hosts),
-            self._welcomed,
+            self._names.welcomed,
         )
         self.intake = IntakeGate(
             directory,
@@ -145,7 +150,7 @@ class Edge:
             self.metrics,
             terms.intake,
             terms.gate.public_urls,
-            self._welcomed,
+            self._names.welcomed,
         )
         self.ingress = Ingress(
             self._router,
@@ -300,19 +305,16 @@ class Edge:
         name = hello.server_name
         if ALPN_ACME.encode() in hello.alpn:
             return self._challenge(hello)
-        if name is not None and (view := self._passed_through(name)) is not None:
+        if name is not None and (view := self._names.passed_through(name)) is not None:
             return RawWay(lambda: RawVisitor(self.ingress, self._terms.passthrough, view, name, peer))
         agents = name is None or self._router.is_zone(name)
         if hello.alpn and ALPN_MUX.encode() in hello.alpn and agents:
-            context = self._certificate(name)
+            context = self._names.certificate(name)
             return TlsWay(lambda: context((ALPN_MUX,)), self.gate.session, privileged=True)
         http2 = hello.alpn is not None and ALPN_H2.encode() in hello.alpn
         if hello.alpn and not http2 and ALPN_HTTP.encode() not in hello.alpn:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "no-alpn")
-        known = name is None or self._is_known(name)
-        if not known and not self._unknown.take():
-            raise ClientHelloError(self._not_here(), "unknown-names")
-        context = self._certificate(name, known=known)
+        context = self._names.certificate(name)
 
         def visitor() -> Http1Visitor | Http2Visitor:
             if http2 and agents:
@@ -322,7 +324,7 @@ class Edge:
             return Http1Visitor(self.ingress, secure=True, local=local, sni=name)
 
         # OpenSSL chooses from the same two in the same order, so that it cannot come out otherwise.
-        return TlsWay(lambda: context((ALPN_H2, ALPN_HTTP)), visitor)
+        return TlsWay(lambda: context(ALPN_VISITORS), visitor)
 
     def _challenge(self, hello: ClientHello) -> TlsWay:
         """The answer to an authority that checks a name (RFC 8737): ours to give, and never a tenant's.
@@ -336,50 +338,6 @@ class Edge:
         if context is None:
             raise ClientHelloError(NO_APPLICATION_PROTOCOL, "acme-alpn")
         return TlsWay(lambda: context, Proved)
-
-    def _passed_through(self, name: str) -> TunnelView | None:
-        """The passthrough tunnel of this hostname, whatever its status: its TLS never ends here."""
-        destination = self._router.destination(name)
-        view = self._directory.named(destination.name) if destination.place is Place.TUNNEL else None
-        return view if view is not None and view.tls_mode is TlsMode.PASSTHROUGH else None
-
-    def _is_known(self, name: str) -> bool:
-        """Whether a name is the control plane's, a tunnel's or a sandbox's; False: one of ours of which there
-        is none.
-
-        Raises:
-            ClientHelloError: a name that is not ours.
-        """
-        destination = self._router.destination(name)
-        if destination.place is Place.NOWHERE:
-            raise ClientHelloError(UNRECOGNIZED_NAME, "unknown-sni")
-        if isinstance(destination, PortDestination):
-            return destination.port is not None and self._ports.is_served(destination.port)
-        return destination.place is Place.CONTROL or self._directory.tunnel(destination.name) is not None
-
-    def _certificate(self, name: str | None, *, known: bool = True) -> ContextFor:
-        """What makes the context with the name's certificate; one that is missing is asked for.
-
-        Raises:
-            ClientHelloError: there is none.
-        """
-        context = self._certificates.choose(name, keep=known)
-        if context is not None:
-            return context
-        if not known or name is None:
-            raise ClientHelloError(self._not_here(), "no-certificate")
-        self._wants.want(name)
-        raise ClientHelloError(INTERNAL_ERROR, "no-certificate")
-
-    def _not_here(self) -> int:
-        """The alert for a name that no tunnel has: as the page is, not sure while records are away."""
-        return UNRECOGNIZED_NAME if self._directory.is_current() else INTERNAL_ERROR
-
-    def _welcomed(self, view: TunnelView) -> None:
-        """An agent is here: visitors will come, and will want a certificate."""
-        hostname = self._router.hostname(view.name)
-        if view.tls_mode is TlsMode.EDGE and self._certificates.choose(hostname, keep=False) is None:
-            self._wants.want(hostname)
 
 
 def _is_loopback(sock: socket.socket) -> bool:

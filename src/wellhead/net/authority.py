@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wellhead import private
 from wellhead.errors import InputError, LocalStateError
-from wellhead.net.tls import ALPN_HTTP, load_pem, server_context
+from wellhead.net.tls import ALPN_HTTP, ALPN_VISITORS, load_pem, server_context
 
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 90  # clients refuse more than 397
@@ -83,6 +83,10 @@ class LocalAuthority:
             InputError: not a hostname.
         """
         return self._context(hostname, tuple(alpn), keep)
+
+    def keeps(self, hostname: str) -> bool:
+        """Whether it has a context for visitors of this hostname."""
+        return (hostname, ALPN_VISITORS) in self._cache
 
     def address_context(self, alpn: Sequence[str] = (ALPN_HTTP,)) -> ssl.SSLContext:
         """The context for those who dial an address and so send no name: 127.0.0.1, ::1, localhost."""

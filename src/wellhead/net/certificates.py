@@ -75,6 +75,11 @@ class Certificates:
             return lambda alpn: authority.leaf_context(name, alpn, keep=keep)
         return None
 
+    def is_new(self, name: str) -> bool:
+        """Whether the local CA would have to make a certificate for a hostname now."""
+        found = self._table.find(name, self._clock())
+        return found is None and self._mints and not self._authority.keeps(name)
+
     def has(self, name: str) -> bool:
         """Whether a file has a certificate for a hostname that is not over."""
         now = self._clock()

@@ -40,6 +40,7 @@ except ImportError:  # a platform without its wheels: the loop's own TLS does th
 ALPN_MUX: Final = "wellhead/1"
 ALPN_HTTP: Final = "http/1.1"
 ALPN_H2: Final = "h2"
+ALPN_VISITORS: Final = (ALPN_H2, ALPN_HTTP)  # in the order of our choice
 ALPN_ACME: Final = "acme-tls/1"  # RFC 8737
 
 # TLS 1.2 only; those of 1.3 are all good and OpenSSL keeps them in a list of their own.

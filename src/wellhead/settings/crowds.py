@@ -48,6 +48,11 @@ class CrowdSettings(BaseModel):
         description="Most handshakes for names under the domain that no tunnel has; beyond: the TLS alert"
         " unrecognized_name in place of the page 404.",
     )
+    port_names_per_minute: PositiveInt = Field(
+        60,
+        description="Most ports of one sandbox for which the server's own CA makes a certificate in a minute;"
+        " beyond, their names are as those that no tunnel has.",
+    )
     rejections_per_minute: PositiveInt = Field(
         10, description="Most rejected credentials of one agent's address; beyond, its hellos are put off."
     )
