@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.kit.carriers import DRIVERS, Driver, Place, carried
-from tests.kit.programs import Agent, Edge, quiet_port
+from tests.kit.fronts import PLAIN, TLS, Front
+from tests.kit.harbour import Harbour, harbouring
+from tests.kit.hosted import NEEDED
+from tests.kit.programs import Agent, Edge, Program, quiet_port
 
-PLAIN, TLS = "plain", "tls"
+TUNNEL, PORT = "tunnel", "port"
 
 
 @dataclass(frozen=True)
-class House:
+class House(Front):
     """A running server with an agent; each test puts its own upstream at ``port``."""
 
-    edge: Edge
-    agent: Agent
-    port: int
+    agent: Agent = field(kw_only=True)
 
     @property
-    def hostname(self) -> str:
-        return self.agent.hostname
-
-    def sni(self, leg: str) -> str | None:
-        return self.hostname if leg == TLS else None
-
-    def host(self, leg: str) -> str:
-        """The authority that a visitor of that leg would put into ``Host``."""
-        return f"{self.hostname}:{self.edge.https if leg == TLS else self.edge.http}"
+    def programs(self) -> tuple[Program, ...]:
+        return (self.edge, self.agent)
 
 
 class Landlord:
@@ -50,11 +44,12 @@ class Landlord:
 
     def house(self) -> House:
         house = self._house
-        if house is None or any(each.process.poll() is not None for each in (house.edge, house.agent)):
+        if house is None or any(each.process.poll() is not None for each in house.programs):
             self.close()
             port = quiet_port()
             edge = self._stack.enter_context(Edge(self._homes(), settings=self._settings))
-            house = self._house = House(edge, self._stack.enter_context(edge.agent(port)), port)
+            agent = self._stack.enter_context(edge.agent(port))
+            house = self._house = House(edge, agent.hostname, port, agent=agent)
         return house
 
     def close(self) -> None:
@@ -74,13 +69,29 @@ def house(landlord: Landlord) -> House:
     return landlord.house()
 
 
+@pytest.fixture(scope="session")
+def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
+    with harbouring(tmp_path_factory.mktemp("harbour") / ".wellhead") as harbour:
+        yield harbour
+
+
+@pytest.fixture(params=[TUNNEL, pytest.param(PORT, marks=NEEDED)])
+def front(request: pytest.FixtureRequest) -> Front:
+    """A public name: a test that takes it makes the same claims of a tunnel's and of a sandbox's port's."""
+    if request.param == TUNNEL:
+        landlord: Landlord = request.getfixturevalue("landlord")
+        return landlord.house()
+    harbour: Harbour = request.getfixturevalue("harbour")
+    return harbour.front()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_broke(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test may end a shared program or make it show a traceback, whatever the test itself asks."""
     yield
     for house in request.node.funcargs.values():
-        if isinstance(house, House):
-            for program in (house.edge, house.agent):
+        if isinstance(house, Front):
+            for program in house.programs:
                 code = program.process.poll()
                 assert code is None, f"ended with {code}:\n{program.text[-6000:]}"
                 fresh = program.lines[program.checked :]

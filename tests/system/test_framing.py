@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.fronts import Front
 from tests.kit.stopwatch import Stopwatch
-from tests.kit.upstreams import Peer, serving
+from tests.kit.upstreams import Peer
 from tests.kit.visitors import request, visiting
-from tests.system.conftest import House
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
@@ -120,9 +120,9 @@ REFUSED: dict[str, tuple[bytes, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_it_is_refused_closed_and_not_forwarded(house: House, leg: str, name: str) -> None:
+async def test_it_is_refused_closed_and_not_forwarded(front: Front, leg: str, name: str) -> None:
     text, statuses = REFUSED[name]
-    host = house.host(leg).encode()
+    host = front.host(leg).encode()
     complete: list[bytes] = []
 
     async def upstream(peer: Peer) -> None:
@@ -132,8 +132,8 @@ async def test_it_is_refused_closed_and_not_forwarded(house: House, leg: str, na
         complete.append(head)
         await peer.reply()
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        watch = Stopwatch(house.edge)
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        watch = Stopwatch(front.edge)
         await visitor.send(text.replace(b"{host}", host) + SMUGGLED.replace(b"{host}", host))
         reply = await visitor.reply()
         took = watch.seconds()
@@ -164,9 +164,9 @@ ACCEPTED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-async def test_unusual_but_lawful_requests_are_served(house: House, leg: str, name: str) -> None:
-    host = house.host(leg).encode()
-    upper = house.hostname.upper().encode() + b".:" + host.partition(b":")[2]
+async def test_unusual_but_lawful_requests_are_served(front: Front, leg: str, name: str) -> None:
+    host = front.host(leg).encode()
+    upper = front.hostname.upper().encode() + b".:" + host.partition(b":")[2]
     seen: list[bytes] = []
 
     async def upstream(peer: Peer) -> None:
@@ -177,7 +177,7 @@ async def test_unusual_but_lawful_requests_are_served(house: House, leg: str, na
                 seen.append(trailers)
             await peer.reply(b"served")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         await visitor.send(ACCEPTED[name].replace(b"{host}", host).replace(b"{HOST}", upper))
         reply = await visitor.reply()
         assert (reply.status, reply.body) == (200, b"served")
@@ -187,22 +187,22 @@ async def test_unusual_but_lawful_requests_are_served(house: House, leg: str, na
 
 
 async def test_a_short_rest_of_an_unread_body_is_read_away_and_never_taken_for_a_request(
-    house: House, leg: str
+    front: Front, leg: str
 ) -> None:
     async def upstream(peer: Peer) -> None:
         head = await peer.request()
         await peer.reply(head.split()[1])
         await peer.closed()
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        smuggled = request("/smuggled", house.host(leg))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        smuggled = request("/smuggled", front.host(leg))
         await visitor.send(
-            request("/first", house.host(leg), f"Content-Length: {len(smuggled)}", method="POST")
+            request("/first", front.host(leg), f"Content-Length: {len(smuggled)}", method="POST")
         )
         first = await visitor.reply()
         assert first.body == b"/first"
         try:
-            await visitor.send(smuggled, request("/second", house.host(leg)))
+            await visitor.send(smuggled, request("/second", front.host(leg)))
             second = await visitor.reply()
         except (ConnectionError, EOFError, AssertionError):
             assert first.get("connection") == "close"

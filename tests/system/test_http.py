@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from tests.kit.fronts import Front
 from tests.kit.programs import quiet_port
 from tests.kit.upstreams import Peer, serving
 from tests.kit.visitors import Truncated, ask, request, visiting
@@ -32,15 +33,15 @@ def fields(head: bytes) -> dict[str, list[str]]:
     return found
 
 
-async def test_a_request_reaches_the_upstream_and_its_reply_the_visitor(house: House, leg: str) -> None:
-    async with serving(echo, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+async def test_a_request_reaches_the_upstream_and_its_reply_the_visitor(front: Front, leg: str) -> None:
+    async with front.serving(echo), visiting(front.edge, front.sni(leg)) as visitor:
         for number in range(3):  # one connection, kept alive
-            reply = await visitor.get(f"/a%2Fb//c/?n={number}&x=%00", house.host(leg))
+            reply = await visitor.get(f"/a%2Fb//c/?n={number}&x=%00", front.host(leg))
             assert reply.status == 200
             assert reply.body.startswith(f"GET /a%2Fb//c/?n={number}&x=%00 HTTP/1.1\r\n".encode())
 
 
-async def test_forwarding_fields_are_ours_and_spoofed_ones_are_dropped(house: House, leg: str) -> None:
+async def test_forwarding_fields_are_ours_and_spoofed_ones_are_dropped(front: Front, leg: str) -> None:
     spoofed = [
         "X-Forwarded-For: 6.6.6.6",
         "X-Forwarded-Proto: gopher",
@@ -55,14 +56,14 @@ async def test_forwarding_fields_are_ours_and_spoofed_ones_are_dropped(house: Ho
         "Cookie: a=1; b=2",
         "Authorization: Basic abc",
     ]
-    async with serving(echo, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        reply = await visitor.get("/", house.host(leg), *spoofed)
+    async with front.serving(echo), visiting(front.edge, front.sni(leg)) as visitor:
+        reply = await visitor.get("/", front.host(leg), *spoofed)
     seen = fields(reply.body)
     scheme = "https" if leg == "tls" else "http"
-    assert seen["host"] == [f"localhost:{house.port}"]
+    assert seen["host"] == [f"localhost:{front.port}"]
     assert seen["x-forwarded-for"] == ["127.0.0.1"]
     assert seen["x-forwarded-proto"] == [scheme]
-    assert seen["x-forwarded-host"] == [house.host(leg)]
+    assert seen["x-forwarded-host"] == [front.host(leg)]
     assert seen["forwarded"] and "6.6.6.6" not in seen["forwarded"][0]
     assert f"proto={scheme}" in seen["forwarded"][0]
     assert len(seen["x-request-id"]) == 1 and seen["x-request-id"] != ["chosen-by-the-visitor"]
@@ -70,13 +71,13 @@ async def test_forwarding_fields_are_ours_and_spoofed_ones_are_dropped(house: Ho
     assert not {"x-real-ip", "proxy", "x-nominated", "keep-alive"} & set(seen)
 
 
-async def test_origin_and_referer_are_rewritten_only_where_they_are_the_public_origin(house: House) -> None:
-    ours, local = f"https://{house.host('tls')}", f"http://localhost:{house.port}"
-    async with serving(echo, port=house.port):
+async def test_origin_and_referer_are_rewritten_only_where_they_are_the_public_origin(front: Front) -> None:
+    ours, local = f"https://{front.host('tls')}", f"http://localhost:{front.port}"
+    async with front.serving(echo):
         same = fields(
-            (await ask(house.edge, house.hostname, "/", f"Origin: {ours}", f"Referer: {ours}/a?b")).body
+            (await ask(front.edge, front.hostname, "/", f"Origin: {ours}", f"Referer: {ours}/a?b")).body
         )
-        other = fields((await ask(house.edge, house.hostname, "/", "Origin: https://evil.example")).body)
+        other = fields((await ask(front.edge, front.hostname, "/", "Origin: https://evil.example")).body)
     assert same["origin"] == [local] and same["referer"] == [f"{local}/a?b"]
     assert other["origin"] == ["https://evil.example"]
 
@@ -84,38 +85,38 @@ async def test_origin_and_referer_are_rewritten_only_where_they_are_the_public_o
 @pytest.mark.parametrize(
     "method", ["GET", "POST", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "REPORT", "X-ANY"]
 )
-async def test_any_method_passes(house: House, method: str) -> None:
-    async with serving(echo, port=house.port), visiting(house.edge, house.hostname) as visitor:
-        reply = await visitor.get("/m", house.host("tls"), method=method)
+async def test_any_method_passes(front: Front, method: str) -> None:
+    async with front.serving(echo), visiting(front.edge, front.hostname) as visitor:
+        reply = await visitor.get("/m", front.host("tls"), method=method)
         assert reply.status == 200 and reply.body.startswith(method.encode() + b" /m ")
 
 
-async def test_head_has_the_length_and_no_body(house: House, leg: str) -> None:
+async def test_head_has_the_length_and_no_body(front: Front, leg: str) -> None:
     async def upstream(peer: Peer) -> None:
         while await peer.request():
             await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nETag: x\r\n\r\n")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         for _ in range(2):  # the second proves that no byte of a body came with the first
-            reply = await visitor.get("/", house.host(leg), method="HEAD")
+            reply = await visitor.get("/", front.host(leg), method="HEAD")
             assert (reply.status, reply.get("content-length"), reply.body) == (200, "1234", b"")
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-async def test_replies_without_a_body_keep_the_connection(house: House, leg: str, status: bytes) -> None:
+async def test_replies_without_a_body_keep_the_connection(front: Front, leg: str, status: bytes) -> None:
     async def upstream(peer: Peer) -> None:
         while await peer.request():
             await peer.say(b"HTTP/1.1 " + status + b'\r\nETag: "1"\r\n\r\n')
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         for _ in range(3):
-            reply = await visitor.get("/", house.host(leg))
+            reply = await visitor.get("/", front.host(leg))
             assert reply.status == int(status[:3]) and reply.get("etag") == '"1"'
             assert reply.get("transfer-encoding") is None
 
 
 async def test_a_chunked_body_goes_up_with_its_trailers_and_another_comes_down(
-    house: House, leg: str
+    front: Front, leg: str
 ) -> None:
     got: list[tuple[bytes, bytes, bytes]] = []
 
@@ -127,11 +128,11 @@ async def test_a_chunked_body_goes_up_with_its_trailers_and_another_comes_down(
             b"3\r\nabc\r\n4\r\ndefg\r\n0\r\nX-Sum: 7\r\n\r\n",
         )
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         await visitor.send(
             request(
                 "/up",
-                house.host(leg),
+                front.host(leg),
                 "Transfer-Encoding: chunked",
                 "TE: trailers",
                 "Trailer: X-Up",
@@ -147,18 +148,18 @@ async def test_a_chunked_body_goes_up_with_its_trailers_and_another_comes_down(
 
 
 async def test_a_reply_that_ends_with_its_connection_arrives_chunked_and_whole(
-    house: House, leg: str
+    front: Front, leg: str
 ) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n", b"until ", b"the end")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        reply = await visitor.get("/", house.host(leg))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        reply = await visitor.get("/", front.host(leg))
         assert reply.body == b"until the end" and reply.get("transfer-encoding") == "chunked"
 
 
-async def test_early_hints_come_before_the_reply(house: House, leg: str) -> None:
+async def test_early_hints_come_before_the_reply(front: Front, leg: str) -> None:
     answer = asyncio.Event()
 
     async def upstream(peer: Peer) -> None:
@@ -167,38 +168,38 @@ async def test_early_hints_come_before_the_reply(house: House, leg: str) -> None
         await answer.wait()
         await peer.reply(b"done")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(request("/", house.host(leg)))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(request("/", front.host(leg)))
         early = await visitor.head()
         answer.set()
         assert (early.status, early.get("link")) == (103, "</a.css>; rel=preload")
         assert (await visitor.reply()).body == b"done"
 
 
-async def test_100_continue_is_the_upstreams_to_say(house: House, leg: str) -> None:
+async def test_100_continue_is_the_upstreams_to_say(front: Front, leg: str) -> None:
     async def upstream(peer: Peer) -> None:
         head = await peer.request()
         assert b"100-continue" in head
         await peer.say(b"HTTP/1.1 100 Continue\r\n\r\n")
         await peer.reply(await peer.body(5))
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         await visitor.send(
-            request("/", house.host(leg), "Expect: 100-continue", "Content-Length: 5", method="POST")
+            request("/", front.host(leg), "Expect: 100-continue", "Content-Length: 5", method="POST")
         )
         assert (await visitor.head()).status == 100
         await visitor.send(b"12345")
         assert (await visitor.reply()).body == b"12345"
 
 
-async def test_a_final_answer_instead_of_100_continue_closes_the_connection(house: House, leg: str) -> None:
+async def test_a_final_answer_instead_of_100_continue_closes_the_connection(front: Front, leg: str) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.reply(b"too large", status=b"413 Content Too Large")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         await visitor.send(
-            request("/", house.host(leg), "Expect: 100-continue", "Content-Length: 99999999", method="PUT")
+            request("/", front.host(leg), "Expect: 100-continue", "Content-Length: 99999999", method="PUT")
         )
         reply = await visitor.reply()
         assert (reply.status, reply.body, reply.get("connection")) == (413, b"too large", "close")
@@ -206,7 +207,7 @@ async def test_a_final_answer_instead_of_100_continue_closes_the_connection(hous
 
 
 @pytest.mark.needs("curl")
-async def test_curl_sends_a_body_after_100_continue(house: House) -> None:
+async def test_curl_sends_a_body_after_100_continue(front: Front) -> None:
     size = 3_000_000
 
     async def upstream(peer: Peer) -> None:
@@ -214,10 +215,10 @@ async def test_curl_sends_a_body_after_100_continue(house: House) -> None:
         await peer.say(b"HTTP/1.1 100 Continue\r\n\r\n")
         await peer.reply(b"%d" % len(await peer.body(size)))
 
-    async with serving(upstream, port=house.port):
+    async with front.serving(upstream):
         curl = await asyncio.create_subprocess_exec(
-            *("curl", "-sS", "--max-time", "20", "--cacert", str(house.edge.ca), "--noproxy", "*"),
-            *("-H", "Expect: 100-continue", "--data-binary", "@-", f"{house.agent.url}/up"),
+            *("curl", "-sS", "--max-time", "20", "--cacert", str(front.edge.ca), "--noproxy", "*"),
+            *("-H", "Expect: 100-continue", "--data-binary", "@-", f"{front.url}/up"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -225,40 +226,40 @@ async def test_curl_sends_a_body_after_100_continue(house: House) -> None:
     assert out == str(size).encode()
 
 
-async def test_pipelined_requests_are_answered_in_order(house: House, leg: str) -> None:
-    async with serving(echo, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(b"".join(request(f"/{number}", house.host(leg)) for number in range(10)))
+async def test_pipelined_requests_are_answered_in_order(front: Front, leg: str) -> None:
+    async with front.serving(echo), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(b"".join(request(f"/{number}", front.host(leg)) for number in range(10)))
         for number in range(10):
             reply = await visitor.reply()
             assert reply.body.startswith(b"GET /%d " % number)
 
 
-async def test_compressed_bytes_pass_as_they_are(house: House) -> None:
+async def test_compressed_bytes_pass_as_they_are(front: Front) -> None:
     packed = gzip.compress(b"hello " * 1000)
 
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.reply(packed, b"Content-Encoding: gzip")
 
-    async with serving(upstream, port=house.port):
-        reply = await ask(house.edge, house.hostname, "/", "Accept-Encoding: gzip")
+    async with front.serving(upstream):
+        reply = await ask(front.edge, front.hostname, "/", "Accept-Encoding: gzip")
     assert reply.body == packed and reply.get("content-encoding") == "gzip"
 
 
-async def test_a_visitor_that_ended_its_half_still_gets_its_reply(house: House) -> None:
+async def test_a_visitor_that_ended_its_half_still_gets_its_reply(front: Front) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.reply(b"late but whole")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, None) as visitor:
-        await visitor.send(request("/", house.host("plain")))
+    async with front.serving(upstream), visiting(front.edge, None) as visitor:
+        await visitor.send(request("/", front.host("plain")))
         visitor.half_close()
         assert (await visitor.reply()).body == b"late but whole"
         assert await visitor.rest(5) == b""
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["before the reply", "within the reply"])
-async def test_a_visitor_that_leaves_is_felt_by_the_upstream(house: House, leg: str, begun: bool) -> None:
+async def test_a_visitor_that_leaves_is_felt_by_the_upstream(front: Front, leg: str, begun: bool) -> None:
     asked, gone = asyncio.Event(), asyncio.Event()
 
     async def upstream(peer: Peer) -> None:
@@ -269,8 +270,8 @@ async def test_a_visitor_that_leaves_is_felt_by_the_upstream(house: House, leg: 
         await peer.closed()
         gone.set()
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(request("/", house.host(leg)))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(request("/", front.host(leg)))
         async with asyncio.timeout(5):
             await asked.wait()
         if begun:
@@ -280,7 +281,7 @@ async def test_a_visitor_that_leaves_is_felt_by_the_upstream(house: House, leg: 
             await gone.wait()
 
 
-async def test_a_visitor_that_leaves_within_its_upload_is_no_complete_upload(house: House, leg: str) -> None:
+async def test_a_visitor_that_leaves_within_its_upload_is_no_complete_upload(front: Front, leg: str) -> None:
     ended = asyncio.get_running_loop().create_future()
 
     asked = asyncio.Event()
@@ -293,9 +294,9 @@ async def test_a_visitor_that_leaves_within_its_upload_is_no_complete_upload(hou
         except (asyncio.IncompleteReadError, ConnectionError, ValueError) as error:
             ended.set_result(error)
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         await visitor.send(
-            request("/", house.host(leg), "Transfer-Encoding: chunked", method="POST"), b"5\r\nhello\r\n"
+            request("/", front.host(leg), "Transfer-Encoding: chunked", method="POST"), b"5\r\nhello\r\n"
         )
         async with asyncio.timeout(5):
             await asked.wait()
@@ -304,7 +305,7 @@ async def test_a_visitor_that_leaves_within_its_upload_is_no_complete_upload(hou
             assert isinstance(await ended, Exception)
 
 
-async def test_an_upstream_that_dies_within_a_body_is_seen_as_truncation(house: House, leg: str) -> None:
+async def test_an_upstream_that_dies_within_a_body_is_seen_as_truncation(front: Front, leg: str) -> None:
     async def upstream(peer: Peer) -> None:
         head = await peer.request()
         framing = b"Content-Length: 1000" if b"/length" in head else b"Transfer-Encoding: chunked"
@@ -312,11 +313,11 @@ async def test_an_upstream_that_dies_within_a_body_is_seen_as_truncation(house: 
         await peer.say(b"partial" if b"/length" in head else b"7\r\npartial\r\n")
         peer.hang_up()
 
-    async with serving(upstream, port=house.port):
+    async with front.serving(upstream):
         for target in ("/length", "/chunked"):
-            async with visiting(house.edge, house.sni(leg)) as visitor:
+            async with visiting(front.edge, front.sni(leg)) as visitor:
                 with pytest.raises((Truncated, ConnectionError)):
-                    await visitor.get(target, house.host(leg))
+                    await visitor.get(target, front.host(leg))
 
 
 @pytest.mark.parametrize(
@@ -340,18 +341,18 @@ async def test_an_upstream_that_dies_within_a_body_is_seen_as_truncation(house: 
         b"",
     ],
 )
-async def test_what_is_no_http_reply_becomes_502(house: House, answer: bytes) -> None:
+async def test_what_is_no_http_reply_becomes_502(front: Front, answer: bytes) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.say(answer)
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.hostname) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.hostname) as visitor:
         # A method that is never tried twice: an empty answer to a GET may be.
-        reply = await visitor.get("/", house.host("tls"), "Content-Length: 0", method="POST")
+        reply = await visitor.get("/", front.host("tls"), "Content-Length: 0", method="POST")
     assert (reply.status, json.loads(reply.body)["status"]) == (502, 502)
 
 
-async def test_bytes_behind_a_reply_never_become_another_visitors_reply(house: House) -> None:
+async def test_bytes_behind_a_reply_never_become_another_visitors_reply(front: Front) -> None:
     async def upstream(peer: Peer) -> None:
         head = await peer.request()
         await peer.reply(head.split()[1])
@@ -359,14 +360,14 @@ async def test_bytes_behind_a_reply_never_become_another_visitors_reply(house: H
         with contextlib.suppress(asyncio.IncompleteReadError):
             await peer.request()
 
-    async with serving(upstream, port=house.port):
+    async with front.serving(upstream):
         for number in range(20):
-            reply = await ask(house.edge, house.hostname, f"/{number}")
+            reply = await ask(front.edge, front.hostname, f"/{number}")
             # Bytes that come beside a reply make it longer than it says it is, which is a fault by itself.
             assert reply.status == 502 or reply.body == b"/%d" % number
 
 
-async def test_fields_for_hops_and_alternative_services_do_not_come_back(house: House) -> None:
+async def test_fields_for_hops_and_alternative_services_do_not_come_back(front: Front) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.reply(
@@ -374,8 +375,8 @@ async def test_fields_for_hops_and_alternative_services_do_not_come_back(house: 
             b"Set-Cookie: a=1", b"Set-Cookie: b=2", b"Upgrade: h2c",
         )  # fmt: skip
 
-    async with serving(upstream, port=house.port):
-        reply = await ask(house.edge, house.hostname, "/")
+    async with front.serving(upstream):
+        reply = await ask(front.edge, front.hostname, "/")
     assert reply.all("set-cookie") == ["a=1", "b=2"]
     for name in ("alt-svc", "x-hop", "keep-alive", "upgrade"):
         assert reply.get(name) is None
@@ -405,15 +406,15 @@ async def test_a_tunnel_without_an_agent_is_503_with_retry_after(house: House) -
     assert reply.status == 503 and int(reply.get("retry-after") or 0) > 0
 
 
-async def test_a_head_that_is_too_large_is_431_and_a_line_too_long_414(house: House, leg: str) -> None:
-    host = house.host(leg)
+async def test_a_head_that_is_too_large_is_431_and_a_line_too_long_414(front: Front, leg: str) -> None:
+    host = front.host(leg)
     for head, status in (
         (request("/" + "a" * 9000, host), 414),
         (request("/", host, "X-A: " + "a" * 9000), 431),
         (request("/", host, *(f"X-{n}: {'a' * 7000}" for n in range(6))), 431),
         (request("/", host, *(f"X-{n}: 1" for n in range(101))), 431),
     ):
-        async with visiting(house.edge, house.sni(leg)) as visitor:
+        async with visiting(front.edge, front.sni(leg)) as visitor:
             await visitor.send(head)
             assert (await visitor.reply()).status == status
             await visitor.rest(5)
@@ -432,16 +433,16 @@ async def test_a_rest_body_that_is_too_large_for_the_api_is_413(house: House) ->
         assert (await visitor.reply()).status == 413
 
 
-async def test_a_refusal_within_an_upload_is_seen_by_the_visitor(house: House, leg: str) -> None:
+async def test_a_refusal_within_an_upload_is_seen_by_the_visitor(front: Front, leg: str) -> None:
     """An upstream that answers and hangs up is no broken pipe: its answer arrives, and the upload is over."""
 
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.reply(b"no more", b"Connection: close", status=b"413 Content Too Large")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         size = 50_000_000
-        await visitor.send(request("/", house.host(leg), f"Content-Length: {size}", method="PUT"))
+        await visitor.send(request("/", front.host(leg), f"Content-Length: {size}", method="PUT"))
 
         async def upload() -> None:
             with contextlib.suppress(ConnectionError):
@@ -457,32 +458,32 @@ async def test_a_refusal_within_an_upload_is_seen_by_the_visitor(house: House, l
             await uploading
 
 
-async def test_an_upstream_of_http_1_0_is_served_like_any_other(house: House) -> None:
+async def test_an_upstream_of_http_1_0_is_served_like_any_other(front: Front) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.say(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold but good")
 
-    async with serving(upstream, port=house.port):
+    async with front.serving(upstream):
         for _ in range(3):
-            assert (await ask(house.edge, house.hostname)).body == b"old but good"
+            assert (await ask(front.edge, front.hostname)).body == b"old but good"
 
 
-async def test_a_visitor_of_http_1_0_gets_no_chunks_and_a_close(house: House, leg: str) -> None:
+async def test_a_visitor_of_http_1_0_gets_no_chunks_and_a_close(front: Front, leg: str) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.say(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"
         )
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(f"GET / HTTP/1.0\r\nHost: {house.host(leg)}\r\n\r\n".encode())
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(f"GET / HTTP/1.0\r\nHost: {front.host(leg)}\r\n\r\n".encode())
         reply = await visitor.reply()
         assert reply.get("transfer-encoding") is None and reply.body == b"abcdef"
 
 
-async def test_requests_at_the_limits_pass(house: House, leg: str) -> None:
-    host = house.host(leg)
-    async with serving(echo, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+async def test_requests_at_the_limits_pass(front: Front, leg: str) -> None:
+    host = front.host(leg)
+    async with front.serving(echo), visiting(front.edge, front.sni(leg)) as visitor:
         for head in (
             request("/" + "a" * 8100, host),
             request("/", host, "X-A: " + "a" * 8100),
@@ -493,23 +494,23 @@ async def test_requests_at_the_limits_pass(house: House, leg: str) -> None:
             assert (await visitor.reply()).status == 200
 
 
-async def test_large_heads_and_many_cookies_come_back(house: House) -> None:
+async def test_large_heads_and_many_cookies_come_back(front: Front) -> None:
     cookies = [f"Set-Cookie: c{number}={'v' * 900}".encode() for number in range(50)]
 
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.reply(b"ok", *cookies)
 
-    async with serving(upstream, port=house.port):
-        assert len((await ask(house.edge, house.hostname)).all("set-cookie")) == 50
+    async with front.serving(upstream):
+        assert len((await ask(front.edge, front.hostname)).all("set-cookie")) == 50
 
 
-async def test_a_visitor_by_ipv6_is_named_as_such(house: House) -> None:
+async def test_a_visitor_by_ipv6_is_named_as_such(front: Front) -> None:
     async with (
-        serving(echo, port=house.port),
-        visiting(house.edge, house.hostname, address="::1") as visitor,
+        front.serving(echo),
+        visiting(front.edge, front.hostname, address="::1") as visitor,
     ):
-        seen = fields((await visitor.get("/", house.host("tls"))).body)
+        seen = fields((await visitor.get("/", front.host("tls"))).body)
     assert seen["x-forwarded-for"] == ["::1"] and 'for="[::1]"' in seen["forwarded"][0]
 
 
@@ -537,7 +538,7 @@ async def test_the_host_header_is_what_the_agent_was_told(house: House, policy: 
     ],
 )
 async def test_a_body_where_none_may_be_is_nobodys_reply(
-    house: House, method: str, status: bytes, fields_: bytes
+    front: Front, method: str, status: bytes, fields_: bytes
 ) -> None:
     async def upstream(peer: Peer) -> None:
         while head := await peer.request():
@@ -546,30 +547,30 @@ async def test_a_body_where_none_may_be_is_nobodys_reply(
             else:
                 await peer.reply(b"clean")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.hostname) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.hostname) as visitor:
         for _ in range(5):
-            faulty = await visitor.get("/faulty", house.host("tls"), method=method)
+            faulty = await visitor.get("/faulty", front.host("tls"), method=method)
             assert faulty.status in (int(status[:3]), 502)
-            clean = await visitor.get("/clean", house.host("tls"))
+            clean = await visitor.get("/clean", front.host("tls"))
             assert (clean.status, clean.body) == (200, b"clean")
 
 
-async def test_a_request_in_single_bytes_is_a_request(house: House, leg: str) -> None:
+async def test_a_request_in_single_bytes_is_a_request(front: Front, leg: str) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         body, trailers = await peer.chunked()
         await peer.reply(body + trailers)
 
-    text = request("/", house.host(leg), "Transfer-Encoding: chunked", "Trailer: X-T", method="POST")
+    text = request("/", front.host(leg), "Transfer-Encoding: chunked", "Trailer: X-T", method="POST")
     text += b"5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nX-T: 1\r\n\r\n"
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         for at in range(len(text)):
             await visitor.send(text[at : at + 1])
             await asyncio.sleep(0)
         assert (await visitor.reply()).body.lower() == b"hello!x-t: 1\r\n"
 
 
-async def test_pipelined_uploads_keep_their_bodies_apart(house: House, leg: str) -> None:
+async def test_pipelined_uploads_keep_their_bodies_apart(front: Front, leg: str) -> None:
     async def upstream(peer: Peer) -> None:
         while head := await peer.request():
             if b"transfer-encoding" in head.lower():
@@ -578,7 +579,7 @@ async def test_pipelined_uploads_keep_their_bodies_apart(house: House, leg: str)
                 body = await peer.body(5)
             await peer.reply(head.split()[1] + b" " + body)
 
-    host = house.host(leg)
+    host = front.host(leg)
     text = b"".join(
         request(f"/{number}", host, method="POST", body=b"%05d" % number)
         if number % 2
@@ -586,7 +587,7 @@ async def test_pipelined_uploads_keep_their_bodies_apart(house: House, leg: str)
         + b"2\r\n%02d\r\n3\r\n%03d\r\n0\r\n\r\n" % (0, number)
         for number in range(200)
     )
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
         sending = asyncio.create_task(visitor.send(text))
         for number in range(200):
             assert (await visitor.reply()).body == b"/%d %05d" % (number, number)

@@ -97,7 +97,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         edge.agent(port) as agent,
     ):
         server.line(r"is running at", 60)
-        yield House(edge, agent, port)
+        yield House(edge, agent.hostname, port, agent=agent)
 
 
 def test_a_cell_is_run_in_the_browser(lab: House, tmp_path: Path) -> None:

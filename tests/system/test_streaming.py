@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from tests.kit.upstreams import Peer, serving
+from tests.kit.fronts import Front
+from tests.kit.upstreams import Peer
 from tests.kit.visitors import request, visiting
-from tests.system.conftest import House
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
-async def test_server_sent_events_arrive_one_by_one(house: House, leg: str) -> None:
+async def test_server_sent_events_arrive_one_by_one(front: Front, leg: str) -> None:
     """Each event is seen by the visitor before the upstream says the next."""
     seen = asyncio.Semaphore(0)
 
@@ -28,15 +28,15 @@ async def test_server_sent_events_arrive_one_by_one(house: House, leg: str) -> N
             await seen.acquire()
         await peer.say(b"0\r\n\r\n")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(request("/events", house.host(leg), "Accept: text/event-stream"))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(request("/events", front.host(leg), "Accept: text/event-stream"))
         assert (await visitor.head()).get("content-type") == "text/event-stream"
         for number in range(50):
             assert await visitor.chunk() == b"data: %d\n\n" % number
             seen.release()
 
 
-async def test_plain_text_is_not_held_back_either(house: House, leg: str) -> None:
+async def test_plain_text_is_not_held_back_either(front: Front, leg: str) -> None:
     """One byte at a time, any content type, ended by the close of the upstream's connection."""
     seen = asyncio.Semaphore(0)
 
@@ -47,15 +47,15 @@ async def test_plain_text_is_not_held_back_either(house: House, leg: str) -> Non
             await peer.say(b".")
             await seen.acquire()
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(request("/", house.host(leg)))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(request("/", front.host(leg)))
         await visitor.head()
         for _ in range(20):
             assert await visitor.chunk() == b"."
             seen.release()
 
 
-async def test_a_reply_head_arrives_before_its_body(house: House, leg: str) -> None:
+async def test_a_reply_head_arrives_before_its_body(front: Front, leg: str) -> None:
     go = asyncio.Event()
 
     async def upstream(peer: Peer) -> None:
@@ -64,14 +64,14 @@ async def test_a_reply_head_arrives_before_its_body(house: House, leg: str) -> N
         await go.wait()
         await peer.say(b"body")
 
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(request("/", house.host(leg)))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(request("/", front.host(leg)))
         assert (await visitor.head()).status == 200
         go.set()
         assert await visitor.reader.readexactly(4) == b"body"
 
 
-async def test_a_long_poll_holds_up_nobody(house: House) -> None:
+async def test_a_long_poll_holds_up_nobody(front: Front) -> None:
     release = asyncio.Event()
 
     async def upstream(peer: Peer) -> None:
@@ -80,11 +80,11 @@ async def test_a_long_poll_holds_up_nobody(house: House) -> None:
                 await release.wait()
             await peer.reply(head.split()[1])
 
-    host = house.host("tls")
+    host = front.host("tls")
     async with (
-        serving(upstream, port=house.port),
-        visiting(house.edge, house.hostname) as poller,
-        visiting(house.edge, house.hostname) as other,
+        front.serving(upstream),
+        visiting(front.edge, front.hostname) as poller,
+        visiting(front.edge, front.hostname) as other,
     ):
         await poller.send(request("/poll", host))
         for number in range(20):
@@ -94,7 +94,7 @@ async def test_a_long_poll_holds_up_nobody(house: House) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-async def test_a_request_body_streams_while_its_reply_streams(house: House, leg: str, chunked: bool) -> None:
+async def test_a_request_body_streams_while_its_reply_streams(front: Front, leg: str, chunked: bool) -> None:
     """Full duplex: the visitor sends each piece after it got the last one back."""
     pieces = [b"piece %03d" % number for number in range(50)]
 
@@ -113,8 +113,8 @@ async def test_a_request_body_streams_while_its_reply_streams(house: House, leg:
         await peer.say(b"0\r\n\r\n")
 
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(b''.join(pieces))}"
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(request("/duplex", house.host(leg), framing, method="POST"))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(request("/duplex", front.host(leg), framing, method="POST"))
         for number, piece in enumerate(pieces):
             await visitor.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             if not number:
@@ -125,7 +125,7 @@ async def test_a_request_body_streams_while_its_reply_streams(house: House, leg:
         assert await visitor.chunk() == b""
 
 
-async def test_an_upstream_that_does_not_read_slows_its_visitor(house: House, leg: str) -> None:
+async def test_an_upstream_that_does_not_read_slows_its_visitor(front: Front, leg: str) -> None:
     """Back-pressure the other way: the visitor is held, nobody keeps its bytes."""
 
     async def upstream(peer: Peer) -> None:
@@ -133,8 +133,8 @@ async def test_an_upstream_that_does_not_read_slows_its_visitor(house: House, le
         await asyncio.Event().wait()
 
     sent = 0
-    async with serving(upstream, port=house.port), visiting(house.edge, house.sni(leg)) as visitor:
-        await visitor.send(request("/", house.host(leg), "Content-Length: 1000000000", method="POST"))
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        await visitor.send(request("/", front.host(leg), "Content-Length: 1000000000", method="POST"))
         with pytest.raises(TimeoutError):
             while sent < 200_000_000:
                 visitor.writer.write(bytes(65536))
@@ -144,7 +144,7 @@ async def test_an_upstream_that_does_not_read_slows_its_visitor(house: House, le
     assert 65536 <= sent < 64 * 1024 * 1024
 
 
-async def test_a_slow_reader_slows_its_sender_and_not_its_neighbours(house: House) -> None:
+async def test_a_slow_reader_slows_its_sender_and_not_its_neighbours(front: Front) -> None:
     """Back-pressure reaches the upstream, and a neighbour on the same session does not feel it."""
     sent = 0
 
@@ -159,11 +159,11 @@ async def test_a_slow_reader_slows_its_sender_and_not_its_neighbours(house: Hous
                 await peer.say(bytes(65536))
                 sent += 65536
 
-    host = house.host("tls")
+    host = front.host("tls")
     async with (
-        serving(upstream, port=house.port),
-        visiting(house.edge, house.hostname, limit=65536) as sleeper,
-        visiting(house.edge, house.hostname) as other,
+        front.serving(upstream),
+        visiting(front.edge, front.hostname, limit=65536) as sleeper,
+        visiting(front.edge, front.hostname) as other,
     ):
         await sleeper.send(request("/flood", host))
         await sleeper.head()

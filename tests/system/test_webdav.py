@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.fronts import TLS
 from tests.kit.outsiders import Outsider, wsgi_server
 from tests.kit.programs import Program, eventually, listens
-from tests.system.conftest import TLS, House
+from tests.system.conftest import House
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120), pytest.mark.needs("litmus", "unshare")]
 

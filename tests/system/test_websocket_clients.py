@@ -17,8 +17,9 @@ from starlette.types import ASGIApp
 
 from tests.kit import aiohttp_visitor
 from tests.kit.asgi import served
+from tests.kit.fronts import TLS
 from tests.kit.outsiders import KIT, Outsider
-from tests.system.conftest import TLS, House
+from tests.system.conftest import House
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
