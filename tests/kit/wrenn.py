@@ -19,6 +19,7 @@ OLD, NEW = "0.1.2", "0.3.0"
 """The older speaks the JSON dialect of terminals, the newer binary frames."""
 BASES = {OLD: "/legacy/api", NEW: "/api"}
 SUITE_SECONDS = 600.0
+NAMED = Path(__file__).parent / "named"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Wrenn:
         return environment(
             edge.home,
             HOME=str(home),
-            PYTHONPATH="",
+            PYTHONPATH=str(NAMED),
             SSL_CERT_FILE=str(edge.ca),
             WRENN_BASE_URL=server + BASES[self.version],
             WRENN_API_KEY=edge.key,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kit.hosted import NEEDED, hosted
-from tests.kit.programs import Edge
+from tests.kit.hosts import SandboxApi
+from tests.kit.programs import Edge, eventually
 from tests.kit.wrenn import NEW, OLD, wrenn
-from tests.system.test_howto import programs
+from tests.system.test_howto import HOWTO, programs, shell
 
 pytestmark = [*NEEDED, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -22,9 +24,35 @@ INTERNET = (  # which a machine of tests has not
 )
 
 
+BUILD_SECONDS = 400
+PUBLIC_HOST = ("TestCodeRunnerMimeTypes::test_requests_status_code",)  # asks one
+CODE_RUNNER = "code-runner-beta"  # the template that the SDK's code runner asks for
+
+SERVER = """
+import tornado.ioloop, tornado.web, tornado.websocket
+
+class Page(tornado.web.RequestHandler):
+    def get(self):
+        self.write({"target": self.request.uri, "key": self.request.headers.get("X-API-Key")})
+
+class Echo(tornado.websocket.WebSocketHandler):
+    def on_message(self, message):
+        self.write_message(message)
+
+tornado.web.Application([("/echo", Echo), ("/.*", Page)]).listen(9000, "127.0.0.1")
+tornado.ioloop.IOLoop.current().start()
+"""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    with hosted(tmp_path_factory.mktemp("wrenn") / ".wellhead") as edge:
+    home = tmp_path_factory.mktemp("wrenn")
+    (command,) = re.findall(
+        r"(?m)^    (wellhead template build .*)$", (HOWTO / "wrenn.md").read_text("utf-8")
+    )
+    with hosted(home / ".wellhead", settings={"host_report_seconds": 1}) as edge, SandboxApi(edge) as api:
+        shell(command, edge, home, BUILD_SECONDS)
+        eventually(lambda: any(CODE_RUNNER in each["templates"] for each in api.ask("GET", "/hosts")), 30)
         yield edge
 
 
@@ -34,14 +62,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         (OLD, "test_integration.py", (), 43),
         (NEW, "test_integration.py", (), 51),
         (NEW, "test_integration_advanced.py", INTERNET, 31),
+        (NEW, "test_code_runner_e2e.py", PUBLIC_HOST, 44),
     ],
-    ids=["older", "newer", "newer-advanced"],
+    ids=["older", "newer", "newer-advanced", "newer-code-runner"],
 )
 def test_the_sdks_own_live_tests_pass(
     server: Edge, tmp_path: Path, version: str, file: str, deselected: tuple[str, ...], least: int
 ) -> None:
     suite = wrenn(version).suite(file, server, tmp_path, deselected)
-    assert not suite.failed, suite.text[-12000:]
+    assert not suite.failed, suite.text[-12000:] + server.text[-4000:]
     assert suite.passed >= least, suite.text[-4000:]
 
 
@@ -88,6 +117,43 @@ with Capsule(wait=True) as capsule, capsule.pty("/bin/sh", cols=100, rows=30) as
         tmp_path,
     )
     assert said.splitlines()[-1] == "True 7"
+
+
+def test_code_runs_by_the_older_sdks_interpreter(server: Edge, tmp_path: Path) -> None:
+    said = wrenn(OLD).run(
+        """
+from wrenn.code_interpreter import Capsule
+with Capsule(wait=True) as capsule:
+    print(capsule.run_code("n = 20 + 22; n").text)
+    print(capsule.run_code("print(n)").logs.stdout, capsule.run_code("1 / 0").error.name)
+""",
+        server,
+        tmp_path,
+    )
+    assert said.splitlines() == ["42", "['42\\n'] ZeroDivisionError"]
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_a_server_of_ones_own_is_reached_at_the_url_of_its_port(
+    server: Edge, tmp_path: Path, version: str
+) -> None:
+    said = wrenn(version).run(
+        f"""
+import httpx, httpx_ws, time
+from wrenn import Capsule
+with Capsule("{CODE_RUNNER}", wait=True) as capsule:
+    capsule.files.write("server.py", {SERVER!r})
+    capsule.commands.run("/opt/jupyter/bin/python ~/server.py", background=True)
+    url = capsule.get_url(9000).replace("ws://", "http://")
+    print(httpx.get(url + "/a%2Fb//c?d=1").json())  # at once: a server that comes up is waited for
+    with httpx_ws.connect_ws(url.replace("http://", "ws://") + "/echo") as socket:
+        socket.send_text("there and back")
+        print(socket.receive_text(timeout=10))
+""",
+        server,
+        tmp_path,
+    )
+    assert said.splitlines() == ["{'target': '/a%2Fb//c?d=1', 'key': None}", "there and back"]
 
 
 @pytest.mark.parametrize(("version", "user"), [(OLD, "root"), (NEW, "wrenn-user")])
