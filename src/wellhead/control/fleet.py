@@ -12,9 +12,11 @@ from wellhead.control.events import Event, EventActor, EventKind, Hub, Resource
 from wellhead.control.host_calls import CallHost, HostCalls, Order
 from wellhead.control.host_watch import HostWatch
 from wellhead.control.store.creation import Once
+from wellhead.control.store.sandbox_edits import Edit, ports_after
 from wellhead.control.store.sandbox_tables import HostRow, SandboxRow, SnapshotRow
-from wellhead.control.store.sandboxes import Asked, Bounds, Edit, ports_after
+from wellhead.control.store.sandboxes import Asked, Bounds
 from wellhead.control.store.store import Store
+from wellhead.control.wakes import Wakes
 from wellhead.errors import Conflict, HostError, HostForbidden, HostState, TemplateNameTaken
 from wellhead.logs import Log
 from wellhead.model.names import Public
@@ -40,10 +42,12 @@ class Fleet:
         self._calls = HostCalls(call, settings.host_call_seconds, settings.host_snapshot_seconds)
         self._settings = settings
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.wakes = Wakes(self._wake)
         self._naming: set[tuple[str, str]] = set()  # organization and name of snapshots being made
 
     async def aclose(self) -> None:
-        """Let those go that listen to events."""
+        """Let those go that listen to events, and those that are waited for."""
+        await self.wakes.aclose()
         self.hub.close()
 
     def is_busy(self, sandbox_id: SandboxId) -> bool:
@@ -122,14 +126,7 @@ class Fleet:
             HostError: the host failed.
         """
         async with self._turn(sandbox_id):
-            row = await self._need(organization_id, sandbox_id, _S.PAUSED)
-            async with self._during(row, _S.RESUMING, EventKind.RESUME, by):
-                await self._calls.resume(HostId(row.host_id), SandboxId(row.id))
-            row = await self.store.sandboxes.move(
-                organization_id, sandbox_id, _S.RUNNING, by=by, action="sandbox.resume"
-            )
-        self.hub.tell(row, EventKind.RESUME, by)
-        return row
+            return await self._resume(organization_id, sandbox_id, by, "sandbox.resume")
 
     async def ping(self, organization_id: OrganizationId, sandbox_id: str) -> None:
         """Count it as used now.
@@ -246,6 +243,30 @@ class Fleet:
         self.hub.tell(row, EventKind.PAUSE, by)
         return row
 
+    async def _wake(self, sandbox_id: SandboxId) -> None:
+        """Resume a sandbox that a visitor waits for, where it is paused and says that this resumes it."""
+        async with self._turn(sandbox_id):
+            view = self.store.directory.sandbox(sandbox_id)
+            if view is not None and view.status is _S.PAUSED and view.access.auto_resume:
+                action, why = "sandbox.auto_resume", {"reason": "auto_resumed"}
+                await self._resume(view.organization_id, sandbox_id, SERVER, action, why)
+                _log.info("sandbox resumed for a visitor", sandbox=sandbox_id, host=view.host_id)
+
+    async def _resume(
+        self,
+        organization_id: OrganizationId,
+        sandbox_id: str,
+        by: Actor,
+        action: str,
+        why: Mapping[str, str] | None = None,
+    ) -> SandboxRow:
+        row = await self._need(organization_id, sandbox_id, _S.PAUSED)
+        async with self._during(row, _S.RESUMING, EventKind.RESUME, by, why):
+            await self._calls.resume(HostId(row.host_id), SandboxId(row.id))
+        row = await self.store.sandboxes.move(organization_id, sandbox_id, _S.RUNNING, by=by, action=action)
+        self.hub.tell(row, EventKind.RESUME, by, metadata=why)
+        return row
+
     async def _need(
         self, organization_id: OrganizationId, sandbox_id: str, *statuses: SandboxStatus
     ) -> SandboxRow:
@@ -277,7 +298,12 @@ class Fleet:
 
     @asynccontextmanager
     async def _during(
-        self, row: SandboxRow, status: SandboxStatus, event: EventKind, by: Actor
+        self,
+        row: SandboxRow,
+        status: SandboxStatus,
+        event: EventKind,
+        by: Actor,
+        why: Mapping[str, str] | None = None,
     ) -> AsyncIterator[None]:
         """Have a sandbox in a passing status while its host does something; where that fails, as it was."""
         organization_id, before = OrganizationId(row.organization_id), row.status
@@ -287,7 +313,7 @@ class Fleet:
         except BaseException as error:
             back = before if self.watch.is_present(HostId(row.host_id)) else _S.MISSING
             row = await self.store.sandboxes.move(organization_id, row.id, back)
-            self._failed(row, event, by, error)
+            self._failed(row, event, by, error, why)
             raise
 
     async def _destroy_at(self, host: HostId, sandbox: SandboxId) -> None:
@@ -306,8 +332,15 @@ class Fleet:
         except HostError as error:
             _log.warning("old snapshot stays at its host", host=host, name=name, error=str(error))
 
-    def _failed(self, row: SandboxRow, event: EventKind, by: Actor, error: BaseException) -> None:
-        self.hub.tell(row, event, by, error=str(error) or type(error).__name__)
+    def _failed(
+        self,
+        row: SandboxRow,
+        event: EventKind,
+        by: Actor,
+        error: BaseException,
+        why: Mapping[str, str] | None = None,
+    ) -> None:
+        self.hub.tell(row, event, by, error=str(error) or type(error).__name__, metadata=why)
         _log.warning("host failed", sandbox=row.id, host=row.host_id, event=event.value, error=str(error))
 
     def _tell_template(
