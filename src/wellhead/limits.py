@@ -161,6 +161,8 @@ Sandboxes in the REST API
   max_sandbox_vcpus | 422 `invalid_request` |
   max_sandbox_memory_mb | 422 `invalid_request` |
   max_sandbox_disk_mb | 422 `invalid_request` |
+  sandbox_link_seconds | the link is good no more: 401 at the port |
+  sandbox_link_max_seconds | 422 `invalid_request` |
   host_call_seconds | 503 `host_unavailable`; what was begun is taken back |
   host_snapshot_seconds | 503 `host_unavailable`; the sandbox is as it was |
   host_away_seconds | the host is `unreachable` and its sandboxes are `missing`, until it is back |

@@ -26,7 +26,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from wellhead import logs, private
+from wellhead import links_key, logs, private
 from wellhead.control.app import build
 from wellhead.control.csr import key_digest
 from wellhead.control.feed import Feed
@@ -38,6 +38,7 @@ from wellhead.control.store import Store
 from wellhead.errors import LocalStateError, ProtocolError, WellheadError
 from wellhead.logs import Log
 from wellhead.model.access import Secret
+from wellhead.model.links import LinkSigner
 from wellhead.net import loop as net_loop
 from wellhead.net.authority import LocalAuthority
 from wellhead.serve_host_process import LOCAL_HOST, LOCAL_HOST_NAME, TOKEN_FILE
@@ -128,9 +129,12 @@ async def _serve(terms: Terms, feed: Feed) -> None:
         revocations = Revocations(authority, store.certificates)
         fleet = Fleet(store, feed.call_host, terms.settings, terms.public)
         feed.on_host_seen = fleet.watch.seen
+        feed.on_wake = fleet.wakes.wake
+        signer = LinkSigner(links_key.load_or_make(directory))
         app = build(
-            store, terms.public, terms.settings, signing, revocations, feed.settle, public_names, fleet
-        )
+            store, terms.public, terms.settings, signing, revocations, signer,
+            feed.settle, public_names, fleet,
+        )  # fmt: skip
         async with _closing(signing), _rest(app, terms.socket_path), contextlib.aclosing(fleet):
             _step_back(terms.nice)
             await feed.tell_all(store.directory, made_key=(directory / UNSHOWN_KEY_FILE).exists())

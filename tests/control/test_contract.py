@@ -17,7 +17,7 @@ from tests.kit.programs import environment
 from wellhead.control.fleet import Fleet
 from wellhead.model.access import Secret
 from wellhead.settings import ServerSettings
-from wellhead.settings.sandboxes import DISK_MB_MAX, MEMORY_MB_MAX, VCPUS_MAX
+from wellhead.settings.sandboxes import DISK_MB_MAX, LINK_SECONDS_MAX, MEMORY_MB_MAX, VCPUS_MAX
 
 # A host that was made up may be online, and too small: the answer is as it should be.
 _FULL_HOSTS = """
@@ -32,7 +32,10 @@ EXAMPLES = 25  # of each operation; raised where there is time
 def settings() -> ServerSettings:
     """Whatever the document allows fits."""
     return ServerSettings(
-        max_sandbox_vcpus=VCPUS_MAX, max_sandbox_memory_mb=MEMORY_MB_MAX, max_sandbox_disk_mb=DISK_MB_MAX
+        max_sandbox_vcpus=VCPUS_MAX,
+        max_sandbox_memory_mb=MEMORY_MB_MAX,
+        max_sandbox_disk_mb=DISK_MB_MAX,
+        sandbox_link_max_seconds=LINK_SECONDS_MAX,
     )
 
 

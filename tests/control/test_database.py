@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from wellhead.control.store import Store, database
 from wellhead.control.store.database import WAL_BYTES, Database, migration_config
-from wellhead.control.store.sandboxes import Edit
+from wellhead.control.store.sandbox_edits import Edit
 from wellhead.control.store.tables import AuditRow, Base, OrganizationRow
 from wellhead.errors import LocalStateError, Unavailable
 from wellhead.model import access
@@ -239,8 +239,9 @@ async def test_sandboxes_from_before_their_ports_had_names_are_private(file: Pat
         OrganizationId("o"), sandbox, SERVER, Edit(ports={80: Visibility.TEAM})
     )
     assert changed.port_visibility == {"80": "team"}
+    await store.sandboxes.revoke_links(OrganizationId("o"), sandbox, SERVER)
     await store.close()
     again = await Store.open(file)
     view = again.directory.sandbox(sandbox)
-    assert view is not None and view.access == PortAccess(ports=((80, Visibility.TEAM),))
+    assert view is not None and view.access == PortAccess(ports=((80, Visibility.TEAM),), links_epoch=1)
     await again.close()

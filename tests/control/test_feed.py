@@ -18,6 +18,7 @@ from tests.kit.control import built
 from tests.kit.fake_hosts import FakeHost
 from wellhead.control import feed as control_feed
 from wellhead.control.feed import Feed
+from wellhead.control.fleet import Fleet
 from wellhead.control.store import Store
 from wellhead.control.store.hosts import Hosts
 from wellhead.control.store.sandboxes import Sandboxes
@@ -26,9 +27,11 @@ from wellhead.edge.follower import Follower, Link
 from wellhead.errors import LinkError, LocalStateError, ProtocolError, SecretRejected
 from wellhead.model.access import ADMIN, Secret
 from wellhead.model.records import OrganizationId, TlsMode, TunnelId, TunnelStatus, TunnelView
-from wellhead.model.sandboxes import SandboxId
+from wellhead.model.sandboxes import SandboxId, SandboxStatus, SandboxView
 from wellhead.model.snapshot import Snapshot, Told
+from wellhead.model.visibility import PortAccess, Visibility
 from wellhead.settings import ServerSettings
+from wellhead.wire.feed import Wake
 
 MANY = 350  # more than three batches
 
@@ -288,6 +291,66 @@ async def test_an_answer_waits_for_the_edge_and_not_for_longer_than_its_time(
             assert not caplog.text, "who changes nothing waits for nothing"
             pair.edge.resume_reading()
             await until(lambda: follower.directory.tunnel("slow") is not None)
+
+
+async def test_what_concerns_a_sandbox_s_ports_holds_at_the_edge_when_it_is_answered(
+    store: Store, host: FakeHost, fleet: Fleet, admin: Secret, follower: Follower
+) -> None:
+    async with joined(follower) as pair:
+        app = built(store, PUBLIC, ServerSettings(), pair.feed.settle, fleet=fleet)
+        await pair.feed.tell_all(store.directory, made_key=False)
+        await pair.link.whole
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://control/api/v1",
+            headers={"X-API-Key": admin.reveal()},
+        ) as api:
+            ports = {"3000": "team", "80": "private"}
+            asked = {"visibility": "public", "port_visibility": ports, "auto_resume": True}
+            made = await api.post("/sandboxes", json=asked)
+            sandbox = SandboxId(made.json()["id"])
+            path = f"/sandboxes/{sandbox}"
+
+            def here() -> SandboxView:
+                view = follower.directory.sandbox(sandbox)
+                assert view is not None and view == store.directory.sandbox(sandbox)
+                return view
+
+            own = ((80, Visibility.PRIVATE), (3000, Visibility.TEAM))
+            assert here().access == PortAccess(Visibility.PUBLIC, own, 0, auto_resume=True)
+            await api.patch(path, json={"visibility": "private", "port_visibility": {"3000": None}})
+            assert here().access == PortAccess(Visibility.PRIVATE, own[:1], 0, auto_resume=True)
+            assert (await api.delete(f"{path}/links")).status_code == 204
+            assert here().access.links_epoch == 1
+            await api.post(f"{path}/pause")
+            assert here().status is SandboxStatus.PAUSED
+            await api.delete(path)
+            assert here().status is SandboxStatus.STOPPED
+
+
+async def test_a_visitor_at_the_edge_resumes_a_sandbox_and_the_edge_hears_of_it(
+    store: Store, host: FakeHost, fleet: Fleet, api: httpx.AsyncClient, follower: Follower
+) -> None:
+    sandbox = SandboxId((await api.post("/sandboxes", json={"auto_resume": True})).json()["id"])
+    await api.post(f"/sandboxes/{sandbox}/pause")
+    async with joined(follower) as pair:
+        pair.feed.on_wake = fleet.wakes.wake
+        await pair.feed.tell_all(store.directory, made_key=False)
+        await pair.link.whole
+        changed, runs = list[SandboxId](), asyncio.Event()
+
+        def note(which: SandboxId) -> None:
+            changed.append(which)
+            view = follower.directory.sandbox(which)
+            if view is not None and view.status is SandboxStatus.RUNNING:
+                runs.set()
+
+        follower.directory.on_sandbox(note)
+        for _ in range(3):
+            follower.tell(Wake(sandbox))
+        async with asyncio.timeout(10):
+            await runs.wait()
+        assert set(changed) == {sandbox}
 
 
 async def test_a_control_plane_that_cannot_serve_says_why(follower: Follower) -> None:

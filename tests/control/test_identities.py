@@ -133,7 +133,7 @@ async def test_a_refused_field_is_told_the_rule(api: httpx.AsyncClient, change: 
     assert (await api.get("/identities/")).json() == []
 
 
-@pytest.mark.parametrize("handle", ["taken", "acme-corp", "api", "pending"])
+@pytest.mark.parametrize("handle", ["taken", "acme-corp", "api", "proxy", "8000-cl-1abc", "pending"])
 async def test_a_name_is_one_namespace_and_a_taken_handle_is_told_as_clients_look_for_it(
     api: httpx.AsyncClient, handle: str
 ) -> None:

@@ -9,11 +9,18 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.kit.control import LINKS_KEY
+from tests.kit.fake_hosts import FakeHost
+from wellhead.control.fleet import Fleet
 from wellhead.control.store import Store
 from wellhead.logs import LineFormatter
 from wellhead.model import access
 from wellhead.model.access import Secret
+from wellhead.model.links import LinkSigner
 from wellhead.model.records import OrganizationId, TlsMode
+from wellhead.model.sandbox_records import PortLink
+from wellhead.model.sandboxes import new_sandbox_id
+from wellhead.model.snapshot import utc_now
 
 
 @pytest.fixture
@@ -82,6 +89,14 @@ async def test_secrets_in_wrong_places_are_neither_logged_nor_answered(
         await api.post("/keys", json={"label": "x", "scopes": [f"tunnel:{text}"]}),
         await api.post("/keys", json={"label": "x", "scopes": ["admin"], "expires_at": text}),
         await api.post("/keys", json={"label": "x" * 300 + text, "scopes": ["admin"]}),
+        await api.post("/sandboxes", json={"visibility": text}),
+        await api.post("/sandboxes", json={"port_visibility": {text: "public"}}),
+        await api.post("/sandboxes", json={"port_visibility": {"80": text}}),
+        await api.patch(f"/sandboxes/{text}", json={"auto_resume": text}),
+        await api.post(f"/sandboxes/{text}/links", json={}),
+        await api.post(f"/sandboxes/{new_sandbox_id()}/links", json={"port": text}),
+        await api.post(f"/sandboxes/{new_sandbox_id()}/links", json={"expires_in": 60, text: text}),
+        await api.delete(f"/sandboxes/{new_sandbox_id()}/links", params={"wellhead_link": text}),
         await api.delete(f"/tunnels/{text}/force"),
         await api.post(f"/tunnels/{text}/rotate-secret", params={"hard": text}),
     ]
@@ -123,3 +138,31 @@ async def test_issued_secrets_are_not_logged_whatever_is_done_with_them(
     for issued in (admin, key, other, secret, *map(Secret, more)):
         for piece in halves(issued):
             assert piece not in shown
+
+
+async def test_links_to_ports_and_the_key_that_signs_them_are_shown_to_nobody_but_who_asks(
+    api: httpx.AsyncClient,
+    host: FakeHost,
+    fleet: Fleet,
+    organization: OrganizationId,
+    everything: io.StringIO,
+) -> None:
+    stream = fleet.hub.stream(organization)
+    sandbox = (await api.post("/sandboxes", json={})).json()["id"]
+    asked: list[dict[str, object]] = [{}, {"port": 3000}, {"port": 1, "expires_in": 60}]
+    urls = [(await api.post(f"/sandboxes/{sandbox}/links", json=body)).json()["url"] for body in asked]
+    await api.delete(f"/sandboxes/{sandbox}/links")
+    await api.delete(f"/sandboxes/{sandbox}")
+    fleet.hub.close()
+    shown = everything.getvalue() + b"".join([frame async for frame in stream]).decode()
+    shown += (await api.get("/audit")).text + (await api.get(f"/sandboxes/{sandbox}")).text
+    assert "sandbox.link" in shown and sandbox in shown
+    for url in urls:
+        token = url.partition("wellhead_link=")[2]
+        assert len(token) > 30
+        for piece in (token, token[:20], token[-20:]):
+            assert piece not in shown
+    assert LINKS_KEY.hex() not in shown and repr(LINKS_KEY) not in shown
+    assert LINKS_KEY.hex() not in repr(LinkSigner(LINKS_KEY)) and urls[0] not in repr(
+        PortLink(urls[0], utc_now())
+    )

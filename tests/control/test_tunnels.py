@@ -11,6 +11,7 @@ import pytest
 from wellhead.control.store import Store
 from wellhead.model.access import Scope, ScopeKind
 from wellhead.model.records import OrganizationId, TunnelId
+from wellhead.model.sandboxes import new_sandbox_id
 
 ID = "0b0c6d0e-0000-4000-8000-000000000000"  # what a tunnel's id looks like
 
@@ -121,7 +122,20 @@ async def test_a_method_that_a_path_has_not_is_405_and_names_those_it_has(
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-@pytest.mark.parametrize("name", ["api", "www", "3000-cl-1abc", ID, "acme-corp", "my-agent"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api",
+        "www",
+        "proxy",
+        "3000-cl-1abc",
+        f"8000-{new_sandbox_id()}",
+        "0-cl-0",
+        ID,
+        "acme-corp",
+        "my-agent",
+    ],
+)
 async def test_a_taken_or_reserved_name_is_a_conflict(api: httpx.AsyncClient, name: str) -> None:
     await created(api)
     answer = await api.post("/tunnels/", json={"tunnel_name": name})

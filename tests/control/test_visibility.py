@@ -45,6 +45,7 @@ async def test_the_record_names_the_url_of_its_ports(api: httpx.AsyncClient, hos
     sandbox = await created(api)
     said = (await api.get(f"/sandboxes/{sandbox}")).json()
     assert said["url"] == f"https://{{port}}-{sandbox}.example.org:8443"
+    assert said["plain_url"] == f"http://{{port}}-{sandbox}.example.org:8080"
 
 
 @pytest.mark.parametrize(

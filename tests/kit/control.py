@@ -16,9 +16,12 @@ from wellhead.control.issuing import Issuer
 from wellhead.control.local_issuer import LocalIssuer, Revocations
 from wellhead.control.signing import Signing, SigningTerms
 from wellhead.control.store import Store
+from wellhead.model.links import KEY_BYTES, LinkSigner
 from wellhead.model.names import Public
 from wellhead.net.authority import LocalAuthority
 from wellhead.settings import ServerSettings
+
+LINKS_KEY = bytes(KEY_BYTES)
 
 
 def memory_authority() -> LocalAuthority:
@@ -46,4 +49,5 @@ def built(
     issuer = issuer or LocalIssuer(authority, timedelta(days=settings.local_certificate_days), store.clock)
     signing = signing_of(store, public, settings, issuer)
     revocations = Revocations(authority, store.certificates, store.clock)
-    return build(store, public, settings, signing, revocations, settle, server_names, fleet)
+    signer = LinkSigner(LINKS_KEY)
+    return build(store, public, settings, signing, revocations, signer, settle, server_names, fleet)

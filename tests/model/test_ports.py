@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wellhead.errors import InputError
+from wellhead.model import names
 from wellhead.model.ports import PortName, check_port, is_port_label, read_port, read_port_label
 from wellhead.model.sandboxes import SandboxId, new_sandbox_id
 from wellhead.model.visibility import PortAccess, Visibility
@@ -43,6 +46,11 @@ def test_an_id_that_is_none_is_refused_though_the_label_is_meant_for_a_port(rest
 
 def test_other_labels_are_not_meant_for_a_port() -> None:
     assert not any(map(is_port_label, ["cl-abc", "80", "my-80-cl-app", "x80-cl-app", ""]))
+
+
+@given(st.from_regex(r"[0-9]{1,6}-cl-[a-z0-9-]{0,40}", fullmatch=True))
+def test_no_tunnel_is_named_as_a_port_is(label: str) -> None:
+    assert is_port_label(label) and names.is_reserved(label)
 
 
 def test_a_port_is_seen_as_its_sandbox_is_unless_it_says_otherwise() -> None:

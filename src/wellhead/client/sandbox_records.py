@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from wellhead.errors import CommandFailed, CommandTimeout
+from wellhead.model.sandbox_records import PortLink
 from wellhead.model.sandbox_records import Sandbox as SandboxInfo
 from wellhead.model.visibility import Visibility
 
@@ -89,15 +90,6 @@ class PortInfo:
     user: str | None = None
     visibility: Visibility | None = None
     url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PortLink:
-    """Who has the ``url`` may see the port until the link ends, or is revoked. It is shown once."""
-
-    url: str
-    expires_at: datetime
-    port: int | None = None  # None: every one, and the URL has {port} in place of the number
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from wellhead.control import (
     hosts,
     identities,
     keys,
+    port_links,
     problems,
     sandboxes,
     snapshots,
@@ -44,6 +45,7 @@ from wellhead.control.signing import Signing
 from wellhead.control.spelling import OneSpelling
 from wellhead.control.store.store import Store
 from wellhead.logs import Log
+from wellhead.model.links import LinkSigner
 from wellhead.model.names import Public
 from wellhead.settings import ServerSettings
 from wellhead.version import VERSION
@@ -63,13 +65,15 @@ def build(
     settings: ServerSettings,
     signing: Signing,
     revocations: Revocations,
+    links: LinkSigner,
     settle: Callable[[], Awaitable[None]] | None = None,
     server_names: ServerNames | None = None,
     fleet: Fleet | None = None,
 ) -> FastAPI:
     """REST under ``/api/v1``, described at ``/api/docs`` and ``/api/openapi.json``, beside public pages.
 
-    ``settle`` is awaited between a change and its answer. ``fleet`` None: no host can be asked.
+    ``links`` signs those to ports of sandboxes. ``settle`` is awaited between a change and its answer.
+    ``fleet`` None: no host can be asked.
     """
     app = FastAPI(
         title="Wellhead",
@@ -97,7 +101,9 @@ def build(
         v1.include_router(testing.router(store))
         _log.warning("whoever has the testing secret makes and ends organizations here")
     app.include_router(v1)
-    app.include_router(_of_sandboxes(fleet or Fleet(store, nobody, settings, public), public, settings))
+    app.include_router(
+        _of_sandboxes(fleet or Fleet(store, nobody, settings, public), links, public, settings)
+    )
     app.include_router(whoami.router(store), prefix="/api", responses=_refusals())
 
     @app.get("/healthz", tags=["server"], operation_id="healthz")
@@ -141,11 +147,12 @@ def build(
     return app
 
 
-def _of_sandboxes(fleet: Fleet, public: Public, settings: ServerSettings) -> APIRouter:
+def _of_sandboxes(fleet: Fleet, links: LinkSigner, public: Public, settings: ServerSettings) -> APIRouter:
     """What is answered in the dialect of sandboxes' clients."""
     routes = APIRouter(prefix=API, responses=_refusals(problems.CodedProblem, 400, 502))
     routes.include_router(usage.router(fleet.store))
     routes.include_router(sandboxes.router(fleet, public, settings))
+    routes.include_router(port_links.router(fleet.store, links, public, settings))
     routes.include_router(snapshots.router(fleet))
     routes.include_router(events.router(fleet.hub))
     routes.include_router(hosts.router(fleet, public, settings))

@@ -11,7 +11,8 @@ from typing import Annotated, TypeVar
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from wellhead.control.store.sandboxes import Asked, Edit
+from wellhead.control.store.sandbox_edits import Edit
+from wellhead.control.store.sandboxes import Asked
 from wellhead.errors import BadRequest, InputError, Invalid
 from wellhead.model.ports import read_port
 from wellhead.model.sandbox_records import (
@@ -119,8 +120,8 @@ TemplateName = Annotated[
     AfterValidator(check_template_name),
     WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"}),
 ]
-_WHOLE = BeforeValidator(_whole)  # behind the bounds, which the document would lose otherwise
-Timeout = Annotated[int, Field(ge=0, le=TIMEOUT_MAX), _WHOLE]
+WHOLE = BeforeValidator(_whole)  # behind the bounds, which the document would lose otherwise
+Timeout = Annotated[int, Field(ge=0, le=TIMEOUT_MAX), WHOLE]
 HostName = Annotated[
     str,
     AfterValidator(read_host_id),
@@ -135,11 +136,11 @@ class NewSandbox(BaseModel):
     template: TemplateName | None = Field(
         None, description=f"What it begins as; absent: `{TEMPLATE}`, or `{LEGACY_TEMPLATE}` under `/legacy`."
     )
-    vcpus: Annotated[int, Field(ge=1, le=VCPUS_MAX), _WHOLE] | None = Field(None, description="Absent: 1.")
-    memory_mb: Annotated[int, Field(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX), _WHOLE] | None = Field(
+    vcpus: Annotated[int, Field(ge=1, le=VCPUS_MAX), WHOLE] | None = Field(None, description="Absent: 1.")
+    memory_mb: Annotated[int, Field(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX), WHOLE] | None = Field(
         None, description=f"Absent: {MEMORY_MB}."
     )
-    disk_size_mb: Annotated[int, Field(ge=DISK_MB_MIN, le=DISK_MB_MAX), _WHOLE] | None = Field(
+    disk_size_mb: Annotated[int, Field(ge=DISK_MB_MIN, le=DISK_MB_MAX), WHOLE] | None = Field(
         None, description=f"Absent: {DISK_MB}."
     )
     timeout_sec: Timeout | None = Field(

@@ -33,6 +33,8 @@ _made = links(
     "ping_sandbox",
     "pause_sandbox",
     "resume_sandbox",
+    "create_sandbox_link",
+    "revoke_sandbox_links",
     "destroy_sandbox",
 )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from wellhead.control.store.hosts import status_of
+from wellhead.control.store.sandbox_edits import port_access
 from wellhead.control.store.sandbox_tables import HostRow, SandboxRow, SnapshotRow
-from wellhead.control.store.sandboxes import port_access
 from wellhead.model.names import Public
 from wellhead.model.placement import Resources
 from wellhead.model.records import OrganizationId
@@ -13,7 +13,7 @@ from wellhead.model.sandboxes import HostId, SandboxId
 
 
 def sandbox_record(row: SandboxRow, public: Public) -> Sandbox:
-    access = port_access(row)
+    access, urls = port_access(row), public.urls(f"{{port}}-{row.id}")
     return Sandbox(
         id=SandboxId(row.id),
         organization_id=OrganizationId(row.organization_id),
@@ -35,7 +35,8 @@ def sandbox_record(row: SandboxRow, public: Public) -> Sandbox:
         visibility=access.default,
         port_visibility=dict(access.ports),
         auto_resume=access.auto_resume,
-        url=public.urls(f"{{port}}-{row.id}")[0],
+        url=urls[0],
+        plain_url=urls[1] if len(urls) > 1 else None,
     )
 
 

@@ -18,6 +18,7 @@ import struct
 
 from wellhead.model.sandboxes import SandboxId
 
+PARAMETER = "wellhead_link"  # of the query of the URL that holds one
 KEY_BYTES = 32
 TOKEN_MAX = 64  # characters
 _VERSION = 1

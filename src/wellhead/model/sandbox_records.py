@@ -51,6 +51,15 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class PortLink:
+    """Who has the ``url`` may see the port until the link ends, or is revoked. It is shown once."""
+
+    url: str = field(repr=False)
+    expires_at: datetime
+    port: int | None = None  # None: every one, and the URL has {port} in place of the number
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     id: HostId
     organization_id: OrganizationId

@@ -40,7 +40,7 @@ class ServerSettings(
     config_variable = "WELLHEAD_CONFIG"
 
     def problems(self) -> list[str]:
-        return self.issuing_problems()
+        return [*self.issuing_problems(), *self.link_problems()]
 
     @property
     def opens_ports(self) -> bool:

@@ -11,6 +11,7 @@ from wellhead.settings.values import Ports
 VCPUS_MAX = 256
 MEMORY_MB_MAX = 4 * 1024 * 1024
 DISK_MB_MAX = 64 * 1024 * 1024
+LINK_SECONDS_MAX = 10 * 365 * 24 * 3600
 
 
 class SandboxSettings(BaseModel):
@@ -55,6 +56,14 @@ class SandboxSettings(BaseModel):
     sandbox_denied_ports: Ports = Field(
         (49983,), description="Ports of sandboxes that no visitor reaches, comma-separated: 403."
     )
+    sandbox_link_seconds: PositiveInt = Field(
+        3600,
+        le=LINK_SECONDS_MAX,
+        description="How long a link to a port of a sandbox is good, where that is not said.",
+    )
+    sandbox_link_max_seconds: PositiveInt = Field(
+        2592000, le=LINK_SECONDS_MAX, description="Longest time that a link may be asked for; beyond: 422."
+    )
     exchanges_per_sandbox: PositiveInt = Field(
         1000, description="Most exchanges with the ports of one sandbox at once; beyond: 503."
     )
@@ -67,3 +76,12 @@ class SandboxSettings(BaseModel):
     sandbox_resume_waiting: PositiveInt = Field(
         1000, description="Most requests that wait for paused sandboxes, all together; beyond: 503."
     )
+
+    def link_problems(self) -> list[str]:
+        """What does not fit together of links, as a sentence."""
+        if self.sandbox_link_seconds <= self.sandbox_link_max_seconds:
+            return []
+        return [
+            f"sandbox_link_seconds: {self.sandbox_link_seconds} is more than sandbox_link_max_seconds,"
+            f" {self.sandbox_link_max_seconds}"
+        ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import itemgetter
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,8 +17,9 @@ from wellhead.control.store.database import Database
 from wellhead.control.store.placing import held, place
 from wellhead.control.store.rows import check_room, count
 from wellhead.control.store.runs import Runs
+from wellhead.control.store.sandbox_edits import Edit, apply, changeable, kept_ports, port_access
 from wellhead.control.store.sandbox_tables import SandboxOnceRow, SandboxRow
-from wellhead.errors import HostState, Invalid, NotFound
+from wellhead.errors import HostState, NotFound
 from wellhead.model.placement import Resources
 from wellhead.model.reconciling import Move
 from wellhead.model.records import SERVER, Actor, OrganizationId
@@ -34,7 +34,7 @@ from wellhead.model.sandboxes import (
 )
 from wellhead.model.snapshot import Snapshot
 from wellhead.model.usage import Load
-from wellhead.model.visibility import PORTS_MAX, PortAccess, Visibility
+from wellhead.model.visibility import PortAccess
 
 SHOWN_SECONDS = 600.0  # that the directory still knows a sandbox which is over, for those who ask for it
 REASON_MAX = 1000  # characters
@@ -56,17 +56,6 @@ class Asked:
     @property
     def resources(self) -> Resources:
         return Resources(self.vcpus, self.memory_mb, self.disk_mb, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """What its owner changes of a sandbox; None stays. A port of None has the sandbox's visibility again."""
-
-    timeout_sec: int | None = None
-    metadata: Mapping[str, str] | None = None
-    visibility: Visibility | None = None
-    ports: Mapping[int, Visibility | None] = field(default_factory=dict)
-    auto_resume: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +247,9 @@ class Sandboxes:
         """
         async with self._database.writing() as session:
             row = await _living(session, organization_id, sandbox_id)
-            before = _changeable(row)
-            _edit(row, edit)
-            after = _changeable(row)
+            before = changeable(row)
+            apply(row, edit)
+            after = changeable(row)
             if after != before:
                 now = row.last_updated = self._clock()
                 target = Target(row.id)
@@ -346,11 +335,6 @@ class Sandboxes:
         )
 
 
-def port_access(row: SandboxRow) -> PortAccess:
-    """Who may see its ports."""
-    return PortAccess(row.visibility, tuple(_ports(row).items()), row.links_epoch, row.auto_resume)
-
-
 def _of(organization_id: OrganizationId) -> Select[SandboxRow]:
     return select(SandboxRow).where(SandboxRow.organization_id == organization_id)
 
@@ -373,40 +357,6 @@ async def _living(session: AsyncSession, organization_id: OrganizationId, sandbo
     return row
 
 
-def _edit(row: SandboxRow, edit: Edit) -> None:
-    if edit.timeout_sec is not None:
-        row.timeout_sec = edit.timeout_sec
-    if edit.metadata is not None:
-        row.metadata_ = dict(edit.metadata)
-    if edit.visibility is not None:
-        row.visibility = edit.visibility
-    if edit.auto_resume is not None:
-        row.auto_resume = edit.auto_resume
-    if edit.ports:
-        row.port_visibility = ports_after(row, edit)
-
-
-def ports_after(row: SandboxRow, edit: Edit) -> dict[str, str]:
-    """The ports that have a visibility of their own when it is edited, as they are kept.
-
-    Raises:
-        Invalid: they would be more than may be.
-    """
-    ports = {**_ports(row), **edit.ports}
-    kept = {port: visibility for port, visibility in ports.items() if visibility is not None}
-    if len(kept) > PORTS_MAX:
-        raise Invalid(422, f"{len(kept)} ports with a visibility of their own, at most {PORTS_MAX} allowed")
-    return _kept(kept.items())
-
-
-def _ports(row: SandboxRow) -> dict[int, Visibility]:
-    return {int(port): Visibility(word) for port, word in row.port_visibility.items()}
-
-
-def _kept(ports: Iterable[tuple[int, Visibility]]) -> dict[str, str]:
-    return {str(port): visibility.value for port, visibility in sorted(ports, key=itemgetter(0))}
-
-
 async def _forget_once(session: AsyncSession, row: SandboxRow) -> None:
     for once in await session.scalars(select(SandboxOnceRow).where(SandboxOnceRow.sandbox_id == row.id)):
         await session.delete(once)
@@ -425,7 +375,7 @@ def _fresh(organization_id: OrganizationId, host: HostId, asked: Asked, now: dat
         timeout_sec=asked.timeout_sec,
         metadata_=dict(asked.metadata),
         visibility=asked.access.default,
-        port_visibility=_kept(asked.access.ports),
+        port_visibility=kept_ports(asked.access.ports),
         links_epoch=asked.access.links_epoch,
         auto_resume=asked.access.auto_resume,
         created_at=now,
@@ -440,15 +390,5 @@ def _facts(row: SandboxRow) -> dict[str, object]:
         "vcpus": row.vcpus,
         "memory_mb": row.memory_mb,
         "disk_size_mb": row.disk_size_mb,
-        **_changeable(row),
-    }
-
-
-def _changeable(row: SandboxRow) -> dict[str, object]:
-    return {
-        "timeout_sec": row.timeout_sec,
-        "metadata": dict(row.metadata_),
-        "visibility": row.visibility.value,
-        "port_visibility": dict(row.port_visibility),
-        "auto_resume": row.auto_resume,
+        **changeable(row),
     }
