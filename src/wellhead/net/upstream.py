@@ -192,6 +192,15 @@ class UpstreamPool:
         if was_idle:
             self.idle = [other for other in self.idle if other is not connection]
 
+    def drop_idle(self) -> bool:
+        """Close the connection that has been unused for longest; False where there is none."""
+        if not self.idle:
+            return False
+        connection = self.idle.pop(0)
+        self._open.discard(connection)
+        connection.close()
+        return True
+
     def replace(self, old: Connection, new: Connection) -> None:
         """An upgraded connection goes on as a raw one."""
         self._open.discard(old)

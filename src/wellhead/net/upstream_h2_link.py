@@ -60,8 +60,8 @@ class H2Link(H2Writer):
     """See the module; made by ``net.upstream_h2`` only."""
 
     __slots__ = (
-        "_asked", "_has_enough", "_heard", "_held", "_home", "_pinged", "_resets", "is_leaving", "requests",
-        "reused", "since",
+        "_asked", "_has_enough", "_heard", "_held", "_home", "_pinged", "_resets", "carried", "is_leaving",
+        "requests", "reused", "since",
     )  # fmt: skip
 
     def __init__(self, home: Home) -> None:
@@ -78,6 +78,7 @@ class H2Link(H2Writer):
         self.reused = False
         self.is_leaving = False
         self.since = 0.0  # loop time: when it was dialled, or became idle
+        self.carried = 0  # bytes that were read
         self._home = home
         self._held: list[H2Reply] = []  # whose heads wait for the end of the read
         self._heard = 0.0  # loop time of the last byte
@@ -85,6 +86,10 @@ class H2Link(H2Writer):
         self._asked = False  # and nothing was heard since
         self._has_enough = False  # a request was refused just now
         self._resets = 0  # requests that were given up
+
+    @property
+    def awaits_reply(self) -> bool:
+        return bool(self.requests)
 
     def has_room(self) -> bool:
         # How many it takes is in its SETTINGS: some hang up on whoever guesses too high.
@@ -157,6 +162,7 @@ class H2Link(H2Writer):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._home.owner.loop.time()
+        self.carried += len(data)
         self._asked = False
         self._receiving = True
         greeted = self.h2.greeted

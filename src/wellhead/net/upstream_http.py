@@ -62,6 +62,10 @@ class HttpConnection(HttpRequestHalf, asyncio.Protocol):
         self._transport = transport
         transport.set_protocol(self)
 
+    @property
+    def awaits_reply(self) -> bool:
+        return self._state == AWAITS_HEAD
+
     def is_quiet(self) -> bool:
         """Whether nothing waits to be read: an idle connection that has something to say is over."""
         transport = self._transport
@@ -116,6 +120,7 @@ class HttpConnection(HttpRequestHalf, asyncio.Protocol):
             else:
                 self._reply_begins(data)
         elif state == IN_BODY:
+            self.carried += len(data)
             self._reply_goes_on(data)
         elif state == IDLE:  # nobody asked
             self._abort()

@@ -32,7 +32,7 @@ class HttpRequestHalf:
 
     __slots__ = (
         "_asked", "_exchange", "_kept", "_lifeline", "_owed", "_paused", "_pending", "_pool", "_state",
-        "_stream", "_transport", "_upload", "since",
+        "_stream", "_transport", "_upload", "carried", "since",
     )  # fmt: skip
 
     def __init__(self, pool: Owner) -> None:
@@ -49,6 +49,7 @@ class HttpRequestHalf:
         self._paused = False  # the upstream does not read
         self._lifeline: Lifeline | None = None  # during an upload
         self.since = 0.0  # loop time: when it became idle, or when waiting for the reply began
+        self.carried = 0  # bytes of bodies, but for what came beside a head
 
     # Of the whole connection
 
@@ -116,6 +117,7 @@ class HttpRequestHalf:
 
     def on_data(self, data: Buffer, end: bool) -> None:
         count = len(data)
+        self.carried += count
         if self._exchange is not None:
             self._exchange.bytes_in += count
         try:

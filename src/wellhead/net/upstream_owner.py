@@ -40,6 +40,14 @@ class Connection(Protocol):
 
     since: float  # loop time: when it became idle, or when waiting for the reply began
 
+    @property
+    def carried(self) -> int:
+        """A count of bytes that grows while bodies or messages come and go on it."""
+
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether the upstream owes a reply."""
+
     def on_dial_failed(self, reason: Reason) -> None:
         """Nobody answered, for as long as it was worth trying."""
 

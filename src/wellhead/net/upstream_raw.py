@@ -25,6 +25,14 @@ class RawConnection(Splice):
         self._stream = stream
         stream.sink = self
 
+    @property
+    def carried(self) -> int:
+        return self.from_stream + self.from_socket
+
+    @property
+    def awaits_reply(self) -> bool:
+        return False
+
     def adopt(self, transport: asyncio.Transport, *, paused: bool, held_up: bool) -> None:
         """Go on with a connection on which a handshake has just succeeded."""
         self._transport = transport
