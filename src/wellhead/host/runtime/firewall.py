@@ -31,7 +31,8 @@ iifname "eth0" meta l4proto tcp dnat to 127.0.0.1
 def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str], flows_max: int = FLOWS_MAX) -> str:
     """The table, in nft's words, for links whose names begin with ``links``.
 
-    What the host opens towards a sandbox is answered; nothing else reaches the host from inside.
+    What the host opens towards a sandbox is answered; nothing else reaches the host from inside, and of the
+    machine's users root alone reaches sandboxes.
     ``flows_max``: connections that a sandbox may have open to the outside; 0 for any number.
     """
     from_inside, to_inside = f'iifname "{links}*"', f'oifname "{links}*"'
@@ -39,6 +40,9 @@ def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str], flows_ma
         "add table inet wellhead",  # so that there is one to delete
         "delete table inet wellhead",
         "table inet wellhead {",
+        "chain output { type filter hook output priority filter - 10;",
+        f"{to_inside} meta skuid != 0 drop",
+        "}",
         "chain input { type filter hook input priority filter - 10;",
         f"{from_inside} ct state established,related accept",
         f"{from_inside} drop",

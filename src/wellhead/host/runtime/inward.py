@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from wellhead.errors import DialError, HostState, NothingListens
 from wellhead.host.runtime.kept import Kept
-from wellhead.host.runtime.network import entered
+from wellhead.host.runtime.network import entered, host_end
 from wellhead.model.sandboxes import SandboxId
 from wellhead.net.dialling import connected
 from wellhead.net.socket_options import tune
@@ -35,7 +35,7 @@ class Inward:
             DialError: it cannot be connected to.
             HostState: the sandbox has just ended.
         """
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock = self._outside(kept)
         if await _is_connected(sock, Address(kept.address, port)):
             return sock
         for host, family in (("::1", socket.AF_INET6), (kept.address, socket.AF_INET)):
@@ -53,6 +53,18 @@ class Inward:
     def close(self) -> None:
         for sandbox in list(self._namespaces):
             self.forget(sandbox)
+
+    def _outside(self, kept: Kept) -> socket.socket:
+        """A socket of the host's own network that sends through the sandbox's link only: were that gone, its
+        address might be another machine's.
+        """
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, host_end(kept.slot).encode())
+        except OSError as error:
+            sock.close()
+            raise HostState(f"sandbox {kept.spec.id} has no link: {why(error)}") from error
+        return sock
 
     def _inside(self, kept: Kept, family: socket.AddressFamily) -> socket.socket:
         """A socket of the sandbox's network. The thread is in there while it is made, and not longer."""

@@ -16,6 +16,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from wellhead.errors import HostError
@@ -38,7 +39,8 @@ _HELLO_SECONDS = 15.0
 _KILL_SECONDS = 10.0
 _SHM_SHARE = 2  # /dev/shm holds at most half of the memory
 _MIB = 1 << 20
-_FIRST_ID = "first_id"  # a note in what is kept
+_FIRST_ID = "first_id"  # notes in what is kept
+_INWARD = "inward"  # its network leads to its loopback
 
 
 class NamespaceRuntime:
@@ -95,8 +97,19 @@ class NamespaceRuntime:
                 continue
             kept = kept.with_paused(self._cgroups.is_frozen(sandbox))
             self._there[sandbox] = kept
+            if _INWARD not in kept.notes:
+                await self._lead_inward(kept)
             found.append(kept.running())
         return found
+
+    async def _lead_inward(self, kept: Kept) -> None:
+        """Of a sandbox that an earlier version made."""
+        try:
+            await asyncio.to_thread(self._network.lead_inward, kept.pid)
+        except OSError as error:
+            _log.warning("the network of a sandbox cannot be entered", sandbox=kept.spec.id, reason=error)
+        else:
+            self._note(replace(kept, notes={**kept.notes, _INWARD: "1"}))
 
     async def create(self, spec: SandboxSpec) -> Running:
         made = asyncio.ensure_future(self._made(spec))
@@ -210,7 +223,7 @@ class NamespaceRuntime:
             raise HostError("the sandbox's first process ended at once")
         return Kept(
             spec=spec, pid=newborn.pid, born=born, guest_socket=path, address=kept.address, slot=kept.slot,
-            notes=kept.notes,
+            notes={**kept.notes, _INWARD: "1"},
         )  # fmt: skip
 
     def _root(self, kept: Kept, disk: Path) -> root.RootPlan:

@@ -26,6 +26,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from wellhead.errors import HostBusy, HostError
 from wellhead.host.runtime import firewall, linux
 from wellhead.host.runtime.terms import RuntimeTerms
+from wellhead.logs import Log
 
 LINKS = "wh"
 _QUEUE = 5000  # packets
@@ -33,6 +34,7 @@ _PREFIX = 31
 _ETHERNET_ALL = 0x0003
 _INGRESS = 0xFFFF0000
 _QUEUE_TIME = "50ms"  # how long a packet waits for its turn before it is dropped
+_log = Log("wellhead.host")
 _machine_end = re.compile(rf"{LINKS}(\d+)([hi])").fullmatch
 
 
@@ -98,11 +100,11 @@ class Network:
         host, guest = str(self._network[2 * slot]), self.address(slot)
         with _told(f"make the link of slot {slot}"), IPRoute() as links:
             peer = {"ifname": "eth0", "net_ns_pid": pid, "txqlen": _QUEUE}
-            links.link("add", ifname=_host_end(slot), kind="veth", txqlen=_QUEUE, peer=peer)
-            index = socket.if_nametoindex(_host_end(slot))
+            links.link("add", ifname=host_end(slot), kind="veth", txqlen=_QUEUE, peer=peer)
+            index = socket.if_nametoindex(host_end(slot))
             settings = Path("/proc/sys/net")
-            _set(settings / f"ipv6/conf/{_host_end(slot)}/disable_ipv6", "1")
-            _set(settings / f"ipv4/conf/{_host_end(slot)}/rp_filter", "1")  # no other's address as sender
+            _set(settings / f"ipv6/conf/{host_end(slot)}/disable_ipv6", "1")
+            _set(settings / f"ipv4/conf/{host_end(slot)}/rp_filter", "1")  # no other's address as sender
             links.addr("add", index=index, address=host, prefixlen=_PREFIX)
             self._shape(links, slot, index)
             links.link("set", index=index, state="up")
@@ -116,9 +118,16 @@ class Network:
             links.addr("add", index=inside, address=guest, prefixlen=_PREFIX)
             links.link("set", index=inside, state="up")
             links.route("add", dst="default", gateway=host)
-            # What comes to the sandbox's address is for whoever listens on loopback.
-            _set(settings / "ipv4/conf/eth0/route_localnet", "1")
-            firewall.put_in_place(firewall.INSIDE)
+        self.lead_inward(pid)
+
+    def lead_inward(self, pid: int) -> None:
+        """Have what comes to the address of a process's network reach whoever listens on its loopback."""
+        with entered(f"/proc/{pid}/ns/net"):
+            _set(Path("/proc/sys/net/ipv4/conf/eth0/route_localnet"), "1")
+            try:
+                firewall.put_in_place(firewall.INSIDE)
+            except HostError as error:  # a kernel that cannot rewrite addresses
+                _log.warning("ports are reached from inside only, past the bound on egress", reason=error)
 
     def disconnect(self, slot: int, owner: str) -> None:
         """Remove the links of a slot, where it is still this sandbox's.
@@ -128,7 +137,7 @@ class Network:
         """
         with _told(f"remove the link of slot {slot}"), IPRoute() as links:
             if _owner(links, slot) == owner:
-                _delete(links, _host_end(slot))
+                _delete(links, host_end(slot))
                 _delete(links, _shaper(slot))  # the last, for it says whose they are
 
     def _shape(self, links: IPRoute, slot: int, index: int) -> None:
@@ -165,7 +174,8 @@ def entered(namespace: str) -> Iterator[None]:
         os.close(home)
 
 
-def _host_end(slot: int) -> str:
+def host_end(slot: int) -> str:
+    """The name of the machine's end of a link."""
     return f"{LINKS}{slot}h"
 
 

@@ -27,11 +27,12 @@ from wellhead.host.runtime import processes
 from wellhead.host.runtime.hello import hello
 from wellhead.host.runtime.inward import connect_any
 from wellhead.host.runtime.kept import Kept, KeptSandboxes, bind_guest, remove_tree
-from wellhead.host.runtime.own_ports import own_addresses
+from wellhead.host.runtime.own_ports import OwnPorts
 from wellhead.host.runtime.runtime import Running, SandboxSpec, Template, Usage
 from wellhead.host.space import bytes_on_disk
 from wellhead.logs import Log
 from wellhead.model.sandboxes import SandboxId
+from wellhead.net.sockets import Address
 
 WARNING = (
     "runtime process isolates nothing: a sandbox can read and change all that this user can,"
@@ -58,6 +59,7 @@ class ProcessRuntime:
 
     def __init__(self, state: Path) -> None:
         self._kept = KeptSandboxes(state)
+        self._own_ports = OwnPorts()
         self._disk: dict[SandboxId, tuple[float, int]] = {}  # when counted, bytes
 
     async def start(self) -> list[str]:
@@ -150,6 +152,7 @@ class ProcessRuntime:
 
     def _free(self, sandbox: SandboxId, kept: Kept | None) -> None:
         self._disk.pop(sandbox, None)
+        self._own_ports.forget(sandbox)
         root = kept.pid if kept is not None and kept.is_alive() else -1
         processes.kill_tree(root, sandbox)
         if kept is not None:
@@ -190,8 +193,10 @@ class ProcessRuntime:
         return size
 
     async def connect_port(self, sandbox: SandboxId, port: int) -> socket.socket:
-        kept = self._kept.get(sandbox)
-        return await connect_any(await asyncio.to_thread(own_addresses, kept, port))
+        return await connect_any(await asyncio.to_thread(self._addresses, sandbox, port))
+
+    def _addresses(self, sandbox: SandboxId, port: int) -> list[Address]:
+        return self._own_ports.addresses(self._kept.get(sandbox), port)
 
     async def snapshot(self, sandbox: SandboxId, target: Path) -> None:
         """Its home as ``target/home``; it stands still meanwhile."""
