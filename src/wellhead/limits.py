@@ -180,6 +180,11 @@ A host and its sandboxes
   host_stream_upload_bytes | 413 `too_large` |
   host_exec_output_bytes | an error; the command is ended |
   host_exec_outputs_bytes | 503 `no_hosts_available`; the command is ended |
+  host_port_connections | 503 | port-connections
+  host_port_retry_seconds | 502 |
+  host_port_dial_seconds | 504 |
+  host_port_reply_seconds | 504 |
+  host_port_idle_seconds | the connection closes |
   host_report_seconds | the host reports again |
 """)
 """Title -> limits. Indented lines: setting | what happens beyond it | reason."""

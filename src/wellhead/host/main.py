@@ -14,6 +14,7 @@ from wellhead.host.app import DRAIN_SECONDS, Facts, HostProgram, HostTerms
 from wellhead.host.capacity import Bounds, Capacity
 from wellhead.host.join import JoinOptions, join
 from wellhead.host.membership import Membership, alone
+from wellhead.host.port_terms import PortTerms
 from wellhead.host.runtime.choice import runtime_name, started
 from wellhead.host.runtime.runtime import Runtime
 from wellhead.host.template_build import ensure
@@ -144,6 +145,11 @@ def _program(
             outputs_bytes=given.host_exec_outputs_bytes,
         ),
         given.host_report_seconds, options.drain_seconds, options.destroy_at_end,
+        ports=PortTerms(
+            retry_seconds=given.host_port_retry_seconds, dial_seconds=given.host_port_dial_seconds,
+            reply_seconds=given.host_port_reply_seconds, idle_seconds=given.host_port_idle_seconds,
+            connections=given.host_port_connections, host_header=given.host_port_host_header,
+        ),
     )  # fmt: skip
     return HostProgram(membership, options.state, runtime, templates, terms)
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 def _network(text: str) -> str:
@@ -62,6 +70,28 @@ class HostSettings(BaseModel):
     host_exec_outputs_bytes: PositiveInt = Field(
         268435456,
         description="Most output of all such commands together that a host holds; beyond: 503.",
+    )
+    host_port_connections: PositiveInt = Field(
+        512, description="Most connections of a host to the ports of one sandbox; beyond: 503."
+    )
+    host_port_retry_seconds: NonNegativeFloat = Field(
+        2.0,
+        description="How long a port that refuses is tried again, where a server may be starting on it: after"
+        " a sandbox or something in it began, and where one was there before.",
+    )
+    host_port_dial_seconds: PositiveFloat = Field(
+        10.0, description="Longest wait for a port to accept a connection; beyond: 504."
+    )
+    host_port_reply_seconds: PositiveFloat = Field(
+        120.0, description="Longest wait for the reply head of a port; beyond: 504."
+    )
+    host_port_idle_seconds: PositiveFloat = Field(
+        30.0, description="How long an unused connection to a port is kept."
+    )
+    host_port_host_header: Literal["rewrite", "preserve"] = Field(
+        "rewrite",
+        description="What `Host` says to a server in a sandbox: `rewrite`, `localhost:{port}`; or `preserve`,"
+        " the port's public name.",
     )
     host_keep_sandboxes: bool = Field(
         True, description="Whether sandboxes go on when the host's program ends, for its next start to find."
