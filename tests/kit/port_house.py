@@ -20,6 +20,10 @@ from wellhead.wire.pair import PairStream
 from wellhead.wire.ports import for_port, take_port
 from wellhead.wire.streams import Buffer, StreamKind
 
+_UPGRADE = ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "X-Request-Id: 1")
+MESSAGE = b"\x81\x82\0\0\0\0hi"  # masked
+ECHO = b"\x81\x02hi"
+
 
 @dataclass
 class Door:
@@ -47,7 +51,22 @@ class PortHouse:
         entry = Entry(running.spec, 0.0, self.table.wall(), self.table.clock(), running=running)
         self.table.add(entry)
         self.table.become(entry, SandboxStatus.RUNNING)
+        self.table.stir(entry.id)
         return entry
+
+    def pass_through(self, entry: Entry, *statuses: SandboxStatus) -> None:
+        for status in statuses:
+            self.table.become(entry, status)
+
+    def end(self, entry: Entry) -> None:
+        """As ``Sandboxes`` ends one, but for the runtime's part."""
+        self.pass_through(entry, SandboxStatus.STOPPING, SandboxStatus.STOPPED)
+        self.table.forget(entry)
+
+    def converse(self, sandbox: SandboxId, port: int) -> Visitor:
+        """A WebSocket to a port."""
+        asked = envelope("GET", "/", *_UPGRADE)
+        return visit(Door(self.ports, sandbox, port), asked, b"", False, kind=StreamKind.WEBSOCKET)
 
     def ask(self, sandbox: SandboxId, port: int, *fields: str, target: str = "/") -> Visitor:
         """A GET for a port."""
@@ -64,7 +83,13 @@ async def port_house(host: SandboxHost, terms: PortTerms | None = None) -> Async
 
 
 def listening(
-    host: SandboxHost, sandbox: SandboxId, address: str = "127.0.0.1", port: int = 0, *, v6only: bool = True
+    host: SandboxHost,
+    sandbox: SandboxId,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    v6only: bool = True,
+    backlog: int = 64,
 ) -> socket.socket:
     """A socket that listens inside a sandbox."""
     kept = host.kept.read(sandbox)
@@ -76,5 +101,5 @@ def listening(
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
     sock.bind((address, port))
-    sock.listen(64)
+    sock.listen(backlog)
     return sock

@@ -174,7 +174,7 @@ class HostProgram:
         care = Caretaker(self.sandboxes)
         return [
             *(link.uplink.run() for link in links), self._reporter.run(), self._metrics.run(), care.run(),
-            announce(),
+            self._ports.run(), announce(),
         ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Entry:
     env: Mapping[str, str] = field(default_factory=dict)
     status: SandboxStatus = SandboxStatus.STARTING
     running: Running | None = None
+    stirred_at: float = -math.inf  # on the table's clock: when something was begun in it, or typed
     busy: int = 0  # executions that it may not be frozen under
     reason: str = ""  # of an end or an error
     ended: asyncio.Event = field(default_factory=asyncio.Event)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable
 
 from wellhead.errors import DialError, HostError, NothingListens
 from wellhead.host.port_terms import PortTerms
@@ -13,8 +14,8 @@ from wellhead.model.sandboxes import SandboxId
 from wellhead.wire.streams import Reason
 
 FIRST_PAUSE_SECONDS = 0.005
-LONGEST_PAUSE_SECONDS = 0.04  # what listens is reached within 50 ms
-LAST_PAUSE_SECONDS = 0.02  # before the one more try of a port on which nothing is awaited
+LONGEST_PAUSE_SECONDS = 0.04  # what begins to listen is reached within 50 ms
+ONCE_MORE_SECONDS = 0.02  # after which a port on which nothing is awaited is tried a second time
 
 _log = Log("wellhead.host")
 
@@ -35,45 +36,60 @@ class PortDialler:
         self._port = port
         self._terms = terms
         self._may_come = may_come
+        self._scouted: asyncio.Event | None = None  # one of many dials tries again: the others wait for it
 
     async def dial(self, protocol: asyncio.Protocol, http2: bool) -> Reason | None:
         """See ``Dial``. HTTP/2 is not spoken here."""
         try:
-            async with asyncio.timeout(self._terms.dial_seconds):
-                await self._connect(protocol)
+            sock = await self._reached()
         except NothingListens:
             return Reason.UPSTREAM_UNREACHABLE
         except TimeoutError:
+            _log.info("port does not accept", sandbox=self._sandbox, port=self._port)
             return Reason.TIMEOUT
         except DialError as error:
             _log.info("port not reached", sandbox=self._sandbox, port=self._port, error=error)
             return Reason.UPSTREAM_FAILED
-        except HostError:  # it ends meanwhile
+        except HostError:  # the sandbox has just ended
             return Reason.REFUSED
+        await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
         return None
 
-    async def _connect(self, protocol: asyncio.Protocol) -> None:
-        loop = asyncio.get_running_loop()
-        pauses = self._pauses()
+    async def _reached(self) -> socket.socket:
+        give_up = None
         while True:
             try:
-                sock = await self._runtime.connect_port(self._sandbox, self._port)
+                return await self._tried()
             except NothingListens:
-                if (pause := next(pauses, None)) is None:
+                now = asyncio.get_running_loop().time()
+                if give_up is None:
+                    give_up = now + (self._terms.retry_seconds if self._may_come() else ONCE_MORE_SECONDS)
+                elif now >= give_up:
                     raise
-                await asyncio.sleep(pause)
+            if self._scouted is not None:
+                await self._scouted.wait()
             else:
-                await loop.create_connection(lambda: protocol, sock=sock)
-                return
+                return await self._scout(give_up, now)
 
-    def _pauses(self) -> Iterator[float]:
-        """Between two tries, in seconds."""
-        if not self._may_come():
-            yield LAST_PAUSE_SECONDS
-            return
+    async def _scout(self, give_up: float, now: float) -> socket.socket:
+        """Try again until it is reached or the time has come, for all who wait for it."""
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._terms.retry_seconds
-        pause = FIRST_PAUSE_SECONDS
-        while loop.time() + pause <= give_up:
-            yield pause
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        over = self._scouted = asyncio.Event()
+        pause = FIRST_PAUSE_SECONDS if give_up - now > ONCE_MORE_SECONDS else ONCE_MORE_SECONDS
+        try:
+            while True:
+                left = give_up - loop.time()
+                await asyncio.sleep(min(pause, left))
+                try:
+                    return await self._tried()
+                except NothingListens:
+                    if left <= pause:
+                        raise
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        finally:
+            self._scouted = None
+            over.set()
+
+    async def _tried(self) -> socket.socket:
+        async with asyncio.timeout(self._terms.dial_seconds):
+            return await self._runtime.connect_port(self._sandbox, self._port)

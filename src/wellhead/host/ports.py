@@ -10,11 +10,11 @@ whatever its address is. They are closed when their sandbox begins to end, and s
 
 from __future__ import annotations
 
-import functools
+import asyncio
 
 from wellhead.errors import InputError
 from wellhead.host.entry import Entry
-from wellhead.host.port_pool import PortPool
+from wellhead.host.port_pool import Allowance, PortPool
 from wellhead.host.port_terms import PortTerms
 from wellhead.host.runtime.runtime import Runtime
 from wellhead.host.table import Table
@@ -26,6 +26,8 @@ from wellhead.wire.ports import read_port_value, take_port
 from wellhead.wire.streams import Buffer, Reason, Stream, StreamKind
 
 S = SandboxStatus
+
+LOOK_SECONDS = 1.0  # how exactly activity is told, and how long what is of no use is kept
 
 _TAKES = (S.RUNNING, S.SNAPSHOTTING)
 _ENDS = (S.STOPPING, S.STOPPED, S.ERROR)
@@ -40,7 +42,8 @@ class Ports:
         self._table = table
         self._runtime = runtime
         self._terms = terms
-        self._pools: dict[bytes, PortPool] = {}  # by sandbox and port, as envelopes have them
+        self.pools: dict[bytes, PortPool] = {}  # by sandbox and port, as envelopes have them
+        self._allowances: dict[Entry, Allowance] = {}
         table.watch(self._changed)
 
     def before(self, otherwise: OnOpen) -> OnOpen:
@@ -58,22 +61,41 @@ class Ports:
         self, stream: Stream, kind: StreamKind, port: bytes, envelope: bytes, data: Buffer, end: bool
     ) -> None:
         """Take a stream for ``{sandbox}/{port}``."""
-        pool = self._pools.get(port) or self._made(port)
+        pool = self.pools.get(port) or self._made(port)
         if pool is None or pool.entry.status not in _TAKES or kind is StreamKind.TCP:
             stream.reset(Reason.REFUSED)
         else:
             pool.entry.last_active = self._table.clock()
             pool.accept(stream, kind, envelope, data, end)
 
+    def open_connections(self, entry: Entry) -> int:
+        """How many one sandbox has."""
+        allowance = self._allowances.get(entry)
+        return 0 if allowance is None else allowance.used
+
+    async def run(self) -> None:
+        """Tell activity, and forget what is of no use, until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.look()
+
+    def look(self) -> None:
+        """Once. A sandbox is active while bytes move on its ports, or a reply is awaited from it."""
+        now = self._table.clock()
+        for pool in list(self.pools.values()):
+            if pool.look():
+                pool.entry.last_active = now
+
     async def aclose(self) -> None:
         """Give up what is running and close every connection."""
-        pools = list(self._pools.values())
-        self._pools.clear()
+        pools = list(self.pools.values())
+        self.pools.clear()
+        self._allowances.clear()
         for pool in pools:
             await pool.aclose()
 
     def _made(self, value: bytes) -> PortPool | None:
-        """None: no such sandbox is here."""
+        """None: no such sandbox is here, or it does not run."""
         try:
             sandbox, port = read_port_value(value)
         except InputError as error:
@@ -82,22 +104,30 @@ class Ports:
         entry = self._table.find(sandbox)
         if entry is None or entry.status not in _TAKES:
             return None
-        pool = self._pools[value] = PortPool(self._runtime, entry, port, self._terms)
-        pool.on_empty = functools.partial(self._forget, value, pool)
+        allowance = self._allowances.get(entry)
+        if allowance is None:
+            allowance = self._allowances[entry] = Allowance(entry, self._terms.connections)
+        pool = self.pools[value] = PortPool(self._runtime, allowance, port, self._terms, self._table.clock)
+        pool.on_empty = lambda gone: self._forget(value, gone)
         return pool
 
     def _forget(self, value: bytes, pool: PortPool) -> None:
-        if self._pools.get(value) is pool:
-            del self._pools[value]
+        pool.close()
+        if self.pools.get(value) is pool:
+            del self.pools[value]
 
     def _changed(self, entry: Entry) -> None:
         """It has another status."""
-        for value, pool in list(self._pools.items()):
-            if pool.entry is entry:
-                if entry.status in _ENDS:
-                    del self._pools[value]
-                    pool.close()
-                elif entry.status is S.RUNNING:
-                    pool.go_on()
-                else:
-                    pool.stand_still()
+        ends = entry.status in _ENDS
+        allowance = self._allowances.pop(entry, None) if ends else self._allowances.get(entry)
+        if allowance is None:
+            return
+        if ends:
+            self.pools = {value: pool for value, pool in self.pools.items() if pool.entry is not entry}
+        for pool in list(allowance.pools):
+            if ends:
+                pool.close()
+            elif entry.status is S.RUNNING:
+                pool.go_on()
+            else:
+                pool.stand_still()

@@ -218,8 +218,8 @@ class Sandboxes:
                     await asyncio.to_thread(self._ledger.drop, asked.id)
                 _log.warning("sandbox not made", sandbox=asked.id, template=asked.template, error=error)
                 raise
-            entry.last_active = self.table.clock()
             self.table.become(entry, S.RUNNING)
+            self.table.stir(entry.id)
         _log.info(
             "sandbox made", sandbox=asked.id, template=asked.template,
             seconds=self.table.wall() - entry.started_at,
@@ -262,9 +262,9 @@ class Sandboxes:
             except BaseException:
                 self.table.become(entry, S.PAUSED)
                 raise
-            entry.last_active = self.table.clock()
             entry.reason = ""
             self.table.become(entry, S.RUNNING)
+            self.table.stir(entry.id)
         return entry
 
     async def _destroy(self, entry: Entry) -> None:

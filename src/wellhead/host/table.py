@@ -101,6 +101,11 @@ class Table:
         if (entry := self._entries.get(SandboxId(sandbox))) is not None:
             entry.last_active = self.clock()
 
+    def stir(self, sandbox: str) -> None:
+        """Something was begun in it, or typed: what comes of that may be asked for soon."""
+        if (entry := self._entries.get(SandboxId(sandbox))) is not None:
+            entry.last_active = entry.stirred_at = self.clock()
+
     @contextlib.contextmanager
     def busy(self, sandbox: str) -> Iterator[Entry]:
         """While it lasts, the sandbox is not paused for want of activity.
@@ -111,12 +116,12 @@ class Table:
         """
         entry = self.running(sandbox)
         entry.busy += 1
-        entry.last_active = self.clock()
+        self.stir(sandbox)
         try:
             yield entry
         finally:
             entry.busy -= 1
-            entry.last_active = self.clock()
+            self.stir(sandbox)
 
     # Changes
 

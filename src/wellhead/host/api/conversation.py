@@ -46,6 +46,7 @@ class Conversation:
     def __init__(self, context: Context, sandbox: SandboxId, websocket: WebSocket, dialect: Dialect) -> None:
         self._terms = context.terms
         self._touch = partial(context.sandboxes.touch, sandbox)
+        self._stir = partial(context.sandboxes.stir, sandbox)
         self._websocket = websocket
         self._dialect = dialect
 
@@ -71,6 +72,8 @@ class Conversation:
         Raises:
             HostError: what went wrong, for ``refuse``.
         """
+        if not attached:
+            self._stir()
         try:
             await self._say(self._dialect.begun(stream, attached))
             await first_of(self._outgoing(stream), self._incoming(stream, link), self._pings())
@@ -100,7 +103,7 @@ class Conversation:
         while True:
             wish = await self._wish()
             if wish is not None:
-                self._touch()
+                self._stir()
                 await self._grant(wish, stream, link)
 
     async def _grant(self, wish: Wish, stream: GuestStream, link: GuestLink) -> None:

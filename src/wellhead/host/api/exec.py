@@ -83,6 +83,7 @@ class Executing:
         context = self._context
         command = read_command(asked, context.sandboxes.running(sandbox))
         pid, tag = await context.link(sandbox).start(command, tag=asked.tag("tag"))
+        context.sandboxes.stir(sandbox)
         return JSONResponse({"sandbox_id": sandbox, "cmd": command.argv[0], "pid": pid, "tag": tag}, 202)
 
     async def _run(
