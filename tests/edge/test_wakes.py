@@ -100,6 +100,16 @@ async def test_who_waits_too_long_is_told_to_come_again(place: PortHouse) -> Non
     assert len(place.wakes) == told
 
 
+async def test_the_time_for_an_answer_begins_when_the_application_is_asked(place: PortHouse) -> None:
+    visit = place.asking()
+    limit = place.ingress.terms.reply_seconds
+    assert not visit.after(limit + RESUME_SECONDS - 1)
+    await asyncio.sleep(RESUME_SECONDS - 1)
+    becomes(place, SandboxStatus.RUNNING)
+    assert not visit.after(limit - 1)
+    assert b'"app-late"' in visit.after(limit + 1)
+
+
 async def test_the_session_of_its_host_is_waited_for_too(place: PortHouse) -> None:
     for door in (place.keys, place.bulk):
         place.hosts.remove(place.host, door)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ OPEN_END = b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"
 class Limits:
     max_interim_heads: int = 3
     max_reply_head_bytes: int = 200
+    reply_seconds: float = 120.0
     sandbox_reply_seconds: float = 3600.0
 
 

@@ -2,9 +2,13 @@ import json
 
 import pytest
 
-from wellhead.visitors import pages
+from wellhead.visitors import pages, port_pages
 
-PAGES = [page for page in vars(pages).values() if isinstance(page, pages.Page)]
+PORTS = [
+    *(page for page in vars(port_pages).values() if isinstance(page, pages.Page)),
+    *port_pages.NOT_RUNNING.values(),
+]
+PAGES = [*(page for page in vars(pages).values() if isinstance(page, pages.Page)), *PORTS]
 
 
 def split(reply: bytes) -> tuple[str, dict[str, str], bytes]:
@@ -28,6 +32,14 @@ def test_who_is_told_to_come_again_is_told_when(page: pages.Page) -> None:
     _, fields, _ = split(pages.render(page, html=False, request_id="r1", close=False))
     assert ("Retry-After" in fields) == (page.status in (429, 503))
     assert "Connection" not in fields
+
+
+@pytest.mark.parametrize("page", PORTS, ids=lambda page: page.reason)
+def test_a_page_of_a_port_speaks_of_no_tunnel_and_no_address(page: pages.Page) -> None:
+    whole = pages.render(page, html=True, request_id="r1", close=False).decode().lower()
+    text = whole.partition("<main>")[2]
+    for word in ("tunnel", "agent", "10.", "127.", "169.254", "localhost"):
+        assert word not in text, word
 
 
 def test_a_program_gets_the_reason_as_json() -> None:

@@ -195,7 +195,10 @@ class PortDoor:
             stream.refuse(found)
 
     def _waits(self, stream: PortStream, seconds: float) -> bool:
-        return self._ports.wakes.wait(self._name.sandbox, stream, seconds)
+        if not self._ports.wakes.wait(self._name.sandbox, stream, seconds):
+            return False
+        stream.wait(seconds)
+        return True
 
     # What becomes of a stream that did not start, or waits
 

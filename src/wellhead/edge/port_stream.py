@@ -64,7 +64,7 @@ class PortStream:
 
     __slots__ = (
         "_door", "_ended", "_exchange", "_held", "_line", "_over", "_session", "_stream", "_trailers",
-        "opening", "sink", "tries",
+        "_waited", "opening", "sink", "tries",
     )  # fmt: skip
 
     def __init__(self, door: Decider, exchange: Exchange, line: PortLine, opening: Opening) -> None:
@@ -80,17 +80,25 @@ class PortStream:
         self._trailers = b""
         self._ended = False
         self._over = False
+        self._waited = False
         line.streams.add(self)
 
     @property
     def waits(self) -> bool:
         return self._stream is None and not self._over
 
+    def wait(self, seconds: float) -> None:
+        """Be patient: so long at most it waits before it starts."""
+        self._waited = True
+        self._exchange.wait(seconds)
+
     def start(self, session: Live) -> None:
         """Open it on a session of the host."""
         opening = self.opening
         assert opening is not None
         self.tries += 1
+        if self._waited:
+            self._exchange.wait(0.0)
         self._session = session
         kind, envelope, end, interactive = opening
         stream = session.open(kind, envelope, self, b"", end, interactive=interactive)

@@ -111,6 +111,8 @@ class Terms(Protocol):
     @property
     def max_reply_head_bytes(self) -> int: ...
     @property
+    def reply_seconds(self) -> float: ...
+    @property
     def sandbox_reply_seconds(self) -> float: ...
 
 
@@ -147,6 +149,7 @@ class Exchange:
     _left = -1  # body bytes still to come by Content-Length, -1 if not told
     owed = 0  # bytes handed to a choked visitor, not yet credited
     _interims = 0
+    _late_at = 0.0  # see ``late_at``
     _websocket_key = b""  # there where the visitor asked for a WebSocket: 101 is an answer
 
     def __init__(
@@ -195,9 +198,16 @@ class Exchange:
     def late_at(self) -> float:
         """Loop time until which a reply may be waited for though its deadline has passed.
 
-        Asked where one has: who runs a command in a sandbox says how long it may take.
+        Asked where one has: who runs a command in a sandbox says how long it may take, and a sandbox may have
+        to be resumed first.
         """
-        return self.progress + self._house.terms.sandbox_reply_seconds if self.place == "sandbox" else 0.0
+        if self.place == "sandbox":
+            return self.progress + self._house.terms.sandbox_reply_seconds
+        return self._late_at
+
+    def wait(self, seconds: float) -> None:
+        """So much later may the reply begin, counted from now: its application has not heard of it yet."""
+        self._late_at = self._house.clock() + seconds + self._house.terms.reply_seconds
 
     # From the visitor
 
