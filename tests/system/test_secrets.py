@@ -7,6 +7,7 @@ import re
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.kit.programs import Edge, environment, quiet_port, wellhead
@@ -29,22 +30,28 @@ async def test_secrets_are_in_no_output_at_debug_level_and_in_no_database(tmp_pa
         shown = SECRET.findall(agent.text)
         assert len(shown) == 1, "the connect secret is shown once, when it is made"
         secret, key = shown[0], edge.key
+        signs = (edge.data / "links-key").read_text().strip()
         answers = b""
         async with serving(ok, port=port):
             answers = await _everything_with(edge, agent.hostname, key, secret)
         arguments = b"".join(each.arguments() for each in (edge, agent))
+        for process in psutil.Process(edge.pid).children(recursive=True):
+            arguments += " ".join([*process.cmdline(), *process.environ().values()]).encode()
         assert agent.stop(signal.SIGINT) == 0 and edge.stop() == 0
 
-        for canary in (key, secret):
-            said = "\n".join([edge.text, agent.text])
-            allowed = 1  # each is shown once, to its owner
+        said = "\n".join([edge.text, agent.text])
+        for canary, kept, allowed in (
+            (key, "admin-key", 1),  # shown once, to its owner
+            (secret, "", 1),
+            (signs, "links-key", 0),
+        ):
             assert said.count(canary) <= allowed, _lines_with(said, canary)
             assert canary.encode() not in answers
             assert canary.encode() not in arguments
             # Half of it would be as bad.
             assert said.count(canary[12:40]) <= allowed, _lines_with(said, canary[12:40])
             for path in edge.data.rglob("*"):
-                if path.is_file() and path.name != "admin-key":
+                if path.is_file() and path.name != kept:
                     assert canary.encode() not in path.read_bytes(), path
                     assert canary[12:40].encode() not in path.read_bytes(), path
 
