@@ -177,7 +177,7 @@ async def _closing(part: Store | Signing) -> AsyncIterator[None]:
 
 
 def _keep_in(directory: Path) -> Callable[[Secret], None]:
-    """Writes the admin key where this machine's own programs find it: the one secret kept in clear."""
+    """Writes the admin key where this machine's own programs find it: the one credential kept in clear."""
 
     def keep(key: Secret) -> None:
         private.write(directory / UNSHOWN_KEY_FILE, "")

@@ -26,7 +26,13 @@ from wellhead.settings import ServerSettings
 FILES_NEEDED = 1024  # descriptors; each visitor of a server takes one
 FILES_WANTED = 16384
 ASK_SECONDS = 2.0
-_PRIVATE_FILES = ("profile.toml", "server/admin-key", "server/ca.key", "server/acme/account-key.pem")
+_PRIVATE_FILES = (
+    "profile.toml",
+    "server/admin-key",
+    "server/ca.key",
+    "server/links-key",
+    "server/acme/account-key.pem",
+)
 
 Lookup = Callable[[str], list[str]]
 

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from wellhead.model.access import API_KEY, CONNECT_SECRET, Secret, well_formed
+from wellhead.model.links import PARAMETER
 from wellhead.model.sandboxes import SandboxId
 from wellhead.wire.cookies import without_ours
 from wellhead.wire.fields import PROVENANCE, cut
 
-LINK_PARAMETER = "wellhead_link"
-_PARAMETER = LINK_PARAMETER.encode() + b"="
+_PARAMETER = PARAMETER.encode() + b"="
 
 # A look-alike is for whoever reads the first (CGI, WSGI).
 _credential = re.compile(rb"\r\n(authorization|x[-_]api[-_]key):([^\r]*+)", re.IGNORECASE)
