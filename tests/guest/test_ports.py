@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import socket
 import sys
 
@@ -40,5 +41,10 @@ def test_a_port_is_told_with_its_process(guest: Guest) -> None:
         with socket.socket() as connected:  # which is no listener
             connected.connect(("127.0.0.1", port))
             ports = [each for each in guest.ask("ports")["ports"] if each["port"] == port]
-        assert ports == [{"port": port, "address": "127.0.0.1", "pid": pid, "command": ports[0]["command"]}]
+        assert ports == [
+            {
+                "port": port, "address": "127.0.0.1", "pid": pid, "command": ports[0]["command"],
+                "argv": [sys.executable, "-c", script], "user": getpass.getuser(),
+            }
+        ]  # fmt: skip
         assert ports[0]["command"].startswith("python")

@@ -19,6 +19,7 @@ from tests.kit.port_house import ECHO, MESSAGE, PortHouse, listening, port_house
 from tests.kit.sandbox_host import SandboxHost, needs_namespaces, sandbox_host
 from tests.kit.sandbox_root import run_in
 from tests.kit.upstreams import Handler, Peer, serving
+from wellhead.host.guest_link import GuestLink
 from wellhead.host.port_terms import PortTerms
 from wellhead.host.runtime.network import entered
 from wellhead.host.runtime.runtime import Running
@@ -76,9 +77,9 @@ async def answering(peer: Peer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def program(sandbox: Running, script: str) -> AsyncIterator[None]:
+async def program(sandbox: Running, script: str, user: str = "root") -> AsyncIterator[None]:
     """A Python program in a sandbox; it is ended with it."""
-    running = asyncio.create_task(run_in(sandbox, PYTHON, "-c", script))
+    running = asyncio.create_task(run_in(sandbox, PYTHON, "-c", script, user=user))
     try:
         yield
     finally:
@@ -284,6 +285,17 @@ async def test_a_sandbox_whose_link_is_gone_is_not_sought_at_another_machine(
             for _ in range(2):
                 visitor = await house.ask(sandbox.spec.id, PORT).over()
                 assert visitor.reason == Reason.REFUSED and not visitor.heads
+
+
+async def test_a_port_of_any_user_inside_is_told_with_its_process(host: SandboxHost) -> None:
+    sandbox = await host.create()
+    async with program(sandbox, SERVER, user="ann"):
+        link = GuestLink(sandbox.guest_socket)
+        async with asyncio.timeout(20):
+            while not (ports := await link.ports()):
+                pass
+    assert ports[0].pop("pid") and str(ports[0].pop("command")).startswith("python")
+    assert ports == [{"port": PORT, "address": "127.0.0.1", "argv": [PYTHON, "-c", SERVER], "user": "ann"}]
 
 
 async def test_no_other_user_of_the_machine_gets_into_a_sandbox(host: SandboxHost) -> None:

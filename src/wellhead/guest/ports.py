@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import socket
 import struct
 import sys
@@ -15,6 +16,8 @@ from wellhead.guest.worker import Line
 
 _LISTENS = "0A"
 _SOCKET = "socket:["
+_ARGV_BYTES = 4096  # of a command line that are told
+_NOBODY: dict[str, object] = {"command": None, "argv": None, "user": None}
 
 
 class Listener(NamedTuple):
@@ -107,14 +110,27 @@ def _as(uid: int, gid: int) -> Iterator[None]:
 
 
 def _record(found: Listener, pid: int | None) -> dict[str, object]:
-    return {"port": found.port, "address": found.address, "pid": pid, "command": _command(pid)}
+    where = {"port": found.port, "address": found.address, "pid": pid}
+    return where | (_NOBODY if pid is None else _about(Path("/proc", str(pid))))
 
 
-def _command(pid: int | None) -> str | None:
-    """A program's name, as its process has it."""
-    if pid is None:
-        return None
+def _about(process: Path) -> dict[str, object]:
+    """A process's program, its arguments and its user."""
     try:
-        return Path(f"/proc/{pid}/comm").read_bytes().decode("utf-8", "replace").rstrip("\n")
-    except OSError:
-        return None
+        command = (process / "comm").read_bytes()
+        words = (process / "cmdline").read_bytes()[:_ARGV_BYTES].removesuffix(b"\0").split(b"\0")
+        user = process.stat().st_uid
+    except OSError:  # it has just ended
+        return _NOBODY
+    return {
+        "command": command.decode("utf-8", "replace").rstrip("\n"),
+        "argv": [word.decode("utf-8", "replace") for word in words],
+        "user": _name(user),
+    }
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

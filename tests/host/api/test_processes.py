@@ -62,6 +62,27 @@ async def test_what_names_no_process_or_signal_is_refused(host: ApiHost, path: s
     assert set(answer.json()["error"]) == {"code", "message"}
 
 
+async def test_to_look_at_ports_is_no_activity_and_to_begin_something_stirs(host: ApiHost) -> None:
+    entry = host.table.entry(host.id)
+    entry.last_active, entry.stirred_at = 0.0, -1e9
+    assert (await host.http.get("/ports")).status_code == 200
+    assert (entry.last_active, entry.stirred_at) == (0.0, -1e9)
+    for path in ("/exec/stream", "/pty"):
+        entry.stirred_at = -1e9
+        talk = await host.open(path)
+        talk.say(type="start", cmd="cat")
+        await talk.heard()
+        assert entry.stirred_at > 0, path
+    entry.stirred_at = -1e9
+    talk.write(b"\n")
+    await talk.heard()
+    assert entry.stirred_at > 0
+    for members in ({"argv": ["true"]}, {"cmd": "true", "background": True}):
+        entry.stirred_at = -1e9
+        await host.post("/exec", **members)
+        assert entry.stirred_at > 0
+
+
 async def test_metrics_are_points_of_a_span(host: ApiHost) -> None:
     answer = (await host.http.get("/metrics")).json()
     assert answer == {"sandbox_id": host.id, "range": "10m", "points": []}

@@ -42,8 +42,10 @@ class ProcessRoutes:
         return Response(status_code=204)
 
     async def _ports(self, request: Request) -> Response:
+        # To look is no activity: who watches ports does not keep a sandbox from being paused.
         context = self._context
-        return JSONResponse({"ports": await context.link(context.asked(request)).ports()})
+        link = context.way(context.sandboxes.running(context.asked(request)))
+        return JSONResponse({"ports": await link.ports()})
 
     async def _metrics(self, request: Request) -> Response:
         context = self._context
