@@ -93,13 +93,14 @@ def test_a_link_is_printed_with_its_end(sandbox: Sandbox, typed: Type, notes: Ty
 def test_who_may_see_ports_is_changed_and_told(sandbox: Sandbox, typed: Type) -> None:
     id = sandbox.id
     assert typed("sandbox", "share", id, "3000", "--public").splitlines() == [
-        f"port 3000 of {id} is public now; it was private",
-        "whoever knows its name sees it",
+        f"port 3000 of {id}: public (before: private)",
+        "whoever knows the name sees it",
     ]
-    assert "is public, as it was\n" in typed("sandbox", "share", id, "3000", "--public")
+    assert ": public (as before)\n" in typed("sandbox", "share", id, "3000", "--public")
     assert "ports        private, but 3000 public\n" in typed("sandbox", "info", id)
     told = typed("sandbox", "share", id, "--team")
-    assert told.startswith(f"every port of {id} is team now; it was private, but 3000 public\n")
+    assert told.startswith(f"every port of {id}: team (before: private, but 3000 public)\n")
+    assert told.endswith("whoever has a key of the organization, or a link, sees them\n")
     info = json.loads(typed("sandbox", "info", id, "--json"))
     assert (info["visibility"], info["port_visibility"]) == ("team", {})
 

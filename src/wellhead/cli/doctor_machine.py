@@ -79,7 +79,8 @@ def check_localhost(lookup: Lookup = look_up, name: str = "a-tunnel.localhost") 
     check = "localhost"
     remedy = (
         "browsers and Wellhead know these names without it; for curl give"
-        f" --resolve NAME.localhost:PORT:127.0.0.1, or add a line `127.0.0.1 {name}` to /etc/hosts"
+        f" --resolve NAME.localhost:PORT:127.0.0.1, or add a line `127.0.0.1 {name}` to /etc/hosts;"
+        " for all of them, those of sandboxes' ports too, install libnss-myhostname"
     )
     try:
         addresses = lookup(name)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from wellhead.client.sandboxes import Sandbox
 
 _WHO = {
-    Visibility.PRIVATE: "whoever has an admin key or a link sees {what}",
+    Visibility.PRIVATE: "whoever has an admin key, or a link, sees {what}",
     Visibility.TEAM: "whoever has a key of the organization, or a link, sees {what}",
-    Visibility.PUBLIC: "whoever knows its name sees {what}",
+    Visibility.PUBLIC: "whoever knows the name sees {what}",
 }
 
 
@@ -159,11 +159,17 @@ def _check_share(port: int | None, expires: str | None, wanted: Visibility | Non
 
 
 def _changed(before: SandboxInfo, after: SandboxInfo, port: int | None) -> list[str]:
-    what = f"port {port}" if port is not None else "every port"
-    was = before.visibility_of(port).value if port is not None else visibilities(before)
-    now = (after.visibility_of(port) if port is not None else after.visibility).value
-    told = f"{what} of {after.id} is {now}" + (", as it was" if was == now else f" now; it was {was}")
-    return [told, _WHO[Visibility(now)].format(what="it" if port is not None else "one")]
+    if port is None:
+        what, them, was, now = "every port", "them", visibilities(before), after.visibility
+    else:
+        what, them, was, now = (
+            f"port {port}",
+            "it",
+            before.visibility_of(port).value,
+            after.visibility_of(port),
+        )
+    told = "as before" if was == now.value else f"before: {was}"
+    return [f"{what} of {after.id}: {now.value} ({told})", _WHO[now].format(what=them)]
 
 
 def _listens(sandbox: Sandbox, port: int) -> bool | None:
