@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.hosted import hosted
 from tests.kit.programs import Edge, Program, environment
 from tests.kit.small_apps import NoContent, served
 from wellhead.model import access
@@ -47,6 +48,22 @@ def test_an_example_carries_a_visitor_to_the_upstream(path: Path, tmp_path: Path
             with urllib.request.urlopen(visit, timeout=20) as reply:
                 assert reply.status == 204
             program.stop(signal.SIGINT)
+        assert "Traceback" not in program.text
+
+
+def test_the_example_of_a_port_shows_it_to_everybody(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "sandbox_port.py")]
+    with (
+        hosted(tmp_path / "home", runtime="process") as edge,
+        Program(command, environment(edge.home)) as program,
+    ):
+        hostname = program.line(r"https://(8000-cl-\S+):\d+ -> port 8000 of cl-")[1]
+        visit = urllib.request.Request(f"http://127.0.0.1:{edge.http}/")
+        visit.add_header("Host", f"{hostname}:{edge.http}")
+        with urllib.request.urlopen(visit, timeout=20) as reply:
+            assert reply.read() == b"hello from a sandbox\n"
+        program.line(r'"GET / HTTP/1\.1" 200')
+        program.stop(signal.SIGINT)
         assert "Traceback" not in program.text
 
 
