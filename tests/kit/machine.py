@@ -71,7 +71,7 @@ class Machine:
         inside = ["nsenter", "-t", str(self.holder), "-n", "-m", f"--wd={self.directory}"]
         return [*inside, "bash", "-ec", line], env
 
-    def run(self, line: str) -> subprocess.CompletedProcess[str]:
+    def run(self, line: str, seconds: float = 40) -> subprocess.CompletedProcess[str]:
         """Do a line that ends by itself."""
         command, env = self.command(line)
         return subprocess.run(
@@ -80,13 +80,13 @@ class Machine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=seconds,
             check=False,
         )
 
-    def out(self, line: str) -> str:
+    def out(self, line: str, seconds: float = 40) -> str:
         """What a line prints that must not fail."""
-        done = self.run(line)
+        done = self.run(line, seconds)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout
 

@@ -1,7 +1,8 @@
 """A name server for tests: answers A queries from its arguments, until it is told to be silent.
 
 ``python tests/kit/name_server.py NAME=ADDRESS ...`` listens on 127.0.0.1:53 of its network namespace and
-prints ``serving``. After SIGUSR1 it answers nothing. Every other name does not exist.
+prints ``serving``. ``*.NAME`` is every name right below it. After SIGUSR1 it answers nothing. Every other
+name does not exist.
 
 Source: RFC 1035 section 4.
 """
@@ -25,7 +26,7 @@ def answer(query: bytes, addresses: Mapping[str, str]) -> bytes:
         at += 1 + size
     question = query[12 : at + 5]
     (kind,) = struct.unpack_from("!H", query, at + 1)
-    address = addresses.get(".".join(labels))
+    address = addresses.get(".".join(labels)) or addresses.get(".".join(["*", *labels[1:]]))
     found = address is not None and kind == A
     code = 0 if address is not None else NAME_ERROR
     head = query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, int(found), 0, 0)

@@ -444,6 +444,7 @@ ELSEWHERE = {  # pages of programs: tests of their own, with what those need
     "handlers": "test_howto_handlers.py",
     "test-webhooks": "test_howto_handlers.py",
     "inkbox": "test_official_sdk_howto.py",
+    "ports": "test_howto_ports.py",
     "sandboxes": "test_howto_sandboxes.py",
     "templates": "test_howto_templates.py",
     "hosts": "test_host.py",
