@@ -132,7 +132,8 @@ async def test_closing_gives_up_what_is_under_way() -> None:
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
         await all_.aclose()
-    assert not all_._waking
+    all_.wake(SANDBOX)
+    assert not all_._waking and len(resuming.asked) == 1
 
 
 # Of a fleet

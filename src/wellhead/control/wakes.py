@@ -36,14 +36,16 @@ class Wakes:
         self._monotonic = monotonic
         self._waking: dict[SandboxId, asyncio.Task[None]] = {}
         self._failed: dict[SandboxId, _Failed] = {}
+        self._closed = False
 
     def wake(self, sandbox: SandboxId) -> None:
         """A visitor waits for it. Who comes while it is being resumed waits for the same."""
-        if sandbox not in self._waking:
+        if sandbox not in self._waking and not self._closed:
             self._waking[sandbox] = asyncio.create_task(self._wake(sandbox), name=f"wake {sandbox}")
 
     async def aclose(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and begin nothing more."""
+        self._closed = True
         waking = list(self._waking.values())
         for each in waking:
             each.cancel()
