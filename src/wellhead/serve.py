@@ -241,6 +241,7 @@ def _edge(
         ports=PortTerms(
             denied=frozenset(settings.sandbox_denied_ports),
             exchanges=settings.exchanges_per_sandbox,
+            path_form=settings.sandbox_path_form,
             resume_seconds=settings.sandbox_resume_seconds,
             resume_waiting=settings.sandbox_resume_waiting,
         ),

@@ -48,6 +48,11 @@ async def test_only_names_of_active_tunnels_that_end_tls_at_the_edge_and_the_api
         assert not gate.allows(name), name
 
 
+def test_the_name_of_the_path_form_is_ordered_where_that_is_on(store: Store, gate: TunnelGate) -> None:
+    on = TunnelGate(store, PUBLIC, "acme", Budget(per_week=2), path_form=True)
+    assert on.allows("proxy.example.org") and not gate.allows("proxy.example.org")
+
+
 async def test_orders_on_demand_are_within_the_budget_of_all_tunnels_and_failures_put_them_off(
     api: httpx.AsyncClient, gate: TunnelGate, clock: Clock
 ) -> None:

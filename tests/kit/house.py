@@ -102,8 +102,8 @@ class House:
         self.registry = Registry()
         self.challenges = Challenges(asyncio.get_running_loop().time)
         self.ingress = Ingress(
-            Router("localhost", "localhost"), self.directory, self.registry,
-            lambda target, peer: ("control", "", self.door), self.port,
+            Router("localhost", "localhost", path_form=True), self.directory, self.registry,
+            lambda target, peer: ("control", "", self.door), self.port, self.paths,
             metrics, log, terms, counts, self.challenges, lambda reason, peer: self.refused.append(reason),
         )  # fmt: skip
         self.ingress.note = lambda fields: self.lines.append(Line(*fields))
@@ -113,6 +113,10 @@ class House:
     def port(self, name: PortName, secure: bool, peer: str) -> tuple[Door, Memo] | Page:
         """Where a request for a port goes: a house has no sandboxes."""
         return port_pages.UNKNOWN
+
+    def paths(self, target: bytes, secure: bool, peer: str) -> tuple[str, Door | Page, Memo | None]:
+        """Where a request in the path form goes: the same."""
+        return "", port_pages.UNKNOWN, None
 
     def clock(self) -> float:
         return asyncio.get_running_loop().time() + self.ahead

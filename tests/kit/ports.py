@@ -9,6 +9,7 @@ from typing import cast
 from tests.kit.doors import FakeDoor
 from tests.kit.house import COUNTS, TERMS, House, Visit, status
 from tests.kit.sandboxes import PUBLIC, SandboxRecords
+from wellhead.edge import path_form
 from wellhead.edge.hosts import HostLive, Hosts
 from wellhead.edge.port_access import PortAccessRules
 from wellhead.edge.port_door import Ports, PortTerms
@@ -72,6 +73,9 @@ class PortHouse(House):
 
     def port(self, name: PortName, secure: bool, peer: str) -> tuple[Door, Memo] | Page:
         return self.ports.way(name, secure, peer)
+
+    def paths(self, target: bytes, secure: bool, peer: str) -> tuple[str, Door | Page, Memo | None]:
+        return path_form.way(self.ports, target, secure, peer)
 
     def name(self, port: int | str = 3000, sandbox: SandboxId | str | None = None) -> str:
         """The hostname of a port."""

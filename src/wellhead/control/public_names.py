@@ -27,16 +27,21 @@ from wellhead.model.names import Public
 from wellhead.model.records import TlsMode, TunnelStatus
 from wellhead.settings import ServerSettings
 from wellhead.wire.feed import CertificatePut, OrdersFailing
+from wellhead.wire.path_form import PATH_LABEL
 
 _log = Log("wellhead.control")
 
 
 class TunnelGate:
     """A ``Gate``: names of active tunnels whose TLS ends at the edge, within the budget of all tunnels; and
-    the control plane's ``api.{domain}``, of which only a visitor shows that it is in the DNS.
+    names of ours of which only a visitor shows that they are in the DNS: ``api.{domain}``, and where
+    ``path_form`` is on its own.
     """
 
-    def __init__(self, store: Store, public: Public, issuer: str, budget: Budget) -> None:
+    def __init__(
+        self, store: Store, public: Public, issuer: str, budget: Budget, *, path_form: bool = False
+    ) -> None:
+        self._ours = {"api", PATH_LABEL} if path_form else {"api"}
         self._store = store
         self._public = public
         self._issuer = issuer
@@ -44,7 +49,7 @@ class TunnelGate:
 
     def allows(self, hostname: str) -> bool:
         name, _, domain = hostname.partition(".")
-        if name == "api" and domain == self._public.domain:
+        if name in self._ours and domain == self._public.domain:
             return True
         view = self._store.directory.tunnel(name) if domain == self._public.domain else None
         return view is not None and view.tls_mode is TlsMode.EDGE and view.status is TunnelStatus.ACTIVE
@@ -101,7 +106,9 @@ class PublicNames:
         try:
             renewal = Renewal(
                 self.issuer,
-                TunnelGate(store, self._public, self.issuer.name, budget),
+                TunnelGate(
+                    store, self._public, self.issuer.name, budget, path_form=settings.sandbox_path_form
+                ),
                 own_names(domain, zone, wildcard=settings.acme_challenge == "dns-01"),
                 certificates=settings.data_dir / issued.DIRECTORY,
                 directory=settings.data_dir / DIRECTORY,

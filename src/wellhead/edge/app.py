@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wellhead.edge import path_form
 from wellhead.edge.accesslog import AccessLog
 from wellhead.edge.challenges import Challenges, Proved
 from wellhead.edge.credentials import Credentials
@@ -109,7 +110,7 @@ class Edge:
         self._directory = directory
         self._certificates = certificates
         self._challenges = challenges
-        self._router = Router(terms.domain, terms.zone, terms.https_port)
+        self._router = Router(terms.domain, terms.zone, terms.https_port, path_form=terms.ports.path_form)
         self._log = log_to(self.metrics)
         clock = asyncio.get_running_loop().time
         self._refusals = Refusals(self.metrics, clock)
@@ -158,6 +159,7 @@ class Edge:
             self.registry,
             self._control_door,
             lambda name, secure, peer: self._ports.way(name, secure, peer),
+            lambda target, secure, peer: path_form.way(self._ports, target, secure, peer),
             self.metrics,
             self._log,
             terms.visitor,

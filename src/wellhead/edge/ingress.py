@@ -17,7 +17,7 @@ from wellhead.edge.local import saying
 from wellhead.edge.metrics import Metrics
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Line, Live, Registry
-from wellhead.edge.router import PortDestination, Router
+from wellhead.edge.router import PathsDestination, PortDestination, Router
 from wellhead.model.names import VOID_LIST, address_group, is_loopback
 from wellhead.model.ports import PortName
 from wellhead.model.records import TlsMode, TunnelView
@@ -56,6 +56,7 @@ class Ingress(Crowd):
         registry: Registry,
         control: Callable[[bytes, str], tuple[str, str, Door | Page]],
         port: Callable[[PortName, bool, str], tuple[Door, Memo] | Page],
+        paths: Callable[[bytes, bool, str], tuple[str, Door | Page, Memo | None]],
         metrics: Metrics,
         log: AccessLog,
         terms: VisitorTerms,
@@ -75,6 +76,7 @@ class Ingress(Crowd):
         self._lines = registry.lines
         self._control = control  # as ``way``, of a request's target and the visitor's address
         self._port = port  # of a port, whether TLS leads there, and the visitor's address
+        self._paths = paths  # of a target in the path form, the same
         self._counts = counts
         self.pressure = Pressure(counts.max_held_bytes, counts.max_loop_lag_seconds)
         self._sessions = registry.sessions
@@ -113,6 +115,8 @@ class Ingress(Crowd):
                     found = self._over_tls(destination.name, target)
                 return "tunnel", destination.name, found, None
             return "tunnel", destination.name, *found
+        if isinstance(destination, PathsDestination):
+            return "port", *self._paths(target, not destination.plain, peer)
         if isinstance(destination, PortDestination):
             return "port", destination.name, *self._way_to_port(destination, peer)
         if destination.page is not None and (place is not _CONTROL or target != _VOID_LIST):

@@ -8,6 +8,7 @@ an API key            decides alone, where one is shown: private takes keys of s
 a link                who holds one. A browser that opens a page with it gets a cookie for it and
                       is sent on to the same address without it
 that cookie           of a request that no page of somebody else makes (``Provenance.is_own``)
+the path form         takes neither link nor cookie, a key alone
 ====================  ==========================================================================
 
 Ours is taken out of every request, whatever comes of it. docs/explain/decisions/0022-who-may-see-a-port.md
@@ -30,7 +31,7 @@ from wellhead.model.sandboxes import SandboxView
 from wellhead.model.visibility import Visibility
 from wellhead.visitors import pages, port_pages
 from wellhead.visitors.pages import Page
-from wellhead.wire.port_request import Provenance, Shown, preflight_lines, read_shown
+from wellhead.wire.port_request import Provenance, Shown, asked_origin, preflight_lines, read_shown
 from wellhead.wire.streams import StreamKind
 
 PLAIN_COOKIE: Final = "wellhead-port"
@@ -49,6 +50,7 @@ class Asked(NamedTuple):
     whole: bool  # nothing of it follows
     secure: bool  # it came over TLS
     peer: str  # the visitor's IP address
+    path_form: bool = False  # it came to the name that all sandboxes share
 
 
 class Allowed(NamedTuple):
@@ -88,9 +90,11 @@ class PortAccessRules:
             return Allowed(shown.target, preflight_lines(shown.block))
         if shown.key is not None:
             return self._refused(asked, shown.key, visibility) or allowed
+        if asked.path_form:  # a cookie would be of a name that is everybody's
+            return port_pages.KEY_ONLY
         if shown.link and (expires := self._expiry(asked, Pass.LINK, shown.link)):
             opens_page = asked.kind is StreamKind.HTTP and source.is_navigation(asked.method)
-            return self._exchanged(asked, shown, source, expires) if opens_page else allowed
+            return self._exchanged(asked, shown, expires) if opens_page else allowed
         cookies = self._cookies(asked, shown)
         if any(self._expiry(asked, Pass.COOKIE, cookie) for cookie in cookies):
             return allowed if source.is_own(asked.method) else port_pages.FOREIGN_PAGE
@@ -123,16 +127,15 @@ class PortAccessRules:
         found = self._links.expiry(token, kind, view.id, asked.port, epoch, self._now())
         return 0 if found is None else found[0]
 
-    def _exchanged(self, asked: Asked, shown: Shown, source: Provenance, expires: int) -> Page:
+    def _exchanged(self, asked: Asked, shown: Shown, expires: int) -> Page:
         """The way to the same page without the link, and a cookie for the rest of its life."""
         view = asked.view
         token = self._links.sign(Pass.COOKIE, view.id, asked.port, view.access.links_epoch, expires)
         lasts = max(1, int(expires - self._now()))
         cookie = f"{_cookie_name(asked)}={token}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Lax"
         # Absolute: a target may begin with what a browser takes for another host.
-        here = (source.scheme + b"://" + source.authority).decode("ascii")
         return port_pages.LINK_TAKEN._replace(
-            location=pages.absolute(here, shown.target),
+            location=pages.absolute(asked_origin(asked.block, secure=asked.secure), shown.target),
             fields=(
                 ("Set-Cookie", cookie + "; Secure" if asked.secure else cookie),
                 ("Referrer-Policy", "no-referrer"),

@@ -45,6 +45,8 @@ from wellhead.visitors.exchange import Door, Exchange
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
 from wellhead.wire.feed import Wake
+from wellhead.wire.path_form import PathForm
+from wellhead.wire.port_request import asked_origin
 from wellhead.wire.ports import for_port
 from wellhead.wire.streams import Buffer, Sink, Stream, StreamKind
 
@@ -59,12 +61,14 @@ class PortTerms:
     """``denied``: ports that no visitor reaches. ``exchanges``: most of one sandbox at once.
 
     ``resume_waiting`` requests wait at once for paused sandboxes, each ``resume_seconds`` at most.
+    ``path_form``: there is a name for it.
     """
 
     denied: frozenset[int]
     exchanges: int
     resume_seconds: float
     resume_waiting: int
+    path_form: bool = False
 
 
 class Ports:
@@ -95,8 +99,13 @@ class Ports:
         view = self.directory.sandbox(name.sandbox)
         return view is not None and view.status in _OPEN and name.port not in self._terms.denied
 
-    def way(self, name: PortName, secure: bool, peer: str) -> tuple[Door, Memo] | Page:
-        """Where a request of a visitor with this IP address is opened, or the page in its stead."""
+    def way(
+        self, name: PortName, secure: bool, peer: str, below: bytes | None = None
+    ) -> tuple[Door, Memo] | Page:
+        """Where a request of a visitor with this IP address is opened, or the page in its stead.
+
+        ``below``: the target, where the request came in the path form.
+        """
         if name.port in self._terms.denied:
             return port_pages.DENIED
         view = self.directory.sandbox(name.sandbox)
@@ -107,7 +116,7 @@ class Ports:
             line = PortLine()
             if view.status in _OPEN:
                 self._lines[name.sandbox] = line
-        return PortDoor(self, name, secure, peer, line), line
+        return PortDoor(self, name, secure, peer, line, below), line
 
     def session(self, sandbox: SandboxId, line: PortLine) -> Live | Page:
         """The session of the host that runs a sandbox, to open one more exchange on, or why there is none.
@@ -146,10 +155,14 @@ class Ports:
 class PortDoor:
     """The door of one request."""
 
-    __slots__ = ("_line", "_name", "_peer", "_ports", "_secure")
+    __slots__ = ("_below", "_form", "_line", "_name", "_peer", "_ports", "_secure")
     carrier = ""
 
-    def __init__(self, ports: Ports, name: PortName, secure: bool, peer: str, line: PortLine) -> None:
+    def __init__(
+        self, ports: Ports, name: PortName, secure: bool, peer: str, line: PortLine, below: bytes | None
+    ) -> None:
+        self._below = below
+        self._form: PathForm | None = None
         self._ports = ports
         self._name = name
         self._secure = secure
@@ -163,7 +176,7 @@ class PortDoor:
         assert isinstance(sink, Exchange)  # which alone can answer with a page
         judged = self._judged(kind, envelope, whole=end)
         page, asked = (judged, b"") if isinstance(judged, Page) else (None, judged)
-        stream = PortStream(self, sink, self._line, Opening(kind, asked, end, interactive))
+        stream = PortStream(self, sink, self._line, Opening(kind, asked, end, interactive), self._form)
         if page is not None:
             stream.refuse(page)
         else:
@@ -178,11 +191,18 @@ class PortDoor:
             return port_pages.UNKNOWN
         line, _, block = envelope.partition(b"\r\n")
         method, target, _ = line.split(b" ")
-        asked = Asked(view, port, kind, method, target, block, whole, self._secure, self._peer)
+        if self._below is not None:
+            target = self._below
+            self._form = PathForm(self._name, asked_origin(block, secure=self._secure))
+        asked = Asked(
+            view, port, kind, method, target, block, whole, self._secure, self._peer, self._form is not None
+        )
         allowed = self._ports.rules.judge(asked)
         if isinstance(allowed, Page):
             return allowed
         head = b"%b %b HTTP/1.1\r\n%b" % (method, allowed.target, allowed.block)
+        if self._form is not None:
+            head = self._form.request_head(head)
         return for_port(head, sandbox, port)
 
     def _found(self) -> Live | Page:

@@ -16,6 +16,7 @@ from wellhead.edge.registry import Live
 from wellhead.visitors.exchange import Exchange
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
+from wellhead.wire.path_form import PathForm
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 
 
@@ -60,19 +61,25 @@ class PortLine(Memo):
 
 
 class PortStream:
-    """It waits until ``start``, or is answered by ``refuse``. ``opening``: how it is to begin."""
+    """It waits until ``start``, or is answered by ``refuse``.
+
+    ``opening``: how it is to begin; ``form``: of addresses in replies, where it came in the path form.
+    """
 
     __slots__ = (
-        "_door", "_ended", "_exchange", "_held", "_line", "_over", "_session", "_stream", "_trailers",
-        "_waited", "opening", "sink", "tries",
+        "_door", "_ended", "_exchange", "_form", "_held", "_line", "_over", "_session", "_stream",
+        "_trailers", "_waited", "opening", "sink", "tries",
     )  # fmt: skip
 
-    def __init__(self, door: Decider, exchange: Exchange, line: PortLine, opening: Opening) -> None:
+    def __init__(
+        self, door: Decider, exchange: Exchange, line: PortLine, opening: Opening, form: PathForm | None
+    ) -> None:
         self.sink: Sink = exchange
         self.opening: Opening | None = opening  # None: something of it was sent, or answered
         self.tries = 0
         self._door = door
         self._exchange = exchange
+        self._form = form
         self._line = line
         self._session: Live | None = None
         self._stream: Stream | None = None
@@ -184,6 +191,8 @@ class PortStream:
         self.opening = None
         if end:
             self._close()
+        if self._form is not None and kind is not HeadKind.TRAILERS:
+            head = self._form.reply_head(head)
         self.sink.on_head(kind, head, data, end)
 
     def on_data(self, data: Buffer, end: bool) -> None:

@@ -4,6 +4,7 @@ The routes of this house, in order of the decision:
 
 * the domain itself, the zone, ``api.{domain}``, ``localhost``, 127.0.0.1 and ::1: the control plane;
 * ``{port}-cl-….{domain}``: the port of that sandbox, or a page that says what is wrong with the name;
+* ``proxy.{domain}``, where the path form is on: the ports that its paths name;
 * any other ``{label}.{domain}``: the tunnel of that name, if there is one;
 * anything else: nowhere. A name that never existed and one that was deleted look alike.
 """
@@ -18,6 +19,7 @@ from wellhead.model.ports import PortName, is_port_label, read_port
 from wellhead.model.sandboxes import read_sandbox_id
 from wellhead.visitors import port_pages
 from wellhead.visitors.house import Destination, Place
+from wellhead.wire.path_form import PATH_LABEL
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -32,17 +34,23 @@ class PortDestination(Destination):
     port: PortName | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PathsDestination(Destination):
+    """The name of the path form: which port of which sandbox, each target says."""
+
+
 class Router:
     """Decides by hostname alone; whether the tunnel exists is the directory's to say.
 
     ``domain`` and ``zone`` are written as ``destination`` takes them; ``https_port`` is what visitors dial.
-    ``control_origins``: of the control plane's pages, by its names.
+    ``path_form``: there is a name for it. ``control_origins``: of the control plane's pages, by its names.
     """
 
-    def __init__(self, domain: str, zone: str, https_port: int = 443) -> None:
+    def __init__(self, domain: str, zone: str, https_port: int = 443, *, path_form: bool = False) -> None:
         self._suffix = "." + domain
         self._port = None if https_port == 443 else https_port
         self._zone = zone
+        self._path_form = path_form
         names = (domain, zone, "api." + domain)
         self._control = frozenset((*names, *LOOPBACK_NAMES))
         # Not of loopback's names: whatever answers to them on a visitor's machine may not be this server.
@@ -57,6 +65,8 @@ class Router:
             if label and "." not in label:
                 if "-cl-" in label and is_port_label(label):
                     return _port(label, plain)
+                if self._path_form and label == PATH_LABEL:
+                    return PathsDestination(Place.PORT, label, plain)
                 return Destination(Place.TUNNEL, label, plain)
         return NOWHERE
 

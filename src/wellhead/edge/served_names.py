@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from wellhead.edge.directory import Directory
-from wellhead.edge.router import PortDestination, Router
+from wellhead.edge.router import PathsDestination, PortDestination, Router
 from wellhead.edge.unknown import UnknownNames
 from wellhead.edge.wants import Wants
 from wellhead.errors import ClientHelloError
@@ -66,7 +66,8 @@ class ServedNames:
         if isinstance(destination, PortDestination):
             known = destination.port is not None and self._is_known_port(destination.port, name)
         else:
-            known = destination.place is Place.CONTROL or self._directory.tunnel(destination.name) is not None
+            ours = destination.place is Place.CONTROL or isinstance(destination, PathsDestination)
+            known = ours or self._directory.tunnel(destination.name) is not None
         if not known and not self._unknown.take():
             raise ClientHelloError(self._not_here(), "unknown-names")
         return self._chosen(name, keep=known, port=isinstance(destination, PortDestination))

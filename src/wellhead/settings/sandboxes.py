@@ -67,6 +67,11 @@ class SandboxSettings(BaseModel):
     exchanges_per_sandbox: PositiveInt = Field(
         1000, description="Most exchanges with the ports of one sandbox at once; beyond: 503."
     )
+    sandbox_path_form: bool = Field(
+        False,
+        description="Serve sandboxes' ports also below `https://proxy.{domain}/{sandbox}/{port}/`, for"
+        " programs that cannot use a name for each: keys in a header only, no page runs scripts.",
+    )
     sandbox_resume_seconds: PositiveFloat = Field(
         20.0,
         le=100,

@@ -30,7 +30,7 @@ class Page(NamedTuple):
     hint: str = ""
     broken: str = ""
     retry_seconds: int = RETRY_SECONDS
-    location: str = ""  # where else the visitor is to ask, an absolute URL
+    location: str = ""  # where else the visitor is to ask
     stations: tuple[str, str, str] = ("server", "agent", "application")
     fields: tuple[tuple[str, str], ...] = ()
 

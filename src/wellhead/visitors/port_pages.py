@@ -87,6 +87,14 @@ FOREIGN_PAGE = Page(
 LINK_TAKEN = Page(
     303, "link-taken", "This way", "The link was taken; the page is at the same address without it."
 )
+KEY_ONLY = NO_KEY._replace(
+    text="It takes an API key, in X-API-Key or as a bearer token.",
+    hint="Links are for the port's own name, <code>{port}-{sandbox}</code>.",
+)
+NO_PORT_NAMED = Page(
+    404, "path-form", "No port is named here", "Below this name are ports: /{sandbox}/{port}/ and its path."
+)
+SLASH_MISSING = Page(308, "path-slash", "This way", "A port's path begins with a slash.")
 FOREIGN_KEY = Page(
     403, "port-scope", "Not with this key", "This key is valid, but not for the ports of this sandbox."
 )

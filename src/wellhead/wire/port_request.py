@@ -99,6 +99,12 @@ def _is_ours(text: bytes) -> bool:
     return well_formed(secret, API_KEY) or well_formed(secret, CONNECT_SECRET)
 
 
+def asked_origin(block: bytes, *, secure: bool) -> str:
+    """Whom a visitor asks, by its field lines, Host first: scheme and authority as it wrote it."""
+    authority = block.partition(b"\r\n")[0].removeprefix(b"Host: ").decode("ascii")
+    return f"{'https' if secure else 'http'}://{authority}"
+
+
 class Provenance:
     """Whose page sends a request, as far as its browser says; a program that says nothing is nobody's page.
 
@@ -107,20 +113,11 @@ class Provenance:
 
     def __init__(self, block: bytes, sandbox: SandboxId, *, secure: bool) -> None:
         self._fields: Mapping[bytes, bytes] = cut(block, PROVENANCE)[0]
-        self._block = block
-        self._secure = secure
-        name = sandbox.encode("ascii")
-        _, _, rest = self.authority.lower().partition(b"-" + name)
-        self._own = re.compile(rb"%b://[1-9][0-9]{0,4}-%b%b" % (self.scheme, name, re.escape(rest))).fullmatch
-
-    @property
-    def scheme(self) -> bytes:
-        return b"https" if self._secure else b"http"
-
-    @property
-    def authority(self) -> bytes:
-        """The name that is asked for, as the visitor wrote it."""
-        return self._block.partition(b"\r\n")[0].removeprefix(b"Host: ")
+        # The origins of its ports differ in one number, between these two.
+        here = asked_origin(block, secure=secure).lower().encode("ascii")
+        self._scheme, _, authority = here.partition(b"://")
+        name = b"-" + sandbox.encode("ascii")
+        self._name = name + authority.partition(name)[2]
 
     def is_preflight(self, method: bytes) -> bool:
         """Whether a browser asks what another request may carry; of one without a body."""
@@ -144,15 +141,26 @@ class Provenance:
         """
         fields = self._fields
         origin = fields.get(b"origin")
-        if origin is not None and self._own(origin) is None:
+        if origin is not None and not self._is_ours(origin):
             return False
         if fields.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
             return True
         if origin is None:
             source = _source(fields.get(b"referer", b""))
             top = _TOP_LEVEL.items() <= fields.items() and method in (b"GET", b"HEAD")
-            return top or (source is not None and self._own(source[1]) is not None)
+            return top or (source is not None and self._is_ours(source[1]))
         return True
+
+    def _is_ours(self, origin: bytes) -> bool:
+        scheme, _, authority = origin.partition(b"://")
+        port = authority.removesuffix(self._name)
+        return (
+            scheme == self._scheme
+            and port != authority
+            and port.isdigit()
+            and len(port) <= 5
+            and port[:1] != b"0"
+        )
 
 
 def preflight_lines(block: bytes) -> bytes:
