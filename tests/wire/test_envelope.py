@@ -77,6 +77,13 @@ def test_an_envelope_that_is_not_canonical_is_refused(raw: bytes) -> None:
     assert (caught.value.status, caught.value.reason) == (400, "envelope")
 
 
+def test_a_target_of_two_slashes_passes_where_no_other_host_can_be_meant() -> None:
+    raw = b"GET //a//b HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert read_envelope(raw, slashes=True).target == b"//a//b"
+    with pytest.raises(HttpError):
+        read_envelope(raw.replace(b"//a", b"a"), slashes=True)
+
+
 @pytest.mark.parametrize(
     "target", [b"/", b"/a//b", b"/a/../../etc", b"/%2e%2e/%2F", b"/?a=//b", b"/\xc3\xa4", b"/@e"]
 )

@@ -67,7 +67,7 @@ class PortPool(UpstreamPool):
             host_header=terms.host_header,
             limits=UpstreamLimits(
                 reply_seconds=terms.reply_seconds, idle_seconds=terms.idle_seconds,
-                max_idle=terms.connections,
+                max_idle=terms.connections, slashes=True,  # nobody but the application reads it
             ),
             dial=PortDialler(runtime, self.entry.id, port, terms, self._may_come).dial,
         )  # fmt: skip

@@ -81,7 +81,7 @@ class H2Request:
         self, home: Home, stream: Stream, kind: StreamKind, raw: bytes, data: Buffer, end: bool
     ) -> None:
         owner = home.owner
-        self.envelope = envelope = read_envelope(raw)
+        self.envelope = envelope = read_envelope(raw, slashes=owner.limits.slashes)
         self.kind = kind
         self.method = envelope.method
         self.websocket_key = b""

@@ -86,7 +86,8 @@ class HttpRequestHalf:
                 self._exchange = Exchange(kind, known.method, known.target, 0, known.peer)
         else:
             try:
-                request = self._request(kind, read_envelope(envelope), data, end)
+                read = read_envelope(envelope, slashes=pool.limits.slashes)
+                request = self._request(kind, read, data, end)
             except HttpError:
                 self._fail(Reason.PROTOCOL)
                 return

@@ -33,6 +33,7 @@ class UpstreamLimits:
     max_waiting: int = 1024  # requests that wait for one of them
     ping_seconds: float = 30.0  # silence after which an HTTP/2 upstream that owes replies is asked
     pong_seconds: float = 60.0  # how long it may take to answer
+    slashes: bool = False  # whether a target may begin with two, see ``read_envelope``
 
 
 class Connection(Protocol):

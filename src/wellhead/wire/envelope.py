@@ -10,7 +10,7 @@ from wellhead.wire.fields import TCHAR
 from wellhead.wire.hostname import read_authority
 
 _envelope = re.compile(
-    rb"([" + TCHAR + rb"]{1,32}+) (/(?!/)[\x21\x22\x24-\x7e\x80-\xff]*+|\*) HTTP/1\.1\r\n"
+    rb"([" + TCHAR + rb"]{1,32}+) (/[\x21\x22\x24-\x7e\x80-\xff]*+|\*) HTTP/1\.1\r\n"
     rb"Host: ([\x21-\x7e]{1,255}+)\r\n(?:Content-Length: ([0-9]{1,19}+)\r\n)?"
 ).match
 _names_us = re.compile(rb"(\r\n(?:origin|referer|destination):[\t ]*)(https?://[^/\t\r ]++)", re.IGNORECASE)
@@ -39,15 +39,17 @@ class Envelope(NamedTuple):
         return rest.partition(b"\r\n")[0].decode("latin-1") if found else ""
 
 
-def read_envelope(raw: bytes) -> Envelope:
+def read_envelope(raw: bytes, *, slashes: bool = False) -> Envelope:
     """Read a canonical request head. Its fields were judged by the edge and are carried on as they are.
 
+    ``slashes``: a target may begin with two of them. ``//name`` is another host to some upstreams.
+
     Raises:
-        HttpError: 400: not canonical, or a target that is not ``*`` and does not begin with a single
-            slash (C11): ``//name`` is another host to some upstreams.
+        HttpError: 400: not canonical, or a target that is not ``*`` and does not begin with a slash, or
+            with more than one where that is not allowed (C11).
     """
     match = _envelope(raw)
-    if match is None:
+    if match is None or (raw.startswith(b"//", match.start(2)) and not slashes):
         raise HttpError(400, "envelope")
     if raw.find(b"\r\n\r\n") != len(raw) - 4:
         raise HttpError(400, "envelope")
