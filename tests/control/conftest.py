@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.kit.control import built, memory_authority
+from tests.kit.control import built, caller, memory_authority
 from tests.kit.fake_hosts import FakeHost, FakeHosts, join
 from wellhead.control.fleet import Fleet
 from wellhead.control.issuing import Issuer
@@ -112,11 +112,7 @@ async def stranger(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def api(app: FastAPI, admin: Secret) -> AsyncIterator[httpx.AsyncClient]:
     """A caller with the admin key, at ``/api/v1``."""
-    transport = httpx.ASGITransport(app)
-    headers = {"X-API-Key": admin.reveal()}
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://control/api/v1", headers=headers
-    ) as client:
+    async with caller(app, admin) as client:
         yield client
 
 

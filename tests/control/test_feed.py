@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.control.conftest import PUBLIC
-from tests.kit.control import built
+from tests.kit.control import built, caller
 from tests.kit.fake_hosts import FakeHost
 from wellhead.control import feed as control_feed
 from wellhead.control.feed import Feed
@@ -275,11 +275,7 @@ async def test_an_answer_waits_for_the_edge_and_not_for_longer_than_its_time(
         app = built(store, PUBLIC, ServerSettings(), pair.feed.settle)
         await pair.feed.tell_all(store.directory, made_key=False)
         await pair.link.whole
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url="http://control/api/v1",
-            headers={"X-API-Key": admin.reveal()},
-        ) as api:
+        async with caller(app, admin) as api:
             assert (await api.post("/tunnels/", json={"tunnel_name": "quick"})).status_code == 201
             assert follower.directory.tunnel("quick") is not None
             pair.edge.pause_reading()
@@ -300,11 +296,7 @@ async def test_what_concerns_a_sandbox_s_ports_holds_at_the_edge_when_it_is_answ
         app = built(store, PUBLIC, ServerSettings(), pair.feed.settle, fleet=fleet)
         await pair.feed.tell_all(store.directory, made_key=False)
         await pair.link.whole
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url="http://control/api/v1",
-            headers={"X-API-Key": admin.reveal()},
-        ) as api:
+        async with caller(app, admin) as api:
             ports = {"3000": "team", "80": "private"}
             asked = {"visibility": "public", "port_visibility": ports, "auto_resume": True}
             made = await api.post("/sandboxes", json=asked)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.control.conftest import PUBLIC, Clock
-from tests.kit.control import LINKS_KEY, built
+from tests.kit.control import LINKS_KEY, built, caller
 from tests.kit.fake_hosts import FakeHost
 from wellhead.control.fleet import Fleet
 from wellhead.control.store import Store
@@ -173,11 +173,7 @@ async def test_settings_say_how_long_links_are_good(
     store: Store, fleet: Fleet, admin: Secret, sandbox: SandboxId, clock: Clock
 ) -> None:
     settings = ServerSettings(sandbox_link_seconds=60, sandbox_link_max_seconds=120)
-    transport = httpx.ASGITransport(built(store, PUBLIC, settings, fleet=fleet))
-    headers = {"X-API-Key": admin.reveal()}
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://control/api/v1", headers=headers
-    ) as api:
+    async with caller(built(store, PUBLIC, settings, fleet=fleet), admin) as api:
         until = datetime.fromisoformat((await made(api, sandbox))["expires_at"]) - clock()
         assert until == pytest.approx(timedelta(seconds=60), abs=timedelta(seconds=30))
         await made(api, sandbox, expires_in=120)

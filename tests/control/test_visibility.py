@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.control.conftest import PUBLIC
-from tests.kit.control import built
+from tests.kit.control import built, caller
 from tests.kit.fake_hosts import FakeHost, FakeHosts
 from wellhead.control.fleet import Fleet
 from wellhead.control.store import Store
@@ -62,11 +62,7 @@ async def test_a_setting_says_what_a_new_sandbox_is(
     setting: str, with_host: bool, expected: str, store: Store, fleet: Fleet, admin: Secret, host: FakeHost
 ) -> None:
     settings = ServerSettings.model_validate({"sandbox_visibility": setting, "with_host": with_host})
-    transport = httpx.ASGITransport(built(store, PUBLIC, settings, fleet=fleet))
-    headers = {"X-API-Key": admin.reveal()}
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://control/api/v1", headers=headers
-    ) as api:
+    async with caller(built(store, PUBLIC, settings, fleet=fleet), admin) as api:
         unsaid, said = await created(api), await created(api, visibility="team")
         assert (await shown(api, unsaid))[0] == expected and (await shown(api, said))[0] == "team"
     assert settings.opens_ports == (setting == "auto" and with_host)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 from fastapi import FastAPI
 
 from wellhead.control.app import build
@@ -16,6 +17,7 @@ from wellhead.control.issuing import Issuer
 from wellhead.control.local_issuer import LocalIssuer, Revocations
 from wellhead.control.signing import Signing, SigningTerms
 from wellhead.control.store import Store
+from wellhead.model.access import Secret
 from wellhead.model.links import KEY_BYTES, LinkSigner
 from wellhead.model.names import Public
 from wellhead.net.authority import LocalAuthority
@@ -51,3 +53,12 @@ def built(
     revocations = Revocations(authority, store.certificates, store.clock)
     signer = LinkSigner(LINKS_KEY)
     return build(store, public, settings, signing, revocations, signer, settle, server_names, fleet)
+
+
+def caller(app: FastAPI, key: Secret) -> httpx.AsyncClient:
+    """Who asks at ``/api/v1`` with a key."""
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url="http://control/api/v1",
+        headers={"X-API-Key": key.reveal()},
+    )
