@@ -62,6 +62,11 @@ def test_a_picture_takes_the_place_of_the_one_before(monkeypatch: pytest.MonkeyP
         assert written() == "\x1b[1mtitle\x1b[0m\n" + "x" * 25 + "\n\n"
         picture.draw(["other"])  # back over 1 line, one that the terminal broke in 3, and 1 that is empty
         assert written() == "\x1b[5F\x1b[Jother\n"
+        assert not picture.is_of_another_size()
+        monkeypatch.setenv("COLUMNS", "11")
+        assert picture.is_of_another_size()
+        picture.draw(["other"])  # where it stands by now is not known
+        assert written() == "\x1b[H\x1b[2Jother\n"
         picture.leave()
         assert written() == "\n"
 

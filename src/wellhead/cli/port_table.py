@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import shutil
@@ -26,6 +27,7 @@ WATCH_SECONDS = 1.0
 PROCESS_MIN = 16  # characters of a command line that a narrow terminal shows
 _OVER = (SandboxStatus.STOPPED, SandboxStatus.ERROR)
 _PROCESS = 2  # its column
+_CLEAR = "\x1b[H\x1b[2J"
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _TITLES = ("PORT", "ADDRESS", "PROCESS", "PID", "VISIBILITY", "URL")
 
@@ -65,7 +67,7 @@ def watch_ports(ask: Ask, sandbox: Sandbox) -> None:
     try:
         while seen is None or sandbox.info.status not in _OVER:
             before, seen = seen, _look(sandbox, seen[0] if seen else [])
-            if seen != before:
+            if seen != before or picture.is_of_another_size():
                 _show(ask, picture, *seen)
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
@@ -105,14 +107,22 @@ class Picture:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._drawn = False
+        self._size: os.terminal_size | None = None  # of the terminal, when it was drawn
+
+    def is_of_another_size(self) -> bool:
+        """Whether the terminal has changed since, and has moved what it shows."""
+        return self._size is not None and self._size != shutil.get_terminal_size()
 
     def draw(self, lines: list[str]) -> None:
-        if sys.stdout.isatty():
-            back = f"\x1b[{self._rows()}F\x1b[J" if self._drawn else ""
+        if self._size is None:
+            back = ""
+        elif not sys.stdout.isatty():
+            back = "\n"
+        elif self.is_of_another_size():
+            back = _CLEAR  # where the lines are by now is for the terminal to know
         else:
-            back = "\n" if self._drawn else ""
-        self._drawn, self._lines = True, lines
+            back = f"\x1b[{self._rows()}F\x1b[J"
+        self._lines, self._size = lines, shutil.get_terminal_size()
         tell(back + "\n".join(lines))
 
     def leave(self) -> None:

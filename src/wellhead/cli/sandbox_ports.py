@@ -15,6 +15,7 @@ from wellhead.cli.table import when
 from wellhead.errors import InputError, SandboxState
 from wellhead.model.ports import read_port
 from wellhead.model.sandboxes import SandboxStatus
+from wellhead.model.text import escape
 from wellhead.model.visibility import Visibility
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def list_ports(
     """List the ports that something in a sandbox listens on, with the process behind each."""
     from wellhead.cli.port_table import numbers, port_table, watch_ports
 
-    with ask.open() as server, hint_on(SandboxState, "only one that runs has ports"):
+    paused = f"one that is paused goes on with `wellhead sandbox resume {escape(sandbox)}`"
+    with ask.open() as server, hint_on(SandboxState, paused):
         found = sandbox_of(server, sandbox)
         if watch:
             return watch_ports(ask, found)
