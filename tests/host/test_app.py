@@ -13,7 +13,9 @@ import pytest
 
 from tests.kit.certs import authority
 from tests.kit.host_server import HOST, HostServer, host_server
+from tests.kit.muxpair import RecordingSink
 from tests.kit.runtimes import FakeRuntime, FakeTemplates
+from tests.kit.upstreams import Peer, envelope, serving
 from wellhead.errors import HostRemoved, SecretRejected
 from wellhead.host.app import Facts, HostProgram, HostTerms
 from wellhead.host.asked import Asked
@@ -21,6 +23,8 @@ from wellhead.host.capacity import Capacity
 from wellhead.host.membership import Membership
 from wellhead.model.sandboxes import new_sandbox_id
 from wellhead.net.authority import LocalAuthority
+from wellhead.wire.ports import for_port
+from wellhead.wire.streams import StreamKind
 
 ROOM = Capacity(vcpus=8, memory_mb=4096, disk_mb=100_000, sandboxes=4)
 
@@ -87,6 +91,36 @@ def test_a_host_has_two_sessions_tells_how_it_is_and_leaves_its_sandboxes_runnin
     ca: LocalAuthority, tmp_path: Path
 ) -> None:
     played(_online, ca, tmp_path)
+
+
+async def _ports(place: Place) -> None:
+    async def answer(peer: Peer) -> None:
+        while True:
+            await peer.reply(await peer.request())
+
+    program, sandbox = place.program(), new_sandbox_id()
+    async with serving(answer) as app, place.running(program):
+        await program.sandboxes.create(Asked(sandbox, "minimal"))
+        for number, session in enumerate(place.server.sessions):
+            heard = RecordingSink()
+            asked = for_port(envelope("GET", f"/{number}", "X-Request-Id: 1"), sandbox, app.port)
+            heard.stream = session.mux.open(StreamKind.HTTP, asked, heard, b"", True)
+            await place.server.until(lambda heard=heard: heard.ended or heard.resets)  # type: ignore[misc]
+            assert heard.data.startswith(b"GET /%d HTTP/1.1\r\n" % number)
+        assert len(app.peers) == 1
+        place.runtime.holds["destroy"] = asyncio.Event()
+        ending = asyncio.ensure_future(program.sandboxes.destroy(sandbox))
+        async with asyncio.timeout(1):  # before anything of the sandbox is freed
+            await app.peers[0].writer.wait_closed()
+        assert not ending.done()
+        place.runtime.holds["destroy"].set()
+        await ending
+
+
+def test_requests_for_ports_come_on_either_session_and_end_before_their_sandbox(
+    ca: LocalAuthority, tmp_path: Path
+) -> None:
+    played(_ports, ca, tmp_path)
 
 
 async def _ended(place: Place) -> None:

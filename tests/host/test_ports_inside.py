@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,16 @@ async def test_a_server_is_reached_whatever_it_listens_on(host: SandboxHost, hou
                 assert b"Wellhead" not in visitor.body
 
 
+async def test_a_sandbox_without_ipv6_has_its_other_ports(host: SandboxHost, house: PortHouse) -> None:
+    sandbox = await host.create()
+    house.add(sandbox)
+    _switch_off_ipv6(host.kept.get(sandbox.spec.id).pid)
+    sock = listening(host, sandbox.spec.id, sandbox.address)
+    async with serving(saying(b"here"), sock=sock):
+        assert (await house.ask(sandbox.spec.id, sock.getsockname()[1]).over()).body == b"here"
+    assert (await house.ask(sandbox.spec.id, 4000).over()).reason == Reason.UPSTREAM_UNREACHABLE
+
+
 async def test_messages_go_both_ways_until_the_sandbox_ends(host: SandboxHost, house: PortHouse) -> None:
     sandbox = await host.create()
     entry = house.add(sandbox)
@@ -195,6 +206,11 @@ async def test_each_sandbox_answers_for_itself_and_after_a_restart_of_the_host_a
                 assert (await at.ask(sandbox.spec.id, PORT).over()).body == word
             await at.ports.aclose()
         assert _nft(host.kept.get(first.spec.id).pid, "list", "tables") == "table ip wellhead\n"
+
+
+def _switch_off_ipv6(pid: int) -> None:
+    with entered(f"/proc/{pid}/ns/net"):
+        Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("1")
 
 
 def _nft(pid: int, *words: str) -> str:

@@ -83,7 +83,7 @@ class Ports:
         """Once. A sandbox is active while bytes move on its ports, or a reply is awaited from it."""
         now = self._table.clock()
         for pool in list(self.pools.values()):
-            if pool.look():
+            if pool.look() and pool.entry.status in _TAKES:
                 pool.entry.last_active = now
 
     async def aclose(self) -> None:
@@ -109,6 +109,8 @@ class Ports:
             allowance = self._allowances[entry] = Allowance(entry, self._terms.connections)
         pool = self.pools[value] = PortPool(self._runtime, allowance, port, self._terms, self._table.clock)
         pool.on_empty = lambda gone: self._forget(value, gone)
+        if entry.status is not S.RUNNING:
+            pool.stand_still()
         return pool
 
     def _forget(self, value: bytes, pool: PortPool) -> None:

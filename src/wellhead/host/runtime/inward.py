@@ -9,6 +9,7 @@ socket that was made inside is the second way, which passes no bucket.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -20,6 +21,11 @@ from wellhead.model.sandboxes import SandboxId
 from wellhead.net.dialling import connected
 from wellhead.net.socket_options import tune
 from wellhead.net.sockets import Address, why
+
+_REFUSED = {
+    socket.AF_INET: {errno.ECONNREFUSED},
+    socket.AF_INET6: {errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.ENETUNREACH},  # loopback may have none
+}
 
 
 class Inward:
@@ -38,10 +44,10 @@ class Inward:
         sock = self._outside(kept)
         if await _is_connected(sock, Address(kept.address, port)):
             return sock
-        for host, family in (("::1", socket.AF_INET6), (kept.address, socket.AF_INET)):
-            sock = self._inside(kept, family)
-            if await _is_connected(sock, Address(host, port)):
-                return sock
+        for address in (Address("::1", port), Address(kept.address, port)):
+            inside = self._inside(kept, _family(address))
+            if inside is not None and await _is_connected(inside, address):
+                return inside
         raise NothingListens(f"nothing listens on port {port} of {kept.spec.id}")
 
     def forget(self, sandbox: SandboxId) -> None:
@@ -66,12 +72,17 @@ class Inward:
             raise HostState(f"sandbox {kept.spec.id} has no link: {why(error)}") from error
         return sock
 
-    def _inside(self, kept: Kept, family: socket.AddressFamily) -> socket.socket:
-        """A socket of the sandbox's network. The thread is in there while it is made, and not longer."""
+    def _inside(self, kept: Kept, family: socket.AddressFamily) -> socket.socket | None:
+        """A socket of the sandbox's network; None where the kernel has no such family.
+
+        The thread is in there while it is made, and not longer.
+        """
         try:
             with entered(f"/proc/self/fd/{self._namespace(kept)}"):
                 return socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:
+                return None
             raise DialError(f"no socket inside {kept.spec.id}: {why(error)}") from error
 
     def _namespace(self, kept: Kept) -> int:
@@ -96,10 +107,14 @@ async def connect_any(addresses: Sequence[Address]) -> socket.socket:
         DialError: one cannot be connected to.
     """
     for address in addresses:
-        sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+        sock = socket.socket(_family(address), socket.SOCK_STREAM)
         if await _is_connected(sock, address):
             return sock
     raise NothingListens(f"nothing listens on {', '.join(map(str, addresses))}")
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
 
 
 async def _is_connected(sock: socket.socket, address: Address) -> bool:
@@ -110,9 +125,9 @@ async def _is_connected(sock: socket.socket, address: Address) -> bool:
     """
     try:
         await connected(sock, address)
-    except ConnectionRefusedError:
-        return False
     except OSError as error:
+        if error.errno in _REFUSED[_family(address)]:
+            return False
         raise DialError(f"port {address.port}: {why(error)}") from error
     tune(sock, user_timeout_seconds=0)  # what runs inside may be slow to read: the visitor decides
     return True
