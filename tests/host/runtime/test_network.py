@@ -32,6 +32,7 @@ pytestmark = [
 
 PORT = 7000
 PUBLIC, PRIVATE, METADATA, NAMES = "203.0.113.2", "192.168.77.2", "169.254.169.254", "192.168.77.53"
+_ADDRESSES = 0x10 | 0x100  # netlink's groups for those of IPv4 and IPv6
 _ASK = """
 import concurrent.futures, socket, sys
 def ask(each):
@@ -171,6 +172,19 @@ async def test_the_host_reaches_what_listens_in_a_sandbox() -> None:
                     reader, writer = await asyncio.open_connection(sandbox.address, port)
                     assert await reader.read() == b"10.12.0.2"
                     writer.close()
+
+
+async def test_no_address_of_the_machine_comes_or_goes_with_a_sandbox() -> None:
+    # Browsers end their requests when one does.
+    async with sandbox_host() as host:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as heard:
+            heard.bind((0, _ADDRESSES))
+            sandbox = await host.create()
+            await host.runtime.destroy(sandbox.spec.id)
+            with pytest.raises(BlockingIOError):
+                heard.recv(4096, socket.MSG_DONTWAIT)
+            ip("-n", host.network, "address", "add", "10.13.0.1", "dev", "lo")
+            assert heard.recv(4096, socket.MSG_DONTWAIT)
 
 
 async def test_low_ports_and_ipv6_loopback_work_inside() -> None:

@@ -2,7 +2,7 @@
 
 Everything follows from the slot, a number that no other sandbox of the machine has::
 
-    wh{slot}h   the machine's end, at {network} + 2 * slot; what comes in there is passed through
+    wh{slot}h   the machine's end, by routes at {network} + 2 * slot; what comes in is passed through
     wh{slot}i   which lets through so many bytes a second
     eth0        the sandbox's end, at {network} + 2 * slot + 1
 
@@ -31,6 +31,7 @@ from wellhead.logs import Log
 LINKS = "wh"
 _QUEUE = 5000  # packets
 _PREFIX = 31
+_LOCAL = 255  # the kernel's table of what it takes for its own
 _ETHERNET_ALL = 0x0003
 _INGRESS = 0xFFFF0000
 _QUEUE_TIME = "50ms"  # how long a packet waits for its turn before it is dropped
@@ -105,9 +106,13 @@ class Network:
             settings = Path("/proc/sys/net")
             _set(settings / f"ipv6/conf/{host_end(slot)}/disable_ipv6", "1")
             _set(settings / f"ipv4/conf/{host_end(slot)}/rp_filter", "1")  # no other's address as sender
-            links.addr("add", index=index, address=host, prefixlen=_PREFIX)
             self._shape(links, slot, index)
             links.link("set", index=index, state="up")
+            # What an address would do, without one: browsers on this machine end their requests whenever
+            # an interface gets or loses one (Chromium: ERR_NETWORK_CHANGED).
+            links.route("add", type="local", table=_LOCAL, scope="host", dst=f"{host}/32", oif=index)
+            links.route("add", scope="link", dst=f"{guest}/32", oif=index, prefsrc=host)
+            (end,) = links.get_links(index)
         with _told(f"set up the network of slot {slot}"), entered(f"/proc/{pid}/ns/net"), IPRoute() as links:
             _set(settings / "ipv6/conf/eth0/disable_ipv6", "1")
             # Nobody inside has powers over this namespace, so what root could do is for everybody.
@@ -117,6 +122,10 @@ class Network:
             inside = socket.if_nametoindex("eth0")
             links.addr("add", index=inside, address=guest, prefixlen=_PREFIX)
             links.link("set", index=inside, state="up")
+            # Some machines answer only for addresses of the interface that is asked.
+            links.neigh(
+                "add", dst=host, lladdr=end.get_attr("IFLA_ADDRESS"), ifindex=inside, state="permanent"
+            )
             links.route("add", dst="default", gateway=host)
         self.lead_inward(pid)
 
@@ -143,6 +152,7 @@ class Network:
     def _shape(self, links: IPRoute, slot: int, index: int) -> None:
         """Let what comes from the sandbox pass a bucket of tokens, on this side, where it has no say."""
         shaper = socket.if_nametoindex(_shaper(slot))
+        _set(Path("/proc/sys/net/ipv6/conf", _shaper(slot), "disable_ipv6"), "1")
         links.link("set", index=shaper, state="up")
         links.tc(
             "add", "tbf", shaper, 0, rate=self._terms.egress_bytes_per_second,
