@@ -89,6 +89,30 @@ async def test_what_was_ordered_shows_at_once_and_nothing_stale_answers(
             assert await until(harbour, front, 200) < CHANGE_SECONDS
 
 
+async def test_who_may_see_a_port_is_settled_anew_at_once(harbour: Harbour, sandbox: str) -> None:
+    front = harbour.front(sandbox=sandbox)
+
+    async def change(**members: object) -> None:
+        await asyncio.to_thread(harbour.api.ask, "PATCH", f"/sandboxes/{sandbox}", json=members)
+
+    async with front.serving(here), visiting(harbour.edge, front.hostname) as visitor:
+        host = front.host("tls")
+        assert (await visitor.get("/", host)).body == b"here"
+        await change(visibility="private")
+        assert (await visitor.get("/", host)).status == 401
+        assert (await visitor.get("/", host, f"X-API-Key: {harbour.edge.key}")).body == b"here"
+        await change(port_visibility={str(front.port): "public"})
+        assert (await visitor.get("/", host)).body == b"here"
+        await change(port_visibility={str(front.port): None})
+        link = await asyncio.to_thread(
+            harbour.api.ask, "POST", f"/sandboxes/{sandbox}/links", 201, json={"port": front.port}
+        )
+        target = link["url"].removeprefix(front.url)
+        assert (await visitor.get(target, host)).body == b"here"
+        await asyncio.to_thread(harbour.api.ask, "DELETE", f"/sandboxes/{sandbox}/links", 204)
+        assert (await visitor.get(target, host)).status == 401
+
+
 async def test_a_pause_freezes_a_conversation_and_its_resuming_goes_on_with_it(
     harbour: Harbour, sandbox: str
 ) -> None:
