@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import re
 
 import pytest
 
@@ -380,6 +381,28 @@ async def test_fields_for_hops_and_alternative_services_do_not_come_back(front: 
     assert reply.all("set-cookie") == ["a=1", "b=2"]
     for name in ("alt-svc", "x-hop", "keep-alive", "upgrade"):
         assert reply.get(name) is None
+
+
+async def test_a_cookie_is_for_the_name_that_sets_it_alone(front: Front, leg: str) -> None:
+    said = (
+        b"a=1; Domain=localhost", b"b=2; domain=.localhost; Path=/x; HttpOnly",
+        b"c=3; Secure; DOMAIN = x.localhost", b'd="; Domain=localhost"; Max-Age=1',
+        b"e=5;Domain=localhost;Domain=.localhost", b"f=Domain=localhost", b"g=7; Domain=localhost",
+    )  # fmt: skip
+
+    async def upstream(peer: Peer) -> None:
+        while await peer.request():
+            await peer.reply(
+                b"ok", *(b"Set-Cookie: " + each for each in said), b"set-cookie: g=7; Domain=localhost"
+            )
+
+    async with front.serving(upstream), visiting(front.edge, front.sni(leg)) as visitor:
+        for _ in range(3):
+            cookies = (await visitor.get("/", front.host(leg))).all("set-cookie")
+            assert [each.partition("=")[0] for each in cookies] == list("abcdefg")
+            assert not any(re.search(r"(?i);\s*domain", each) for each in cookies), cookies
+            assert cookies[1].startswith("b=2") and "Path=/x" in cookies[1] and "HttpOnly" in cookies[1]
+            assert cookies[5] == "f=Domain=localhost"
 
 
 async def test_error_pages_are_html_for_browsers_and_json_for_programs(house: House) -> None:

@@ -20,6 +20,7 @@ from websockets.http11 import Request, Response
 
 from tests.kit import bulk_server
 from tests.kit.browser import CHROMIUM, browsing, http2_heads, logging_net
+from tests.kit.fronts import Front
 from tests.kit.http2_raw import raw_visiting
 from tests.kit.programs import Agent, Edge, Program, quiet_port
 from tests.kit.upstreams import Peer, serving
@@ -56,19 +57,19 @@ def curl(edge: Edge, hostname: str, *flags: str) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def client(house: House, hostname: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def client(front: Front, hostname: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """A client that speaks HTTP/2 and nothing else, on one connection."""
     async with httpx.AsyncClient(
-        http1=False, http2=True, verify=house.edge.trust(), trust_env=False, timeout=30,
-        base_url=f"https://127.0.0.1:{house.edge.https}",
-        headers={"Host": hostname or house.host("tls")},
+        http1=False, http2=True, verify=front.edge.trust(), trust_env=False, timeout=30,
+        base_url=f"https://127.0.0.1:{front.edge.https}",
+        headers={"Host": hostname or front.host("tls")},
         limits=httpx.Limits(max_connections=1),
     ) as made:  # fmt: skip
         yield made
 
 
-def sni(house: House) -> dict[str, str]:
-    return {"sni_hostname": house.hostname}
+def sni(front: Front) -> dict[str, str]:
+    return {"sni_hostname": front.hostname}
 
 
 async def echo(peer: Peer) -> None:
@@ -88,11 +89,11 @@ def bulk(house: House) -> Iterator[Agent]:
 
 @pytest.mark.needs("curl")
 @pytest.mark.parametrize("version", ["1.1", "2"])
-async def test_curl_sees_the_same_in_both_versions(house: House, version: str) -> None:
-    async with serving(echo, port=house.port):
+async def test_curl_sees_the_same_in_both_versions(front: Front, version: str) -> None:
+    async with front.serving(echo):
         code, out, err = await run(
-            *curl(house.edge, house.hostname, f"--http{version}", "-d", "a body", "-b", "a=1; b=2"),
-            *("-w", "\n%{http_version} %{http_code}", f"https://{house.host('tls')}/a%2Fb?c"),
+            *curl(front.edge, front.hostname, f"--http{version}", "-d", "a body", "-b", "a=1; b=2"),
+            *("-w", "\n%{http_version} %{http_code}", f"https://{front.host('tls')}/a%2Fb?c"),
         )  # fmt: skip
     assert code == 0, err
     *head, body = out.rpartition("\n")[0].split("\r\n")
@@ -100,7 +101,7 @@ async def test_curl_sees_the_same_in_both_versions(house: House, version: str) -
     assert head[0] == "POST /a%2Fb?c HTTP/1.1" and body == "a body"
     fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
     assert fields["cookie"] == "a=1; b=2" and fields["content-length"] == "6"
-    assert fields["x-forwarded-host"] == house.host("tls") and fields["x-forwarded-proto"] == "https"
+    assert fields["x-forwarded-host"] == front.host("tls") and fields["x-forwarded-proto"] == "https"
 
 
 @pytest.mark.needs("curl")
@@ -125,15 +126,15 @@ async def test_a_hundred_megabytes_arrive_unharmed_both_ways(
 
 
 @pytest.mark.needs("h2load")
-async def test_h2load_loses_no_request(house: House) -> None:
+async def test_h2load_loses_no_request(front: Front) -> None:
     async def small(peer: Peer) -> None:
         while await peer.request():
             await peer.reply(b"hello")
 
-    async with serving(small, port=house.port):
+    async with front.serving(small):
         code, out, err = await run(
-            "h2load", "-n2000", "-c4", "-m25", f"--connect-to=127.0.0.1:{house.edge.https}",
-            f"https://{house.host('tls')}/",
+            "h2load", "-n2000", "-c4", "-m25", f"--connect-to=127.0.0.1:{front.edge.https}",
+            f"https://{front.host('tls')}/",
         )  # fmt: skip
     assert code == 0, err
     assert "2000 succeeded, 0 failed, 0 errored" in out and "2000 2xx" in out, out
@@ -147,7 +148,7 @@ async def test_nghttp_finds_the_control_plane_without_a_name(house: House) -> No
     assert re.search(r":status: (200|404|401)", out) and "SETTINGS_ENABLE_CONNECT_PROTOCOL" in out, out
 
 
-async def test_events_arrive_one_by_one(house: House) -> None:
+async def test_events_arrive_one_by_one(front: Front) -> None:
     seen = asyncio.Semaphore(0)
 
     async def upstream(peer: Peer) -> None:
@@ -157,8 +158,8 @@ async def test_events_arrive_one_by_one(house: House) -> None:
             await peer.say(b"data: %d\n\n" % number)
             await seen.acquire()
 
-    async with serving(upstream, port=house.port), client(house) as visitor:
-        async with visitor.stream("GET", "/events", extensions=sni(house)) as reply:
+    async with front.serving(upstream), client(front) as visitor:
+        async with visitor.stream("GET", "/events", extensions=sni(front)) as reply:
             assert reply.http_version == "HTTP/2"
             number = 0
             async for event in reply.aiter_raw():
@@ -168,7 +169,7 @@ async def test_events_arrive_one_by_one(house: House) -> None:
     assert number == 50
 
 
-async def test_an_upload_and_its_reply_run_at_the_same_time(house: House) -> None:
+async def test_an_upload_and_its_reply_run_at_the_same_time(front: Front) -> None:
     answers: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def upstream(peer: Peer) -> None:
@@ -185,9 +186,9 @@ async def test_an_upload_and_its_reply_run_at_the_same_time(house: House) -> Non
         yield b"two"
         assert await answers.get() == b"TWO"
 
-    async with serving(upstream, port=house.port):
-        async with raw_visiting(house.edge, house.hostname) as raw:
-            stream = raw.ask(house.hostname, "POST", end=False)
+    async with front.serving(upstream):
+        async with raw_visiting(front.edge, front.hostname) as raw:
+            stream = raw.ask(front.hostname, "POST", end=False)
             async for piece in pieces():
                 raw.h2.send_data(stream, piece)
                 answers.put_nowait(await raw.body(stream, len(piece)))
@@ -195,7 +196,7 @@ async def test_an_upload_and_its_reply_run_at_the_same_time(house: House) -> Non
             assert await raw.body(stream, 1) == b""
 
 
-async def test_a_stalled_stream_holds_up_none_of_ninety_nine(house: House) -> None:
+async def test_a_stalled_stream_holds_up_none_of_ninety_nine(front: Front) -> None:
     async def upstream(peer: Peer) -> None:
         while head := await peer.request():
             if head.startswith(b"GET /bulk "):
@@ -205,29 +206,29 @@ async def test_a_stalled_stream_holds_up_none_of_ninety_nine(house: House) -> No
             else:
                 await peer.reply(head.split(b" ")[1])
 
-    before = house.edge.memory()[0]
-    async with serving(upstream, port=house.port), client(house) as visitor:
-        async with visitor.stream("GET", "/bulk", extensions=sni(house)) as stalled:
+    before = front.edge.memory()[0]
+    async with front.serving(upstream), client(front) as visitor:
+        async with visitor.stream("GET", "/bulk", extensions=sni(front)) as stalled:
             assert stalled.status_code == 200
             for _ in range(3):
                 async with asyncio.timeout(10):
                     replies = await asyncio.gather(
-                        *(visitor.get(f"/{number}", extensions=sni(house)) for number in range(99))
+                        *(visitor.get(f"/{number}", extensions=sni(front)) for number in range(99))
                     )
                 assert [reply.text for reply in replies] == [f"/{number}" for number in range(99)]
-            assert house.edge.memory()[0] - before < 16 << 20, "what nobody reads is not collected"
+            assert front.edge.memory()[0] - before < 16 << 20, "what nobody reads is not collected"
 
 
-async def test_a_name_of_another_tunnel_is_misdirected_and_the_connection_lives(house: House) -> None:
-    async with serving(echo, port=house.port), client(house) as visitor:
-        names = (house.host("tls"), f"other.localhost:{house.edge.https}", house.host("tls"))
-        replies = [await visitor.get("/", headers={"Host": name}, extensions=sni(house)) for name in names]
+async def test_a_name_of_another_tunnel_is_misdirected_and_the_connection_lives(front: Front) -> None:
+    async with front.serving(echo), client(front) as visitor:
+        names = (front.host("tls"), f"other.localhost:{front.edge.https}", front.host("tls"))
+        replies = [await visitor.get("/", headers={"Host": name}, extensions=sni(front)) for name in names]
         streams = {reply.extensions["network_stream"] for reply in replies}
     assert [reply.status_code for reply in replies] == [200, 421, 200]
     assert len(streams) == 1
 
 
-async def test_trailers_and_early_hints_reach_the_visitor(house: House) -> None:
+async def test_trailers_and_early_hints_reach_the_visitor(front: Front) -> None:
     async def upstream(peer: Peer) -> None:
         await peer.request()
         await peer.say(
@@ -235,13 +236,13 @@ async def test_trailers_and_early_hints_reach_the_visitor(house: House) -> None:
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n",
         )
 
-    async with serving(upstream, port=house.port):
-        code, out, err = await run(*curl(house.edge, house.hostname, "--http2", "-i", "{}/"))
+    async with front.serving(upstream):
+        code, out, err = await run(*curl(front.edge, front.hostname, "--http2", "-i", "{}/"))
     assert code == 0, err
     assert "HTTP/2 103" in out and "link: </a.css>" in out and out.replace("\r", "").endswith("hix-sum: 1\n")
 
 
-async def test_a_body_shorter_than_it_said_is_never_whole_at_the_upstream(house: House) -> None:
+async def test_a_body_shorter_than_it_said_is_never_whole_at_the_upstream(front: Front) -> None:
     begun = asyncio.Event()
     seen: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
@@ -250,9 +251,9 @@ async def test_a_body_shorter_than_it_said_is_never_whole_at_the_upstream(house:
         begun.set()
         seen.set_result(await peer.closed())
 
-    async with serving(upstream, port=house.port):
-        async with raw_visiting(house.edge, house.hostname) as raw:
-            stream = raw.ask(house.hostname, "POST", ("content-length", "10"), end=False)
+    async with front.serving(upstream):
+        async with raw_visiting(front.edge, front.hostname) as raw:
+            stream = raw.ask(front.hostname, "POST", ("content-length", "10"), end=False)
             raw.say()
             async with asyncio.timeout(5):
                 await begun.wait()
@@ -301,7 +302,7 @@ socket.onclose = event => { document.body.textContent = `${event.code} ${event.w
 
 @pytest.mark.needs(CHROMIUM)
 @pytest.mark.slow
-async def test_a_browser_speaks_http2_and_opens_websockets_in_it(house: House, tmp_path: Path) -> None:
+async def test_a_browser_speaks_http2_and_opens_websockets_in_it(front: Front, tmp_path: Path) -> None:
     async def shout(connection: ServerConnection) -> None:
         async for message in connection:
             await connection.send(str(message).upper())
@@ -313,19 +314,19 @@ async def test_a_browser_speaks_http2_and_opens_websockets_in_it(house: House, t
         return Response(200, "OK", fields, PAGE)
 
     log = tmp_path / "net.json"
-    async with serve(shout, "127.0.0.1", house.port, process_request=page):
-        title, hop, end = await asyncio.to_thread(_browse, house, tmp_path / "profile", log)
+    async with serve(shout, sock=front.listening(), process_request=page):
+        title, hop, end = await asyncio.to_thread(_browse, front, tmp_path / "profile", log)
     assert (title, hop, end) == ("HELLO", "h2", "1000 true")
     sent = http2_heads(log)
     assert any(":path: /" in line and ":protocol" not in line for line in sent), "the page"
     assert any(":protocol: websocket" in line for line in sent), "the WebSocket"
 
 
-def _browse(house: House, profile: Path, log: Path) -> tuple[str, str, str]:
+def _browse(front: Front, profile: Path, log: Path) -> tuple[str, str, str]:
     """The title of the page, what its connection spoke, and how the WebSocket ended."""
-    with browsing(house.edge, profile, house.hostname, *logging_net(log)) as browser:
+    with browsing(front.edge, profile, front.hostname, *logging_net(log)) as browser:
         tab = browser.new_page()
-        tab.goto(house.agent.url)
+        tab.goto(front.url)
         tab.wait_for_function("document.title == 'HELLO' && document.body.textContent")
         hop = tab.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol")
         return tab.title(), str(hop), tab.inner_text("body")
