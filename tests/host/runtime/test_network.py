@@ -99,9 +99,9 @@ async def ask(sandbox: Running, *targets: str) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in done.output.splitlines())
 
 
-def _followed(network: str) -> int:
+def _followed(namespace: str) -> int:
     """The connections that the kernel follows in a network namespace."""
-    with entered(f"/run/netns/{network}"):
+    with entered(namespace):
         return int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
 
 
@@ -136,8 +136,28 @@ async def test_the_connections_that_the_machine_follows_for_a_sandbox_are_bounde
                 await _is_up(PUBLIC, PORT)
                 done = await run_in(sandbox, _PYTHON, "-c", _FLOOD, PUBLIC)
                 assert done.output.strip() == "sent", done
-                assert firewall.FLOWS_MAX // 2 < _followed(host.network) < firewall.FLOWS_MAX + 500
+                assert (
+                    firewall.FLOWS_MAX // 2
+                    < _followed(f"/run/netns/{host.network}")
+                    < firewall.FLOWS_MAX + 500
+                )
                 assert await ask(sibling, f"{PUBLIC}:{PORT}") == {f"{PUBLIC}:{PORT}": "203.0.113.1"}
+
+
+async def test_what_a_sandbox_does_by_itself_is_not_followed_in_its_own_network() -> None:
+    async with sandbox_host() as host:
+        sandbox = await host.create()
+        machine = "10.12.0.2"
+        knock = "import socket,sys\nfor p in range(1, 200):\n  socket.socket().connect_ex((sys.argv[1], p))"
+        for script, target in ((_FLOOD, "127.0.0.1"), (_FLOOD, machine), (knock, machine)):
+            await run_in(sandbox, _PYTHON, "-c", script, target)
+        inside = f"/proc/{host.kept.get(sandbox.spec.id).pid}/ns/net"
+        assert _followed(inside) == 0
+        async with answering(inside, PORT):
+            reader, writer = await asyncio.open_connection(sandbox.address, PORT)
+            assert await reader.read() == machine.encode()
+            writer.close()
+        assert _followed(inside) == 1
 
 
 async def test_private_networks_are_reached_where_the_operator_says_so() -> None:

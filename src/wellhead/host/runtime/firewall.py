@@ -16,16 +16,6 @@ FLOWS_MAX = 8192  # the kernel follows some hundred thousand for all of the mach
 _SECONDS = 10.0
 _NEVER = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
 _PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")
-INSIDE = """\
-add table ip wellhead
-delete table ip wellhead
-table ip wellhead {
-chain ports { type nat hook prerouting priority dstnat;
-iifname "eth0" meta l4proto tcp dnat to 127.0.0.1
-}
-}
-"""
-"""For the network of a sandbox: each of its ports, seen from the host, is the one of its loopback."""
 
 
 def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str], flows_max: int = FLOWS_MAX) -> str:
@@ -65,6 +55,37 @@ def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str], flows_ma
             "}",
         ]
     return "\n".join([*lines, "}", ""])
+
+
+def rules_inside(machine: str) -> str:
+    """The table for the network of a sandbox: each of its ports, asked for by the address ``machine``, is the
+    one of its loopback.
+
+    The kernel follows these connections, for it rewrites them, and no others: what it would follow of a
+    sandbox's own takes memory that is nobody's.
+    """
+    with_machine = f'"eth0" ip {{}} {machine} meta l4proto tcp'
+    lines = [
+        "add table ip wellhead",
+        "delete table ip wellhead",
+        "table ip wellhead {",
+        "chain followed_in { type filter hook prerouting priority raw;",
+        f"iifname {with_machine.format('saddr')} accept",
+        "notrack",
+        "}",
+        "chain followed_out { type filter hook output priority raw;",
+        f"oifname {with_machine.format('daddr')} accept",
+        "notrack",
+        "}",
+        "chain ports { type nat hook prerouting priority dstnat;",
+        f"iifname {with_machine.format('saddr')} dnat to 127.0.0.1",
+        "}",
+        "chain output { type filter hook output priority filter;",
+        "ct state new drop",
+        "}",
+        "}",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _egress(terms: RuntimeTerms, name_servers: Sequence[str], flows_max: int) -> list[str]:

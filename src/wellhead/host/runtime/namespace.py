@@ -105,7 +105,7 @@ class NamespaceRuntime:
     async def _lead_inward(self, kept: Kept) -> None:
         """Of a sandbox that an earlier version made."""
         try:
-            await asyncio.to_thread(self._network.lead_inward, kept.pid)
+            await asyncio.to_thread(self._network.lead_inward, kept.slot, kept.pid)
         except OSError as error:
             _log.warning("the network of a sandbox cannot be entered", sandbox=kept.spec.id, reason=error)
         else:

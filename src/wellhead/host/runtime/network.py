@@ -98,7 +98,7 @@ class Network:
         Raises:
             HostError: it cannot be done; what there is of it is left for ``disconnect``.
         """
-        host, guest = str(self._network[2 * slot]), self.address(slot)
+        host, guest = self._machine_address(slot), self.address(slot)
         with _told(f"make the link of slot {slot}"), IPRoute() as links:
             peer = {"ifname": "eth0", "net_ns_pid": pid, "txqlen": _QUEUE}
             links.link("add", ifname=host_end(slot), kind="veth", txqlen=_QUEUE, peer=peer)
@@ -127,14 +127,14 @@ class Network:
                 "add", dst=host, lladdr=end.get_attr("IFLA_ADDRESS"), ifindex=inside, state="permanent"
             )
             links.route("add", dst="default", gateway=host)
-        self.lead_inward(pid)
+        self.lead_inward(slot, pid)
 
-    def lead_inward(self, pid: int) -> None:
-        """Have what comes to the address of a process's network reach whoever listens on its loopback."""
+    def lead_inward(self, slot: int, pid: int) -> None:
+        """Have what the machine sends to a process's address reach whoever listens on loopback there."""
         with entered(f"/proc/{pid}/ns/net"):
             _set(Path("/proc/sys/net/ipv4/conf/eth0/route_localnet"), "1")
             try:
-                firewall.put_in_place(firewall.INSIDE)
+                firewall.put_in_place(firewall.rules_inside(self._machine_address(slot)))
             except HostError as error:  # a kernel that cannot rewrite addresses
                 _log.warning("ports are reached from inside only, past the bound on egress", reason=error)
 
@@ -148,6 +148,9 @@ class Network:
             if _owner(links, slot) == owner:
                 _delete(links, host_end(slot))
                 _delete(links, _shaper(slot))  # the last, for it says whose they are
+
+    def _machine_address(self, slot: int) -> str:
+        return str(self._network[2 * slot])
 
     def _shape(self, links: IPRoute, slot: int, index: int) -> None:
         """Let what comes from the sandbox pass a bucket of tokens, on this side, where it has no say."""
