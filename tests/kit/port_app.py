@@ -1,8 +1,9 @@
 """A server for a sandbox, of the standard library alone: ``python3 port_app.py PORT [ADDRESS]``.
 
-``/echo…`` tells the request as it came, ``/ws`` echoes frames, ``/events`` says one thing and waits,
-``/silent`` never answers, ``/broken`` says what is no HTTP, ``/cut`` leaves within a reply, ``/bulk/BYTES``
-sends as many.
+``/echo…`` tells the request as it came, ``/cors…`` too and lets the pages of every origin read it, ``/page``
+is one, ``/cookie`` sets one for all names of its domain, ``/ws`` echoes frames, ``/events`` says one thing
+and waits, ``/silent`` never answers, ``/broken`` says what is no HTTP, ``/cut`` leaves within a reply,
+``/bulk/BYTES`` sends as many.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import sys
 
+PAGE = b"<!doctype html><title>a page</title><h1>here</h1>"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PIECE = bytes(range(256)) * 256
 
@@ -92,10 +94,25 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             left -= min(left, len(PIECE))
             await writer.drain()
         return True
+    if target.startswith("/page"):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(PAGE))
+        writer.write(PAGE)
+        return True
+    named = {name.lower(): value for name, value in fields}
+    lines: list[str] = []
+    if target.startswith("/cors"):
+        lines.append(f"Access-Control-Allow-Origin: {named.get('origin', '*')}")
+        lines += "Access-Control-Allow-Credentials: true", "Access-Control-Allow-Methods: PUT"
+        lines.append("Access-Control-Allow-Headers: x-mine")
+    if target == "/cookie":
+        domain = named["x-forwarded-host"].partition(":")[0].partition(".")[2]
+        lines.append(f"Set-Cookie: tossed=1; Path=/; Domain={domain}")
+        lines.append("Set-Cookie: __Host-wellhead-port=x; Secure; Path=/")
     told = {"method": method, "target": target, "fields": fields, "size": size, "sha256": digest}
     body = json.dumps(told).encode()
     writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n"
+        % ("".join(f"{line}\r\n" for line in lines).encode(), len(body))
     )
     writer.write(b"" if method == "HEAD" else body)
     return True

@@ -22,7 +22,6 @@ from wellhead.wire.cookies import without_ours
 from wellhead.wire.fields import PROVENANCE, cut
 
 _PARAMETER = PARAMETER.encode() + b"="
-
 # A look-alike is for whoever reads the first (CGI, WSGI).
 _credential = re.compile(rb"\r\n(authorization|x[-_]api[-_]key):([^\r]*+)", re.IGNORECASE)
 _minted = re.compile(rb"whs?_[0-9A-Za-z]++").findall
