@@ -95,6 +95,16 @@ def test_a_new_control_plane_is_told_of_every_host_that_is_there() -> None:
     assert told == [seen(BULK)]
 
 
+def test_a_new_session_is_told_when_it_can_be_used() -> None:
+    hosts, there = Hosts(lambda seen: None), list[HostLive | None]()
+    hosts.on_session(lambda host: there.append(hosts.door(host, Lane.BULK)))
+    first, second = session(), session()
+    hosts.add(HOST, Lane.BULK, first, "a/1")
+    hosts.add(HOST, Lane.BULK, second, "a/1")
+    hosts.remove(HOST, second)
+    assert there == [first, second]
+
+
 def test_what_a_host_says_it_is_cannot_forge_a_line() -> None:
     told: list[HostSeen] = []
     Hosts(told.append).add(HOST, BULK, session(), "a\u202e" + "x" * 500)

@@ -58,13 +58,40 @@ async def test_a_request_waits_until_the_sandbox_runs(place: PortHouse) -> None:
 
 
 async def test_all_who_wait_wake_it_once(place: PortHouse) -> None:
-    for _ in range(MOST_WAITING):
+    for _ in range(MOST_WAITING // 2):
         place.asking()
     assert page(place.asking()) == (503, True)
     becomes(place, SandboxStatus.RESUMING)
-    assert len(place.wakes) == 1
+    assert place.wakes == [Wake(place.sandbox)]
     becomes(place, SandboxStatus.RUNNING)
-    assert len(place.bulk.opened) == MOST_WAITING
+    assert len(place.bulk.opened) == MOST_WAITING // 2
+
+
+async def test_those_who_wait_for_one_sandbox_leave_room_for_others_up_to_a_number(place: PortHouse) -> None:
+    others = [place.records.new_sandbox(place.host, SandboxStatus.PAUSED, access=RESUMED) for _ in range(3)]
+    for sandbox in (place.sandbox, place.sandbox, *others[:2]):
+        assert not place.asking(host=place.name(sandbox=sandbox)).transport.take()
+    assert page(place.asking(host=place.name(sandbox=others[2]))) == (503, True)
+    assert len(place.ports.wakes) == MOST_WAITING == len(list(place.ports.wakes))
+
+
+async def test_visitors_that_come_and_go_wake_it_no_more_often(place: PortHouse) -> None:
+    for _ in range(5):
+        place.asking().connection.connection_lost(None)
+    assert len(place.wakes) == 1
+    visit = place.asking()
+    await asyncio.sleep(APART_SECONDS + 0.1)
+    assert len(place.wakes) == 2
+    becomes(place, SandboxStatus.RUNNING, SandboxStatus.PAUSED)
+    assert place.bulk.opened and not visit.transport.take()
+    place.asking()
+    assert len(place.wakes) == 3  # it had been resumed, and is paused again
+
+
+async def test_bytes_that_wait_are_counted(place: PortHouse) -> None:
+    visit = place.asking("/", "Content-Length: 9\r\n", method="POST")
+    visit.says(b"abc")
+    assert [waiter.held for waiter in place.ports.wakes] == [3]
 
 
 async def test_it_is_woken_again_where_a_resuming_came_to_nothing(place: PortHouse) -> None:

@@ -26,7 +26,7 @@ DENIED = 49983
 LINKS = LinkSigner(bytes(KEY_BYTES))
 END = b"\r\n\r\n"
 MOST_EXCHANGES = 3
-MOST_WAITING = 2
+MOST_WAITING = 4  # half of them for one sandbox
 RESUME_SECONDS = 20
 MOST_WRONG_KEYS = 3  # a minute
 

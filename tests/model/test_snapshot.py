@@ -271,6 +271,17 @@ def test_hosts_and_sandboxes_are_told_as_they_are_and_followed(records: Records)
     assert copy.sandbox(SandboxId("cl-1")) is None and copy.hosts() == [] and removed == ["host-1"]
 
 
+def test_each_change_of_a_sandbox_is_told_when_it_is_there_to_be_seen(records: Records) -> None:
+    copy, seen = records.snapshot, list[tuple[SandboxId, SandboxView | None]]()
+    copy.on_sandbox(lambda sandbox: seen.append((sandbox, copy.sandbox(sandbox))))
+    first, second = sandbox_view(1), sandbox_view(1, SandboxStatus.PAUSED)
+    copy.put_sandbox(first)
+    copy.apply(SandboxPut(second))
+    copy.drop_sandbox(first.id)
+    copy.drop_sandbox(first.id)
+    assert seen == [(first.id, first), (first.id, second), (first.id, None)]
+
+
 def test_hosts_and_sandboxes_that_nobody_told_of_are_dropped(records: Records) -> None:
     copy, told = records.snapshot, Told()
     for number in (1, 2):

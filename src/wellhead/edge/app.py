@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 from wellhead.edge import path_form
 from wellhead.edge.accesslog import AccessLog
@@ -166,7 +167,7 @@ class Edge:
             terms.counts,
             challenges,
             self._refusals.note,
-            self.hosts.sessions,
+            lambda: chain(self.hosts.sessions(), self._ports.wakes),
         )
         failures = Rate(terms.key_failures_per_minute, clock)
         loopback_exempt = terms.counts.loopback_exempt

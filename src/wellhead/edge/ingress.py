@@ -15,8 +15,8 @@ from wellhead.edge.challenges import Challenges
 from wellhead.edge.directory import Directory
 from wellhead.edge.local import saying
 from wellhead.edge.metrics import Metrics
-from wellhead.edge.pressure import Pressure
-from wellhead.edge.registry import Line, Live, Registry
+from wellhead.edge.pressure import Holder, Pressure
+from wellhead.edge.registry import Line, Registry
 from wellhead.edge.router import PathsDestination, PortDestination, Router
 from wellhead.model.names import VOID_LIST, address_group, is_loopback
 from wellhead.model.ports import PortName
@@ -47,7 +47,7 @@ class CountTerms:
 
 
 class Ingress(Crowd):
-    """Shared by the visitors' connections of one edge. ``others`` are sessions that are no tunnel's."""
+    """Shared by the visitors' connections of one edge. ``others`` hold bytes too, and are no tunnel's."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Ingress(Crowd):
         counts: CountTerms,
         challenges: Challenges,
         refused: Callable[[str, str], None],
-        others: Callable[[], Iterable[Live]] = tuple,
+        others: Callable[[], Iterable[Holder]] = tuple,
     ) -> None:
         super().__init__(terms)
         self.metrics = metrics

@@ -91,6 +91,11 @@ class PortStream:
         line.streams.add(self)
 
     @property
+    def held(self) -> int:
+        """Bytes of the visitor's that wait here for a stream."""
+        return sum(map(len, self._held))
+
+    @property
     def waits(self) -> bool:
         return self._stream is None and not self._over
 
@@ -156,7 +161,7 @@ class PortStream:
 
     @property
     def queued(self) -> int:
-        return self._stream.queued if self._stream is not None else sum(map(len, self._held))
+        return self._stream.queued if self._stream is not None else self.held
 
     def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
         if self._stream is not None:

@@ -8,7 +8,7 @@ session of its host, and gives up when its time is over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from wellhead.edge.host_directory import HostDirectory
@@ -19,6 +19,10 @@ APART_SECONDS: Final = 5.0  # between two tellings of one sandbox
 
 
 class Waiter(Protocol):
+    @property
+    def held(self) -> int:
+        """Bytes that wait with it."""
+
     def look(self) -> None:
         """Something changed: go on, or wait on."""
 
@@ -33,30 +37,36 @@ class _Bed:
 
     def __init__(self) -> None:
         self.waiters: dict[Waiter, asyncio.TimerHandle] = {}
-        self.again: asyncio.TimerHandle | None = None  # it was told, and may be told again then
+        self.again: asyncio.TimerHandle | None = None  # when it may be told again
 
 
 class Wakes:
-    """``tell`` tells the control plane; ``most`` may wait at once, of all sandboxes together."""
+    """``tell`` tells the control plane; ``most`` may wait at once, half of them for one sandbox."""
 
     def __init__(self, directory: HostDirectory, tell: Callable[[Wake], None], *, most: int) -> None:
         self._directory = directory
         self._tell = tell
         self._most = most
+        self._most_each = (most + 1) // 2
         self._loop = asyncio.get_running_loop()
         self._beds: dict[SandboxId, _Bed] = {}
         self._count = 0
+        self._told: dict[SandboxId, float] = {}  # loop time of the last telling, the oldest first
 
     def __len__(self) -> int:
         """How many wait."""
         return self._count
 
+    def __iter__(self) -> Iterator[Waiter]:
+        return (waiter for bed in self._beds.values() for waiter in bed.waiters)
+
     def wait(self, sandbox: SandboxId, waiter: Waiter, seconds: float) -> bool:
         """Have it wait so long at most; False: too many do."""
-        if self._count >= self._most:
+        bed = self._beds.get(sandbox) or _Bed()
+        if self._count >= self._most or len(bed.waiters) >= self._most_each:
             return False
+        self._beds[sandbox] = bed
         self._count += 1
-        bed = self._beds.setdefault(sandbox, _Bed())
         bed.waiters[waiter] = self._loop.call_later(seconds, self._late, sandbox, waiter)
         self._wake(sandbox, bed)
         return True
@@ -76,6 +86,9 @@ class Wakes:
 
     def changed(self, sandbox: SandboxId) -> None:
         """The record of a sandbox did."""
+        view = self._directory.sandbox(sandbox)
+        if view is not None and view.status is SandboxStatus.RUNNING:
+            self._told.pop(sandbox, None)  # what it was told for has come true
         bed = self._beds.get(sandbox)
         if bed is not None:
             self._wake(sandbox, bed)
@@ -90,11 +103,22 @@ class Wakes:
                 self.changed(sandbox)
 
     def _wake(self, sandbox: SandboxId, bed: _Bed) -> None:
-        """Tell that the sandbox is to be resumed, unless it was told just now."""
+        """Tell that the sandbox is to be resumed, or do so later, where it was told just now."""
         view = self._directory.sandbox(sandbox)
-        if bed.again is None and view is not None and _is_to_wake(view):
-            bed.again = self._loop.call_later(APART_SECONDS, self._again, sandbox, bed)
+        if bed.again is not None or view is None or not _is_to_wake(view):
+            return
+        now = self._loop.time()
+        wait = self._told.get(sandbox, -APART_SECONDS) + APART_SECONDS - now
+        if wait <= 0:
             self._tell(Wake(sandbox))
+            self._note(sandbox, now)
+            wait = APART_SECONDS
+        bed.again = self._loop.call_later(wait, self._again, sandbox, bed)
+
+    def _note(self, sandbox: SandboxId, now: float) -> None:
+        while self._told and next(iter(self._told.values())) <= now - APART_SECONDS:
+            del self._told[next(iter(self._told))]
+        self._told[sandbox] = now
 
     def _again(self, sandbox: SandboxId, bed: _Bed) -> None:
         bed.again = None

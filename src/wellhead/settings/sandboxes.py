@@ -79,7 +79,9 @@ class SandboxSettings(BaseModel):
         " 503.",
     )
     sandbox_resume_waiting: PositiveInt = Field(
-        1000, description="Most requests that wait for paused sandboxes, all together; beyond: 503."
+        1000,
+        description="Most requests that wait for paused sandboxes, all together; of one, half of them;"
+        " beyond: 503.",
     )
 
     def link_problems(self) -> list[str]:
