@@ -55,6 +55,8 @@ CODED = [
     ("POST", "/api/v1/sandboxes/x/ping"),
     ("POST", "/api/v1/sandboxes/x/pause"),
     ("POST", "/api/v1/sandboxes/x/resume"),
+    ("POST", "/api/v1/sandboxes/x/links"),
+    ("DELETE", "/api/v1/sandboxes/x/links"),
     ("GET", "/api/v1/snapshots"),
     ("POST", "/api/v1/snapshots"),
     ("DELETE", "/api/v1/snapshots/x"),
