@@ -7,6 +7,8 @@ import socket
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+import psutil
+
 from tests.kit.programs import Edge, Program
 from tests.kit.upstreams import Handler, Server, serving
 from wellhead.host.runtime.network import entered
@@ -30,6 +32,12 @@ class Front:
     def programs(self) -> tuple[Program, ...]:
         """Those that no test may end."""
         return (self.edge,)
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The same, with those that they are made of: the control plane, a host."""
+        found = [psutil.Process(program.pid) for program in self.programs]
+        return found + [child for each in found for child in each.children()]
 
     @property
     def url(self) -> str:

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import random
 import re
+from typing import NamedTuple
 
-import psutil
 import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from tests.kit.fronts import Front
 from tests.kit.programs import quiet_port
-from tests.kit.upstreams import Peer, serving
+from tests.kit.upstreams import Peer
 from tests.kit.visitors import ask, request, visiting
 from tests.system.conftest import House
 
@@ -46,17 +47,17 @@ async def moody(peer: Peer) -> None:
             return
 
 
-async def test_visitors_that_leave_at_any_moment_leave_nothing_behind(house: House) -> None:
+async def test_visitors_that_leave_at_any_moment_leave_nothing_behind(front: Front) -> None:
     await asyncio.sleep(0)
-    before = await _counts(house)
+    before = await _counts(front)
     chance = random.Random(5)
 
     async def visit(number: int) -> None:
-        sni = house.hostname if number % 3 else None
+        sni = front.hostname if number % 3 else None
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
-            async with visiting(house.edge, sni) as visitor:
+            async with visiting(front.edge, sni) as visitor:
                 body = ("Content-Length: 300000",) if number % 2 else ()
-                text = request(f"/{number}", house.host("tls" if sni else "plain"), *body)
+                text = request(f"/{number}", front.host("tls" if sni else "plain"), *body)
                 await visitor.send(text[: chance.randrange(1, len(text))] if chance.random() < 0.2 else text)
                 if body:
                     await visitor.send(bytes(chance.randrange(300_000)))
@@ -66,14 +67,14 @@ async def test_visitors_that_leave_at_any_moment_leave_nothing_behind(house: Hou
                 if chance.random() < 0.5:
                     visitor.reset()
 
-    async with serving(moody, port=house.port):
+    async with front.serving(moody):
         for start in range(0, ROUNDS * 4, ROUNDS):
             await asyncio.gather(*(visit(number) for number in range(start, start + ROUNDS)))
-    await _settles(house, before)
+    await _settles(front, before)
 
 
-async def test_conversations_that_break_off_leave_nothing_behind(house: House) -> None:
-    before = await _counts(house)
+async def test_conversations_that_break_off_leave_nothing_behind(front: Front) -> None:
+    before = await _counts(front)
 
     async def upstream(connection: ServerConnection) -> None:
         async for message in connection:
@@ -87,8 +88,8 @@ async def test_conversations_that_break_off_leave_nothing_behind(house: House) -
     async def converse(number: int) -> None:
         with contextlib.suppress(Exception):
             async with connect(
-                house.agent.url.replace("https", "wss"), host="127.0.0.1", port=house.edge.https,
-                ssl=house.edge.trust(), proxy=None, close_timeout=2,
+                front.url.replace("https", "wss"), host="127.0.0.1", port=front.edge.https,
+                ssl=front.edge.trust(), proxy=None, close_timeout=2,
             ) as client:  # fmt: skip
                 await client.send("hello")
                 assert await client.recv() == "hello"
@@ -101,17 +102,17 @@ async def test_conversations_that_break_off_leave_nothing_behind(house: House) -
                     await client.send("close")
                     await client.recv()
 
-    async with serve(upstream, "127.0.0.1", house.port, close_timeout=2):
+    async with serve(upstream, sock=front.listening(), close_timeout=2):
         await asyncio.gather(*(converse(number) for number in range(40)))
-        await _settles(house, before)
+        await _settles(front, before)
 
 
-async def test_programs_with_nothing_to_do_do_nothing(house: House) -> None:
-    programs = [psutil.Process(program.pid) for program in (house.edge, house.agent)]
-    async with visiting(house.edge, None) as idle, visiting(house.edge, house.hostname) as secure:
+async def test_programs_with_nothing_to_do_do_nothing(front: Front) -> None:
+    programs = front.processes
+    async with visiting(front.edge, None) as idle, visiting(front.edge, front.hostname) as secure:
         await idle.send(b"GET / HT")
         await secure.send(b"G")
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.edge.https)
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.edge.https)
         writer.write(b"\x16\x03\x01")  # a ClientHello that does not go on
         before = [sum(program.cpu_times()[:2]) for program in programs]
         await asyncio.sleep(2)
@@ -132,26 +133,32 @@ async def test_a_dead_upstream_leaves_nothing_behind(house: House) -> None:
         assert agent.descriptors() <= before + 2
 
 
-async def _counts(house: House) -> tuple[int, int]:
-    return house.edge.descriptors(), house.agent.descriptors()
+class Counts(NamedTuple):
+    descriptors: list[int]  # of each process
+    visitors: float  # connections at the edge, with the one that asks
 
 
-async def _settles(house: House, before: tuple[int, int]) -> None:
-    """Wait until both programs hold no more than before, give or take an idle connection or two."""
+async def _counts(front: Front) -> Counts:
+    descriptors = [process.num_fds() for process in front.processes]
+    return Counts(descriptors, await _gauge(front, "wellhead_visitors"))
+
+
+async def _settles(front: Front, before: Counts) -> None:
+    """Wait until everybody holds no more than before, give or take an idle connection or two."""
     deadline = asyncio.get_running_loop().time() + 15
     while True:
-        now = await _counts(house)
-        visitors = await _gauge(house, "wellhead_visitors")
-        if now[0] <= before[0] + 3 and now[1] <= before[1] + 3 and visitors <= 2:
+        now = await _counts(front)
+        held = all(count <= was + 3 for count, was in zip(now.descriptors, before.descriptors, strict=True))
+        if held and now.visitors <= before.visitors + 1:
             break
-        assert asyncio.get_running_loop().time() < deadline, (before, now, visitors)
+        assert asyncio.get_running_loop().time() < deadline, (before, now)
         await asyncio.sleep(0.2)
-    text = (await ask(house.edge, "localhost", "/metrics")).body.decode()
+    text = (await ask(front.edge, "localhost", "/metrics")).body.decode()
     assert "wellhead_exchanges_total" in text
 
 
-async def _gauge(house: House, name: str) -> float:
-    text = (await ask(house.edge, "localhost", "/metrics")).body.decode()
+async def _gauge(front: Front, name: str) -> float:
+    text = (await ask(front.edge, "localhost", "/metrics")).body.decode()
     found = re.search(rf"^{name} ([0-9.e+]+)$", text, re.M)
     assert found is not None, text
     return float(found[1])
