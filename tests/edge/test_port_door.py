@@ -19,7 +19,7 @@ from wellhead.model.records import OrganizationId
 from wellhead.model.sandboxes import SandboxStatus, new_sandbox_id
 from wellhead.wire.ports import read_port_envelope
 from wellhead.wire.streams import Reason, StreamKind
-from wellhead.wire.ws import accept_key
+from wellhead.wire.ws import accept_key, close_frame
 
 JUMPING_CLOCK = True
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
@@ -134,6 +134,21 @@ async def test_a_sandbox_takes_so_many_exchanges_and_then_others_still_come_thro
     assert len(place.bulk.opened) == MOST_EXCHANGES + 2
 
 
+async def test_an_edge_that_holds_too_much_says_so_after_all_else(place: PortHouse) -> None:
+    pressure = place.ingress.pressure
+    place.asking()
+    pressure._full = pressure.high = True
+    assert place.ask() == (503, "held-bytes")
+    place.records.change(place.sandbox, status=SandboxStatus.STOPPING)
+    assert place.ask() == (409, "sandbox-not-running")
+
+
+async def test_who_may_not_see_a_port_is_not_told_how_its_sandbox_is(place: PortHouse) -> None:
+    place.records.change(place.sandbox, status=SandboxStatus.STOPPED, access=PRIVATE)
+    assert place.ask() == (401, "port-key")
+    assert place.ask("/", f"X-API-Key: {place.admin.reveal()}\r\n") == (409, "sandbox-not-running")
+
+
 # Who is let in
 
 
@@ -240,6 +255,18 @@ async def test_an_application_that_does_not_answer_is_late(place: PortHouse) -> 
     visit = place.asking()
     page = visit.after(121)
     assert status(page) == 504 and b'"app-late"' in page and b"tunnel" not in page
+
+
+@pytest.mark.parametrize(
+    ("why", "word"), [(Reason.SESSION_LOST, b"host-lost"), (Reason.UPSTREAM_FAILED, b"app-broke")]
+)
+async def test_a_websocket_that_breaks_off_says_where(place: PortHouse, why: Reason, word: bytes) -> None:
+    visit = place.asking("/ws", UPGRADE)
+    place.bulk.stream.reply(SWITCH, end=False)
+    visit.transport.take()
+    place.bulk.stream.sink.on_reset(why)
+    assert visit.transport.take() == close_frame(1014, word.decode())
+    assert not place.ports._lines[place.sandbox].streams
 
 
 async def test_a_websocket_runs_through_and_is_closed_when_the_sandbox_is_over(place: PortHouse) -> None:

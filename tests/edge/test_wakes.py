@@ -88,6 +88,14 @@ async def test_visitors_that_come_and_go_wake_it_no_more_often(place: PortHouse)
     assert len(place.wakes) == 3  # it had been resumed, and is paused again
 
 
+async def test_a_new_control_plane_is_told_at_once_of_all_that_are_waited_for(place: PortHouse) -> None:
+    place.asking()
+    place.ports.wakes.tell_all()
+    assert place.wakes == [Wake(place.sandbox)] * 2
+    await asyncio.sleep(APART_SECONDS + 0.1)
+    assert len(place.wakes) == 3
+
+
 async def test_bytes_that_wait_are_counted(place: PortHouse) -> None:
     visit = place.asking("/", "Content-Length: 9\r\n", method="POST")
     visit.says(b"abc")

@@ -275,6 +275,7 @@ class Edge:
         """The records come from another process now, which knows of no host and waits for no answer."""
         self.host_calls.forget()
         self.hosts.tell_all()
+        self._ports.wakes.tell_all()
 
     # Doors
 

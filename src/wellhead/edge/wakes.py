@@ -102,6 +102,15 @@ class Wakes:
             if view is not None and view.host_id == host:
                 self.changed(sandbox)
 
+    def tell_all(self) -> None:
+        """Tell of every sandbox that is waited for: whoever listens is new and has heard of none."""
+        self._told.clear()
+        for sandbox, bed in self._beds.items():
+            if bed.again is not None:
+                bed.again.cancel()
+                bed.again = None
+            self._wake(sandbox, bed)
+
     def _wake(self, sandbox: SandboxId, bed: _Bed) -> None:
         """Tell that the sandbox is to be resumed, or do so later, where it was told just now."""
         view = self._directory.sandbox(sandbox)
