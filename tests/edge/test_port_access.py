@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.edge.test_port_door import OK, SWITCH, UPGRADE
-from tests.kit.house import status
+from tests.edge.test_port_door import OK
+from tests.kit.house import SWITCH, UPGRADE, status
 from tests.kit.http2 import Http2Visit
 from tests.kit.ports import LINKS, MOST_WRONG_KEYS, PortHouse
 from tests.kit.sandboxes import PRIVATE, PUBLIC, TEAM

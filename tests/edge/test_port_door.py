@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.kit.house import status
+from tests.kit.house import SWITCH, UPGRADE, status
 from tests.kit.http2 import Http2Visit
 from tests.kit.ports import DENIED, MOST_EXCHANGES, PortHouse
 from tests.kit.sandboxes import PRIVATE, PUBLIC, TEAM
@@ -19,18 +19,10 @@ from wellhead.model.records import OrganizationId
 from wellhead.model.sandboxes import SandboxStatus, new_sandbox_id
 from wellhead.wire.ports import read_port_envelope
 from wellhead.wire.streams import Reason, StreamKind
-from wellhead.wire.ws import accept_key, close_frame
+from wellhead.wire.ws import close_frame
 
 JUMPING_CLOCK = True
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-WS_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-UPGRADE = (
-    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WS_KEY}\r\n"
-)
-SWITCH = (
-    b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + accept_key(WS_KEY.encode()) + b"\r\n\r\n"
-)
 
 
 @pytest.fixture

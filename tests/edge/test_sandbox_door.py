@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from tests.kit.doors import FakeDoor
-from tests.kit.house import COUNTS, TERMS, House, Visit, status
+from tests.kit.house import COUNTS, SWITCH, TERMS, UPGRADE, House, Visit, status
 from tests.kit.http2 import Http2Visit
 from tests.kit.sandboxes import SandboxRecords
 from tests.visitors.test_conversation import client_text, server_text
@@ -30,14 +30,6 @@ from wellhead.wire.ws import accept_key
 
 JUMPING_CLOCK = True
 MOST = 3  # wrong keys a minute
-WS_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-UPGRADE = (
-    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WS_KEY}\r\n"
-)
-SWITCH = (
-    b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + accept_key(WS_KEY.encode()) + b"\r\n\r\n"
-)
 
 
 class Place(House):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.kit.house import Visit, status
+from tests.kit.house import UPGRADE, Visit, status
 from tests.kit.http2 import Http2Visit
 from tests.kit.ports import MOST_WAITING, RESUME_SECONDS, PortHouse
 from wellhead.edge.wakes import APART_SECONDS
@@ -19,10 +19,6 @@ from wellhead.wire.streams import StreamKind
 JUMPING_CLOCK = True
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 RESUMED = PortAccess(Visibility.PUBLIC, auto_resume=True)
-UPGRADE = (
-    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
 
 
 @pytest.fixture

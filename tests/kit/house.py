@@ -35,6 +35,7 @@ from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
 from wellhead.wire.h1 import HeadLimits
 from wellhead.wire.h2 import H2Terms
+from wellhead.wire.ws import accept_key
 
 TERMS = VisitorTerms(
     head=HeadLimits(), max_trailer_bytes=8192, max_chunk_extension_bytes=256, max_reply_head_bytes=65536,
@@ -50,6 +51,15 @@ COUNTS = CountTerms(
     max_held_bytes=1 << 30, max_loop_lag_seconds=0.5,
     loopback_exempt=True,
 )  # fmt: skip
+
+WS_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WS_KEY}\r\n"
+)
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + accept_key(WS_KEY.encode()) + b"\r\n\r\n"
+)
 
 
 class NoTunnels:
