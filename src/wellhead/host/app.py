@@ -67,7 +67,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class HostTerms:
-    """How a host behaves. ``destroy_at_end``: its sandboxes do not outlive it."""
+    """How a host behaves. ``destroy_at_end``: its sandboxes do not outlive it.
+
+    ``lanes``: those it has a session for; what belongs on another one comes on what there is.
+    """
 
     capacity: Capacity
     bounds: Bounds = BOUNDS
@@ -77,6 +80,7 @@ class HostTerms:
     destroy_at_end: bool = False
     uplink: UplinkTimes = UplinkTimes()
     ports: PortTerms = PortTerms()
+    lanes: tuple[Lane, ...] = tuple(Lane)
 
 
 class HostProgram:
@@ -146,7 +150,7 @@ class HostProgram:
             # A host is there for its server when it has a session and has reported.
             links = [
                 _Link(self._membership, lane, accept, self._terms.uplink, self._reporter.soon)
-                for lane in Lane
+                for lane in self._terms.lanes
             ]
             try:
                 async with _under_way(self._duties(links, ready)) as duties:

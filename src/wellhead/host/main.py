@@ -20,6 +20,7 @@ from wellhead.host.runtime.runtime import Runtime
 from wellhead.host.template_build import ensure
 from wellhead.host.templates import Templates
 from wellhead.logs import Log
+from wellhead.model.sandboxes import Lane
 from wellhead.net import loop
 from wellhead.settings import home
 from wellhead.settings.host import HostSettings
@@ -29,12 +30,13 @@ _log = Log("wellhead.host")
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """``state``: the host's directory. ``destroy_at_end``: its sandboxes do not outlive the program."""
+    """``state``: the host's directory. ``destroy_at_end`` and ``lanes``: as in ``HostTerms``."""
 
     settings: HostSettings
     state: Path
     drain_seconds: float = DRAIN_SECONDS
     destroy_at_end: bool = False
+    lanes: tuple[Lane, ...] = tuple(Lane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ def _program(
             reply_seconds=given.host_port_reply_seconds, idle_seconds=given.host_port_idle_seconds,
             connections=given.host_port_connections, host_header=given.host_port_host_header,
         ),
+        lanes=options.lanes,
     )  # fmt: skip
     return HostProgram(membership, options.state, runtime, templates, terms)
 
