@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import carrier, control, inprocess, passthrough, report, sandbox
+from bench import carrier, control, inprocess, passthrough, ports, report, sandbox, tables
 from bench.ground import ROOT, Ground, Route, program, raise_file_limit, start_upstream
 from bench.idle import CROWDS, kib_per_agent
 from bench.load import answers, rush
@@ -94,7 +94,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     )
 
 
-def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
+def _measure(arguments: argparse.Namespace, stack: ExitStack) -> tables.Run:
     for name in ("nginx", "wrk"):
         program(name)
     if "http2" in arguments.only:
@@ -108,7 +108,7 @@ def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
     for name in arguments.targets:
         group = next((group for group, targets in ALONE.items() if name in targets), "")
         if (group and group not in arguments.only) or (
-            not group and set(arguments.only) <= {*ALONE, sandbox.GROUP}
+            not group and set(arguments.only) <= {*ALONE, sandbox.GROUP, ports.GROUP}
         ):
             continue
         try:
@@ -124,7 +124,9 @@ def _measure(arguments: argparse.Namespace, stack: ExitStack) -> report.Run:
         samples += control.measure(ground, options, _say)
     if sandbox.GROUP in arguments.only:
         samples += sandbox.measure(ground, options, _say)
-    return report.Run(machine, options, routes, skipped, samples)
+    if ports.GROUP in arguments.only:
+        samples += ports.measure(ground, options, _say)
+    return tables.Run(machine, options, routes, skipped, samples)
 
 
 def _ready(route: Route) -> Route:
@@ -155,7 +157,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _keep(done: report.Run, text: str) -> None:
+def _keep(done: tables.Run, text: str) -> None:
     folder = ROOT / "bench" / "results"
     folder.mkdir(exist_ok=True)
     stem = time.strftime("%Y%m%d-%H%M%S")

@@ -48,10 +48,11 @@ class Door:
     port: int
     tls: bool = False
     http2: bool = False
+    hostname: str = HOSTNAME
 
     @property
     def authority(self) -> str:
-        return f"{HOSTNAME}:{self.port}"
+        return f"{self.hostname}:{self.port}"
 
     def connect(self, patience_seconds: float = _PATIENCE_SECONDS) -> socket.socket:
         """A connection; TLS is not verified, its cost is what is measured."""
@@ -62,7 +63,7 @@ class Door:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return context.wrap_socket(plain, server_hostname=HOSTNAME)
+        return context.wrap_socket(plain, server_hostname=self.hostname)
 
     def get(self, path: str) -> bytes:
         """The request bytes of a GET that ends its connection."""

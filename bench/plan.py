@@ -78,6 +78,7 @@ GROUPS = (
     "idle",
     "control",
     "sandbox",
+    "ports",
 )
 """What ``--only`` may name. ``memory`` and ``idle`` are measured once, the others in every round."""
 

@@ -7,11 +7,12 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from bench import report_ports
 from bench.ground import Route
-from bench.plan import Options, Sample
+from bench.tables import Run, middle, spread, table
 
 VISITORS = {"closed": "16 in a closed loop", "fixed": "2,000 requests/s"}
 LOUD = 0.3  # CPUs used by others: such a sample says more about them
@@ -38,42 +39,6 @@ _SANDBOX_ROWS = (
     ("crowd", "p99", "100 on one host, exec in turn, ms p99", 2),
 )
 PASSTHROUGH_CELLS = ("1 flow", "4 flows", "connections")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """All of one run."""
-
-    machine: dict[str, str]
-    options: Options
-    routes: list[Route]
-    skipped: dict[str, str]  # target -> reason
-    samples: list[Sample]
-
-    def values(self, target: str, cell: str, figure: str) -> dict[int, float]:
-        """The figure of each round; ``cell`` is "group name"."""
-        return {
-            sample.round: sample.figures[figure]
-            for sample in self.samples
-            if sample.target == target
-            and f"{sample.group} {sample.cell}" == cell
-            and figure in sample.figures
-        }
-
-    def ratios(self, target: str, other: str, cell: str, figure: str) -> list[float]:
-        """target / other, of the rounds that have both."""
-        mine, theirs = self.values(target, cell, figure), self.values(other, cell, figure)
-        return [mine[number] / theirs[number] for number in mine if theirs.get(number)]
-
-    def added(self, target: str, figure: str = "p50") -> dict[int, float]:
-        """Microseconds a target adds to a direct round trip at one connection on one CPU."""
-        alone = self.values("direct", "latency c=1 on one CPU", figure)
-        mine = self.values(target, "latency c=1 on one CPU", figure)
-        return {number: mine[number] - alone[number] for number in mine if number in alone}
-
-    def cells(self, group: str) -> list[str]:
-        """Names of the cells of a group, in the order measured."""
-        return list(dict.fromkeys(sample.cell for sample in self.samples if sample.group == group))
 
 
 def machine() -> dict[str, str]:
@@ -136,6 +101,8 @@ def as_markdown(run: Run) -> str:
         (f"Control plane, {run.options.tunnels:,} tunnels, alone and beside visitors", _control(run)),
         ("What visitors feel of it", _beside(run)),
         ("Sandboxes", _sandboxes(run)),
+        ("Terminals and commands beside the traffic of ports", report_ports.beside(run)),
+        ("Requests of ports", report_ports.requests(run)),
     ]
     text = [_preamble(run)]
     text += [f"### {title}\n\n{table}" if title else table for title, table in sections if table]
@@ -157,30 +124,10 @@ def _preamble(run: Run) -> str:
     )
 
 
-def _table(head: str, rows: Iterable[list[str]]) -> str:
-    """A Markdown table; empty where there are no rows."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    columns = head.split(" | ")
-    return "\n".join([f"| {head} |", "|" + "---|" * len(columns), *lines]) if lines else ""
-
-
-def _spread(values: Iterable[float], scale: float = 1.0, digits: int = 0) -> str:
-    found = sorted(value / scale for value in values)
-    if not found:
-        return "–"
-    text = f"{statistics.median(found):,.{digits}f}"
-    return text if len(found) == 1 else f"{text} [{found[0]:,.{digits}f}-{found[-1]:,.{digits}f}]"
-
-
-def _middle(values: Iterable[float], digits: int = 0) -> str:
-    found = list(values)
-    return f"{statistics.median(found):,.{digits}f}" if found else "–"
-
-
 def _targets(run: Run) -> str:
     rows = [[route.name, route.visitor, route.carrier, route.limits] for route in run.routes]
     rows += [[name, "–", "–", f"skipped: {reason}"] for name, reason in run.skipped.items()]
-    return _table("target | visitor leg | carrier leg | raised or switched off", rows)
+    return table("target | visitor leg | carrier leg | raised or switched off", rows)
 
 
 def _legs(route: Route) -> str:
@@ -196,7 +143,7 @@ def _rows(run: Run, cell: str, columns: Callable[[Route], list[str]]) -> Iterato
 
 def _against(run: Run, route: Route, cell: str, others: tuple[str, ...] = (CHAIN, NODE)) -> list[str]:
     """The ratios to the proxy chain and to localtunnel."""
-    return [_middle(run.ratios(route.name, other, cell, "rate"), 2) for other in others]
+    return [middle(run.ratios(route.name, other, cell, "rate"), 2) for other in others]
 
 
 _REQUEST_HEAD = (
@@ -209,7 +156,7 @@ def _request_sections(run: Run) -> list[tuple[str, str]]:
     return [
         (
             f"Requests, keep-alive, {cell}",
-            _table(
+            table(
                 f"{_REQUEST_HEAD} | x {CHAIN} | x {NODE}",
                 _rows(run, f"requests {cell}", _request_columns(run, cell)),
             ),
@@ -222,7 +169,7 @@ def _http2_sections(run: Run) -> list[tuple[str, str]]:
     return [
         (
             f"HTTP/2 over TLS, {cell} each",
-            _table(
+            table(
                 f"{_REQUEST_HEAD} | x {CHAIN_HTTP2}",
                 _rows(run, f"http2 {cell}", _request_columns(run, cell, "http2", (CHAIN_HTTP2,))),
             ),
@@ -235,7 +182,7 @@ def _beside_sections(run: Run, title: str, group: str, other: str) -> list[tuple
     return [
         (
             f"{title}, {cell}",
-            _table(
+            table(
                 f"{_REQUEST_HEAD} | x {other}",
                 _rows(run, f"{group} {cell}", _request_columns(run, cell, group, (other,))),
             ),
@@ -254,11 +201,11 @@ def _request_columns(
             return run.values(route.name, place, figure).values()
 
         return [
-            _spread(values("rate")),
-            _middle(values("p50")),
-            _middle(values("p99")),
-            _middle(values("edge_cpu"), 1),
-            _middle(values("agent_cpu"), 1),
+            spread(values("rate")),
+            middle(values("p50")),
+            middle(values("p99")),
+            middle(values("edge_cpu"), 1),
+            middle(values("agent_cpu"), 1),
             f"{sum(values('failed')):.0f}",
             f"{sum(values('refused')):.0f}",
             *_against(run, route, place, others),
@@ -274,13 +221,13 @@ def _latency(run: Run) -> str:
         added, chain = run.added(route.name), run.added(CHAIN)
         shares = [added[number] / chain[number] for number in added if chain.get(number, 0) > 0]
         return [
-            _spread(run.values(route.name, cell, "p50").values()),
-            _middle(run.values(route.name, cell, "p99").values()),
-            _spread(added.values()),
-            _middle(shares, 2),
+            spread(run.values(route.name, cell, "p50").values()),
+            middle(run.values(route.name, cell, "p99").values()),
+            spread(added.values()),
+            middle(shares, 2),
         ]
 
-    return _table(
+    return table(
         f"target (visitor, carrier) | p50 µs | p99 µs | added p50 µs | x {CHAIN}", _rows(run, cell, columns)
     )
 
@@ -291,20 +238,20 @@ def _connections(run: Run) -> str:
         " | failed | refused"
     )
     rows = _rows(run, "connections c=64", _request_columns(run, "c=64", "connections"))
-    return _table(f"{head} | x {CHAIN} | x {NODE}", rows)
+    return table(f"{head} | x {CHAIN} | x {NODE}", rows)
 
 
 def _bulk(run: Run) -> str:
     def columns(route: Route) -> list[str]:
         found: list[str] = []
         for cell in ("bulk 1 stream", "bulk 4 streams"):
-            found += [_spread(run.values(route.name, cell, "rate").values()), *_against(run, route, cell)[:1]]
+            found += [spread(run.values(route.name, cell, "rate").values()), *_against(run, route, cell)[:1]]
         for figure in ("edge_cpu", "agent_cpu"):
-            found.append(_middle(run.values(route.name, "bulk 4 streams", figure).values(), 2))
+            found.append(middle(run.values(route.name, "bulk 4 streams", figure).values(), 2))
         return found
 
     head = f"1 stream | x {CHAIN} | 4 streams | x {CHAIN} | edge CPU s/GB (4) | agent CPU s/GB (4)"
-    return _table(f"target (visitor, carrier) | {head}", _rows(run, "bulk 1 stream", columns))
+    return table(f"target (visitor, carrier) | {head}", _rows(run, "bulk 1 stream", columns))
 
 
 def _passthrough(run: Run) -> str:
@@ -312,42 +259,42 @@ def _passthrough(run: Run) -> str:
         found: list[str] = []
         for cell in PASSTHROUGH_CELLS:
             place = f"passthrough {cell}"
-            found.append(_spread(run.values(route.name, place, "rate").values()))
+            found.append(spread(run.values(route.name, place, "rate").values()))
             found += _against(run, route, place, (STREAM, SSH))
         for cell in PASSTHROUGH_CELLS[1:]:
             for figure in ("edge_cpu", "agent_cpu"):
                 values = run.values(route.name, f"passthrough {cell}", figure).values()
-                found.append(_middle(values, 2 if cell == "4 flows" else 0))
+                found.append(middle(values, 2 if cell == "4 flows" else 0))
         return found
 
     each = " | ".join(
         f"{what} | x {STREAM} | x {SSH}" for what in ("MB/s, 1 flow", "MB/s, 4 flows", "connections/s")
     )
     used = "edge CPU s/GB | agent | edge CPU µs/connection | agent"
-    return _table(f"target (visitor, carrier) | {each} | {used}", _rows(run, "passthrough 1 flow", columns))
+    return table(f"target (visitor, carrier) | {each} | {used}", _rows(run, "passthrough 1 flow", columns))
 
 
 def _events(run: Run) -> str:
     def columns(route: Route) -> list[str]:
         return [
-            _spread(run.values(route.name, "sse events", figure).values())
+            spread(run.values(route.name, "sse events", figure).values())
             for figure in ("first", "p50", "worst")
         ]
 
     head = "target (visitor, carrier) | request to first event | later events, p50 | worst"
-    return _table(head, _rows(run, "sse events", columns))
+    return table(head, _rows(run, "sse events", columns))
 
 
 def _memory(run: Run) -> str:
     def columns(route: Route) -> list[str]:
         return [
-            _middle(run.values(route.name, f"memory {when}", figure).values(), 1)
+            middle(run.values(route.name, f"memory {when}", figure).values(), 1)
             for when in ("idle", "after load")
             for figure in ("edge_rss", "edge_pss", "agent_rss", "agent_pss")
         ]
 
     head = "edge RSS idle | edge PSS idle | agent RSS idle | agent PSS idle"
-    return _table(
+    return table(
         f"target (visitor, carrier) | {head} | {head.replace('idle', 'after load')}",
         _rows(run, "memory idle", columns),
     )
@@ -359,7 +306,7 @@ def _idle(run: Run) -> str:
         for sample in run.samples
         if sample.group == "idle" and sample.figures
     ]
-    return _table("target | idle agents | KiB each", rows)
+    return table("target | idle agents | KiB each", rows)
 
 
 def _sandboxes(run: Run) -> str:
@@ -370,9 +317,9 @@ def _sandboxes(run: Run) -> str:
         if each[0]:
             ratios = run.ratios(_SANDBOX_TARGETS[0], _SANDBOX_TARGETS[1], f"sandbox {cell}", figure)
             rows.append(
-                [what, *(_spread(values.values(), digits=digits) for values in each), _middle(ratios, 2)]
+                [what, *(spread(values.values(), digits=digits) for values in each), middle(ratios, 2)]
             )
-    return _table("what | sandbox | ssh to this machine | a process of this machine | x ssh", rows)
+    return table("what | sandbox | ssh to this machine | a process of this machine | x ssh", rows)
 
 
 def _control(run: Run) -> str:
@@ -382,16 +329,16 @@ def _control(run: Run) -> str:
     rows = [
         [
             cell,
-            _spread(values(cell, "rate"), digits=1),
-            _middle(values(cell, "p50"), 1),
-            _middle(values(cell, "p99"), 1),
-            _middle(values(cell, "edge_cpu"), 2),
+            spread(values(cell, "rate"), digits=1),
+            middle(values(cell, "p50"), 1),
+            middle(values(cell, "p99"), 1),
+            middle(values(cell, "edge_cpu"), 2),
         ]
         for cell in run.cells("control")
         if list(values(cell, "rate"))
     ]
     calls = "calls | per second | p50 ms | p99 ms | server CPU ms each"
-    return _table(calls, rows)
+    return table(calls, rows)
 
 
 def _beside(run: Run) -> str:
@@ -402,21 +349,21 @@ def _beside(run: Run) -> str:
         columns = [
             cell,
             VISITORS[visitors],
-            _middle(values("quiet", "p99")),
-            _middle(values("quiet", "rate")),
+            middle(values("quiet", "p99")),
+            middle(values("quiet", "rate")),
         ]
         for when in ("steady", "full"):
             columns += [
-                _middle(values(when, "calls"), 1),
-                _middle(values(when, "p99")),
-                _spread(_slowdowns(run, cell, visitors, when), digits=2),
-                _middle(values(when, "rate")),
-                _middle(values(when, "late")),
+                middle(values(when, "calls"), 1),
+                middle(values(when, "p99")),
+                spread(_slowdowns(run, cell, visitors, when), digits=2),
+                middle(values(when, "rate")),
+                middle(values(when, "late")),
             ]
         return columns
 
     beside = "calls/s | p99 µs | x quiet | requests/s | our own lateness, p99 µs"
-    return _table(
+    return table(
         "calls | visitors | quiet: p99 µs | requests/s"
         f" | at a steady rate: {beside} | at full speed: {beside}",
         [
@@ -450,7 +397,7 @@ def _goals(run: Run) -> str:
                 [
                     text,
                     f"{'>=' if at_least else '<='} {bound:g}",
-                    _spread(found, digits=2),
+                    spread(found, digits=2),
                     "yes" if met else "no",
                 ]
             )
@@ -493,4 +440,6 @@ def _goals(run: Run) -> str:
             goal(
                 f"p99 of visitors, {text}, beside {cell} at a steady rate, x quiet", slower, 2, at_least=False
             )
-    return _table("goal | bound | measured | met", rows)
+    for each in report_ports.goals(run):
+        goal(*each)
+    return table("goal | bound | measured | met", rows)

@@ -86,10 +86,10 @@ def nginx_two_hops_http2(ground: Ground) -> Route:
     """The chain with HTTP/2 over TLS in front, plain HTTP/1.1 behind it."""
     certificate, key = ground.certificate()
     far_port, port = free_port(), free_port()
-    far = ground.nginx("nginx-2hop-h2-far", _proxy(far_port, "", "", "http", ground.upstream))
+    far = ground.nginx("nginx-2hop-h2-far", proxy(far_port, "", "", "http", ground.upstream))
     wait_for_port(far_port, far)
     ssl = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
-    near = ground.nginx("nginx-2hop-h2-near", _proxy(port, " ssl http2", ssl, "http", far_port))
+    near = ground.nginx("nginx-2hop-h2-near", proxy(port, " ssl http2", ssl, "http", far_port))
     wait_for_port(port, near)
     door = Door(port, tls=True, http2=True)
     return Route("nginx-2hop-h2", "TLS", "plain", _NGINX_LIMITS, door, (near,), (far,), ("http2",))
@@ -104,16 +104,19 @@ def _nginx(ground: Ground, name: str, *, tls: bool) -> Route:
     if tls:
         certificate, key = ground.certificate()
         ssl = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
-    far = ground.nginx(f"{name}-far", _proxy(far_port, " ssl" if tls else "", ssl, "http", ground.upstream))
+    far = ground.nginx(f"{name}-far", proxy(far_port, " ssl" if tls else "", ssl, "http", ground.upstream))
     wait_for_port(far_port, far)
-    near = ground.nginx(f"{name}-near", _proxy(near_port, "", "", "https" if tls else "http", far_port))
+    near = ground.nginx(f"{name}-near", proxy(near_port, "", "", "https" if tls else "http", far_port))
     wait_for_port(near_port, near)
     return Route(name, "plain", "TLS" if tls else "plain", _NGINX_LIMITS, Door(near_port), (near,), (far,))
 
 
-def _proxy(port: int, listen_extra: str, server_extra: str, scheme: str, to: int) -> str:
+def proxy(
+    port: int, listen_extra: str, server_extra: str, scheme: str, to: int, address: str = "127.0.0.1"
+) -> str:
+    """An nginx server that passes everything on to a pool of connections to ``address``:``to``."""
     return f"""  upstream next {{
-    server 127.0.0.1:{to}; keepalive 512; keepalive_requests 1000000000; keepalive_timeout 600s;
+    server {address}:{to}; keepalive 512; keepalive_requests 1000000000; keepalive_timeout 600s;
   }}
   server {{
     {listen_on(port, listen_extra)}
