@@ -285,6 +285,21 @@ async def test_a_reply_that_runs_is_cut_when_the_sandbox_is_dropped(place: PortH
     assert [stream.resets for stream in place.bulk.opened] == [[Reason.CANCELLED]] * 2
 
 
+async def test_the_end_of_a_sandbox_reaches_all_its_visitors_though_one_of_them_fails(
+    place: PortHouse, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visits = [place.asking(), place.asking()]
+    first = visits[0].connection._exchange
+
+    def fail(reason: int) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(first, "on_reset", fail)
+    line = place.ports._lines[place.sandbox]
+    place.records.drop_sandbox(place.sandbox)
+    assert status(visits[1].transport.take()) == 409 and "a bug" in caplog.text and not line.streams
+
+
 async def test_a_paused_sandboxs_conversations_wait(place: PortHouse) -> None:
     visit = place.asking("/ws", UPGRADE)
     place.bulk.stream.reply(SWITCH, end=False)

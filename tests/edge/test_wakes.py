@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from wellhead.edge.wakes import APART_SECONDS
 from wellhead.model.sandboxes import SandboxStatus
 from wellhead.model.visibility import PortAccess, Visibility
 from wellhead.wire.feed import Wake
-from wellhead.wire.streams import StreamKind
+from wellhead.wire.streams import Stream, StreamKind
 
 JUMPING_CLOCK = True
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
@@ -90,6 +91,23 @@ async def test_a_new_control_plane_is_told_at_once_of_all_that_are_waited_for(pl
     assert place.wakes == [Wake(place.sandbox)] * 2
     await asyncio.sleep(APART_SECONDS + 0.1)
     assert len(place.wakes) == 3
+
+
+async def test_one_that_fails_holds_up_no_other_and_not_who_told_of_the_change(
+    place: PortHouse, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.asking()
+    place.asking()
+    opens, faults = place.bulk.open, [RuntimeError("a bug")]
+
+    def open_or_fail(*arguments: Any, **named: Any) -> Stream:
+        if faults:
+            raise faults.pop()
+        return opens(*arguments, **named)
+
+    monkeypatch.setattr(place.bulk, "open", open_or_fail)
+    becomes(place, SandboxStatus.RUNNING)
+    assert len(place.bulk.opened) == 1 and "a bug" in caplog.text and not len(place.ports.wakes)
 
 
 async def test_bytes_that_wait_are_counted(place: PortHouse) -> None:

@@ -13,11 +13,14 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from wellhead.edge.registry import Live
+from wellhead.logs import Log
 from wellhead.visitors.exchange import Exchange
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
 from wellhead.wire.path_form import PathForm
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
+
+_log = Log("wellhead.edge")
 
 
 class Opening(NamedTuple):
@@ -57,7 +60,11 @@ class PortLine(Memo):
     def end(self) -> None:
         """End all of them in a way that their visitors can see."""
         for stream in list(self.streams):
-            stream.end()
+            try:
+                stream.end()
+            except Exception as error:  # whoever told of the end has others to tell
+                _log.error("a visitor of a sandbox that is over failed", error=error)
+                self.streams.discard(stream)
 
 
 class PortStream:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from wellhead.edge.host_directory import HostDirectory
+from wellhead.logs import Log
 from wellhead.model.sandboxes import HostId, SandboxId, SandboxStatus, SandboxView
 from wellhead.wire.feed import Wake
 
+_log = Log("wellhead.edge")
 APART_SECONDS: Final = 5.0  # between two tellings of one sandbox
 
 
@@ -93,7 +95,11 @@ class Wakes:
         if bed is not None:
             self._wake(sandbox, bed)
             for waiter in list(bed.waiters):
-                waiter.look()
+                try:
+                    waiter.look()
+                except Exception as error:  # whoever told of the change has others to tell
+                    _log.error("a request for a sandbox failed", error=error)
+                    self.leave(sandbox, waiter)
 
     def joined(self, host: HostId) -> None:
         """A host has one session more."""
