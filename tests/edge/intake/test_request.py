@@ -210,6 +210,15 @@ async def test_a_reply_goes_out_as_it_comes_and_in_one_write_with_its_head(zone:
     assert reply.count(b"set-cookie: ") == 2 and b"\r\nContent-Length: 5\r\n" in reply
 
 
+async def test_a_cookie_is_for_the_name_that_sets_it_also_on_this_carrier(zone: Zone) -> None:
+    fields = [(b"set-cookie", b"a=1; Domain=example.com; Secure"), (b"set-cookie", b"__Host-wellhead-port=x")]
+    for _ in range(2):
+        visit, agent, envelope = await exchange(zone, head())
+        agent.reply(envelope.request_id, b"hello", 200, fields)
+        cookies = [line for line in visit.transport.take().split(b"\r\n") if line.startswith(b"set-cookie")]
+        assert cookies == [b"set-cookie: a=1; Secure"]
+
+
 async def test_a_head_is_not_held_back_for_a_body_that_comes_later(zone: Zone) -> None:
     visit, agent, envelope = await exchange(zone, head())
     answer = agent.reply(envelope.request_id, None, length=10)
