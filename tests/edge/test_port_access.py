@@ -280,6 +280,13 @@ async def test_a_preflight_is_the_applications_to_answer_and_shows_nothing_of_wh
     assert not re.search(rb"(?i)\r\n(cookie|authorization|x-api-key):", envelope)
 
 
+async def test_a_preflight_resumes_nothing_and_is_told_no_status(place: Private) -> None:
+    sleeping = replace(PRIVATE, auto_resume=True)
+    place.records.change(place.sandbox, status=SandboxStatus.PAUSED, access=sleeping)
+    assert place.refuses("/", ASKS, method="OPTIONS") == (401, "port-key")
+    assert not len(place.ports.wakes) and not place.bulk.opened
+
+
 @pytest.mark.parametrize(
     ("method", "lines"),
     [

@@ -2,7 +2,8 @@
 
 ====================  ==========================================================================
 public                everybody
-a CORS preflight      everybody, and with nothing that says who asks: the application answers it
+a CORS preflight      everybody, and with nothing that says who asks: the application answers it,
+                      where it runs
 an API key            decides alone, where one is shown: private takes keys of scope ``admin`` of
                       the sandbox's organization, team any of its live keys
 a link                who holds one. A browser that opens a page with it gets a cookie for it and
@@ -27,13 +28,14 @@ from wellhead.model.access import Secret
 from wellhead.model.links import LinkSigner, Pass
 from wellhead.model.names import address_group, is_loopback
 from wellhead.model.rates import Rate
-from wellhead.model.sandboxes import SandboxView
+from wellhead.model.sandboxes import SandboxStatus, SandboxView
 from wellhead.model.visibility import Visibility
 from wellhead.visitors import pages, port_pages
 from wellhead.visitors.pages import Page
 from wellhead.wire.port_request import Provenance, Shown, asked_origin, preflight_lines, read_shown
 from wellhead.wire.streams import StreamKind
 
+SERVED: Final = frozenset((SandboxStatus.RUNNING, SandboxStatus.SNAPSHOTTING))  # whose ports answer
 PLAIN_COOKIE: Final = "wellhead-port"
 COOKIE: Final = "__Host-" + PLAIN_COOKIE  # over TLS: no sibling can set it
 
@@ -87,6 +89,8 @@ class PortAccessRules:
             return allowed
         source = Provenance(asked.block, asked.view.id, secure=asked.secure)
         if asked.whole and source.is_preflight(asked.method):
+            if asked.view.status not in SERVED:  # whoever it is resumes nothing, and learns nothing
+                return port_pages.NO_KEY
             return Allowed(shown.target, preflight_lines(shown.block))
         if shown.key is not None:
             return self._refused(asked, shown.key, visibility) or allowed

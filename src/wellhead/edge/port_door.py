@@ -33,7 +33,7 @@ from typing import Final
 
 from wellhead.edge.host_directory import HostDirectory
 from wellhead.edge.hosts import Hosts
-from wellhead.edge.port_access import Asked, PortAccessRules
+from wellhead.edge.port_access import SERVED, Asked, PortAccessRules
 from wellhead.edge.port_stream import Opening, PortLine, PortStream
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Live
@@ -51,7 +51,6 @@ from wellhead.wire.ports import for_port
 from wellhead.wire.streams import Buffer, Sink, Stream, StreamKind
 
 CHANGE_SECONDS: Final = 1.0  # in which the records say why a host does not have its sandbox
-_SERVED: Final = frozenset((SandboxStatus.RUNNING, SandboxStatus.SNAPSHOTTING))
 _RESUMED: Final = frozenset((SandboxStatus.PAUSING, SandboxStatus.PAUSED, SandboxStatus.RESUMING))
 _OPEN: Final = LIVE - {SandboxStatus.STOPPING}  # those whose conversations go on, or wait frozen
 
@@ -126,7 +125,7 @@ class Ports:
         view = self.directory.sandbox(sandbox)
         if view is None:
             return self._unless_away(port_pages.UNKNOWN)
-        if view.status not in _SERVED:
+        if view.status not in SERVED:
             if view.status is SandboxStatus.MISSING:
                 return port_pages.HOST_AWAY
             if view.status in _RESUMED and view.access.auto_resume:
