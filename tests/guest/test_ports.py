@@ -38,9 +38,9 @@ def test_a_port_is_told_with_its_process(guest: Guest) -> None:
         found = call.frame()
         assert found is not None
         port = int(found[1])
-        with socket.socket() as connected:  # which is no listener
-            connected.connect(("127.0.0.1", port))
-            ports = [each for each in guest.ask("ports")["ports"] if each["port"] == port]
+        with socket.socket() as connected, socket.create_server(("127.0.0.1", 0)):
+            connected.connect(("127.0.0.1", port))  # which makes no listener, and the other is nobody's here
+            ports = guest.ask("ports")["ports"]
         assert ports == [
             {
                 "port": port, "address": "127.0.0.1", "pid": pid, "command": ports[0]["command"],

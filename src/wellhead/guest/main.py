@@ -9,6 +9,7 @@ import encodings.idna
 import encodings.latin_1
 import encodings.unicode_escape
 import encodings.utf_8
+import functools
 import linecache
 import logging
 import os
@@ -189,7 +190,8 @@ class _Guest:
         self._workers.begin(connection, *files.prepare(asked, self._terms))
 
     async def _ports(self, connection: Connection, asked: Asked) -> None:
-        self._workers.begin(connection, None, ports.tell)
+        root = None if self._terms.isolated else os.getpid()
+        self._workers.begin(connection, None, functools.partial(ports.tell, root=root))
 
     async def _stop_all(self, connection: Connection, asked: Asked) -> None:
         await connection.answer({"ok": {}})

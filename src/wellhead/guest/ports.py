@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from wellhead.guest.tree import with_descendants
 from wellhead.guest.worker import Line
 
 _LISTENS = "0A"
@@ -26,10 +27,16 @@ class Listener(NamedTuple):
     inode: str
 
 
-def tell(line: Line) -> None:
-    """The operation ``ports``: addresses, and the process of each where it may be seen."""
+def tell(line: Line, root: int | None) -> None:
+    """The operation ``ports``: addresses, and the process of each where it may be seen.
+
+    ``root``: the process whose descendants alone are told of; None: all, for all are the sandbox's.
+    """
     found = listeners(Path("/proc"))
     owners = _owners({each.inode for each in found}, Path("/proc"))
+    if root is not None:
+        inside = with_descendants({root})
+        found = [each for each in found if owners.get(each.inode) in inside]
     line.answer_list("ports", (_record(each, owners.get(each.inode)) for each in found))
 
 

@@ -71,7 +71,7 @@ class Tree:
     def _members(self) -> set[int]:
         parents = dict(_parents())
         marked = {pid for pid in parents if _is_marked(pid, f"{MARK}={self._name}".encode())}
-        return _with_descendants(marked | ({self.leader} if self.leader in parents else set()), parents)
+        return with_descendants(marked | ({self.leader} if self.leader in parents else set()), parents)
 
 
 def kill_group(leader: int) -> None:
@@ -83,7 +83,7 @@ def kill_group(leader: int) -> None:
 def kill_descendants(root: int) -> None:
     """Kill all that came of a process, and not itself."""
     for _ in range(_ROUNDS):
-        if not _kill_all(_with_descendants({root}, dict(_parents())) - {root}):
+        if not _kill_all(with_descendants({root}) - {root}):
             return
 
 
@@ -97,7 +97,9 @@ def _kill_all(pids: set[int]) -> bool:
     return killed
 
 
-def _with_descendants(found: set[int], parents: dict[int, int]) -> set[int]:
+def with_descendants(found: set[int], parents: dict[int, int] | None = None) -> set[int]:
+    """These processes, and all that came of them and live; ``parents``: where they are known already."""
+    parents = dict(_parents()) if parents is None else parents
     grown = True
     while grown:
         more = {pid for pid, parent in parents.items() if parent in found} - found
