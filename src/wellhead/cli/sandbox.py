@@ -24,7 +24,11 @@ from wellhead.model.text import escape, shown
 if TYPE_CHECKING:
     from wellhead.client.sandbox_records import SandboxInfo
 
-app = typer.Typer(help="Make sandboxes, and work in them.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Make sandboxes, work in them, and share their ports.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 _FIRST = {"allow_interspersed_args": False}  # what comes after the id belongs to the command
 
