@@ -10,12 +10,12 @@ import pytest
 from tests.edge.test_port_access import BROWSER, Private
 from tests.edge.test_port_door import OK
 from tests.kit.house import status
+from tests.kit.port_envelopes import read_port_envelope
 from tests.kit.ports import DENIED, END
 from tests.kit.sandboxes import PRIVATE, PUBLIC
 from wellhead.edge.router import Router
 from wellhead.model.sandboxes import new_sandbox_id
 from wellhead.visitors.house import Place
-from wellhead.wire.ports import read_port_envelope
 
 NAME = "proxy.localhost"
 

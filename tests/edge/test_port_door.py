@@ -10,6 +10,7 @@ import pytest
 
 from tests.kit.house import SWITCH, UPGRADE, status
 from tests.kit.http2 import Http2Visit
+from tests.kit.port_envelopes import read_port_envelope
 from tests.kit.ports import DENIED, MOST_EXCHANGES, PortHouse
 from tests.kit.sandboxes import PRIVATE, PUBLIC, TEAM
 from tests.visitors.test_conversation import client_text, server_text
@@ -17,7 +18,6 @@ from wellhead.edge.port_door import CHANGE_SECONDS
 from wellhead.model.access import Scope, ScopeKind
 from wellhead.model.records import OrganizationId
 from wellhead.model.sandboxes import SandboxStatus, new_sandbox_id
-from wellhead.wire.ports import read_port_envelope
 from wellhead.wire.streams import Reason, StreamKind
 from wellhead.wire.ws import close_frame
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.port_envelopes import read_port_envelope
 from wellhead.errors import InputError
 from wellhead.model.sandboxes import new_sandbox_id
-from wellhead.wire.ports import for_port, read_port_envelope
+from wellhead.wire.ports import for_port
 
 HEAD = b"GET /a%2Fb//c/?x HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nX-Request-Id: 1\r\n\r\n"
 

@@ -6,8 +6,6 @@ The target stays as the visitor sent it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from wellhead.model.ports import read_port
 from wellhead.model.sandboxes import SandboxId, read_sandbox_id
 from wellhead.wire.envelope import add_lines
@@ -15,30 +13,9 @@ from wellhead.wire.envelope import add_lines
 _FIELD = b"\r\nWellhead-Port: "
 
 
-class PortEnvelope(NamedTuple):
-    """A request for a port. ``envelope`` is without the field that said so."""
-
-    sandbox: SandboxId
-    port: int
-    envelope: bytes
-
-
 def for_port(envelope: bytes, sandbox: SandboxId, port: int) -> bytes:
     """A canonical request head that says for which port it is."""
     return add_lines(envelope, b"%b: %b/%d\r\n" % (_FIELD[2:-2], sandbox.encode("ascii"), port))
-
-
-def read_port_envelope(envelope: bytes) -> PortEnvelope | None:
-    """None: the request is for no port.
-
-    Raises:
-        InputError: not ``{sandbox}/{port}``.
-    """
-    taken = take_port(envelope)
-    if taken is None:
-        return None
-    value, rest = taken
-    return PortEnvelope(*read_port_value(value), rest)
 
 
 def take_port(envelope: bytes) -> tuple[bytes, bytes] | None:
