@@ -22,6 +22,7 @@ from tests.kit.browser import browsing
 from tests.kit.hosted import NEEDED, hosted
 from tests.kit.hosts import SandboxApi
 from tests.kit.programs import Edge
+from tests.kit.visitors import visiting
 
 pytestmark = [*NEEDED, pytest.mark.timeout(180)]
 
@@ -196,6 +197,30 @@ async def test_a_websocket_is_let_in_by_a_link_a_key_or_a_cookie_of_its_own_page
             async with place.socket("/ws", additional_headers=fields):
                 pass
         assert refused.value.response.status_code == status
+
+
+async def test_what_one_visitor_shows_or_is_given_is_never_anothers(place: Place) -> None:
+    """They share the host's connections to the application."""
+    link = place.link(path="/").rpartition("=")[2]
+
+    async def visit(number: int) -> None:
+        mine = (f"Cookie: me={number}", f"X-Me: {number}", f"Authorization: Basic {number}")
+        async with visiting(place.edge, place.hostname()) as visitor:
+            for round_ in range(4):
+                target, lines = f"/echo/{number}/{round_}", mine if number % 3 else ()
+                shown = f"?wellhead_link={link}" if number % 4 else ""
+                reply = await visitor.get(target + shown, visitor_host, *lines)
+                if not shown:
+                    assert reply.status == 401 and b"me" not in reply.body
+                    continue
+                told = json.loads(reply.body)
+                assert told["target"] == target
+                got = {f"{name}: {value}" for name, value in told["fields"]}
+                assert {line for line in got if line.startswith(("Cookie:", "X-Me:", "Auth"))} == set(lines)
+                assert (await visitor.get(f"/cookie{shown}", visitor_host)).status == 200
+
+    visitor_host = f"{place.hostname()}:{place.edge.https}"
+    await asyncio.gather(*(visit(number) for number in range(24)))
 
 
 # The path form
