@@ -79,18 +79,21 @@ async def test_what_lets_a_visitor_in_goes_no_further(harbour: Harbour) -> None:
     assert {answer.status for answer in wrong} == {401}
     assert b"GET /deep?a=1&b=2 " in heads[4] and b"theme=dark; a=b" in heads[5]
     assert b"Basic dXNlcjpwYXNz" in heads[2]
+    async with visiting(front.edge, front.hostname) as visitor:
+        await visitor.get("/last", host)
+    await asyncio.to_thread(harbour.edge.line, "target=/last ", after=mark)
     log = "\n".join(harbour.edge.lines[mark:])
-    assert "/deep" in log
+    assert "target=/deep" in log
     secrets = [key, token, cookie.partition("=")[2]]
     for secret in secrets:
         assert len(secret) > 20
         for text in (*heads, *(answer.body for answer in [*answers, *wrong, sent_on])):
             assert secret.encode() not in text
         assert secret not in log
-    for path in harbour.edge.data.glob("*"):
-        if path.is_file() and path.name != "admin-key":
-            data = path.read_bytes()
-            assert not any(secret.encode() in data for secret in secrets), path
+    for file in harbour.edge.data.glob("*"):
+        if file.is_file() and file.name != "admin-key":
+            data = file.read_bytes()
+            assert not any(secret.encode() in data for secret in secrets), file
 
 
 async def test_a_key_does_not_follow_into_a_websocket(harbour: Harbour) -> None:
