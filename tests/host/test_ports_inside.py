@@ -114,7 +114,8 @@ async def test_a_server_is_reached_whatever_it_listens_on(host: SandboxHost, hou
                 assert b"Wellhead" not in visitor.body
 
 
-async def test_a_sandbox_without_ipv6_has_its_other_ports(host: SandboxHost, house: PortHouse) -> None:
+async def test_a_sandbox_without_ipv6_has_its_other_ports(host: SandboxHost) -> None:
+    house = PortHouse(host.runtime, PortTerms(retry_seconds=0))
     sandbox = await host.create()
     house.add(sandbox)
     _switch_off_ipv6(host.kept.get(sandbox.spec.id).pid)
@@ -122,6 +123,7 @@ async def test_a_sandbox_without_ipv6_has_its_other_ports(host: SandboxHost, hou
     async with serving(saying(b"here"), sock=sock):
         assert (await house.ask(sandbox.spec.id, sock.getsockname()[1]).over()).body == b"here"
     assert (await house.ask(sandbox.spec.id, 4000).over()).reason == Reason.UPSTREAM_UNREACHABLE
+    await house.ports.aclose()
 
 
 async def test_messages_go_both_ways_until_the_sandbox_ends(host: SandboxHost, house: PortHouse) -> None:
@@ -150,24 +152,27 @@ async def test_what_is_not_there_and_what_breaks_and_what_hangs_are_told_apart(h
     async def say_nothing(peer: Peer) -> None:
         await peer.closed()
 
-    async with port_house(host, PortTerms(retry_seconds=0, dial_seconds=0.3, reply_seconds=0.3)) as house:
+    hasty = PortTerms(dial_seconds=0.3, reply_seconds=0.3)
+    async with port_house(host, PortTerms(retry_seconds=0)) as patient, port_house(host, hasty) as house:
         sandbox = await host.create()
-        house.add(sandbox)
-        assert (await house.ask(sandbox.spec.id, 4000).over()).reason == Reason.UPSTREAM_UNREACHABLE
-        for handler, reason in (
-            (hang_up, Reason.UPSTREAM_FAILED),
-            (talk_nonsense, Reason.UPSTREAM_FAILED),
-            (say_nothing, Reason.TIMEOUT),
+        for each in (patient, house):
+            each.add(sandbox)
+        assert (await patient.ask(sandbox.spec.id, 4000).over()).reason == Reason.UPSTREAM_UNREACHABLE
+        for asked, handler, reason in (
+            (patient, hang_up, Reason.UPSTREAM_FAILED),
+            (patient, talk_nonsense, Reason.UPSTREAM_FAILED),
+            (house, say_nothing, Reason.TIMEOUT),
         ):
             sock = listening(host, sandbox.spec.id)
             async with serving(handler, sock=sock):
-                assert (await house.ask(sandbox.spec.id, sock.getsockname()[1]).over()).reason == reason
+                assert (await asked.ask(sandbox.spec.id, sock.getsockname()[1]).over()).reason == reason
         with listening(host, sandbox.spec.id, backlog=0) as full:
-            asked = [house.ask(sandbox.spec.id, full.getsockname()[1]) for _ in range(3)]
-            assert [(await each.over()).reason for each in asked] == [Reason.TIMEOUT] * 3
+            visitors = [house.ask(sandbox.spec.id, full.getsockname()[1]) for _ in range(3)]
+            assert [(await visitor.over()).reason for visitor in visitors] == [Reason.TIMEOUT] * 3
 
 
-async def test_a_server_is_reached_within_50_ms_of_its_listen(host: SandboxHost, house: PortHouse) -> None:
+async def test_a_server_is_reached_within_50_ms_of_its_listen(host: SandboxHost) -> None:
+    house = PortHouse(host.runtime, PortTerms(retry_seconds=20))
     sandbox = await host.create()
     house.add(sandbox)
     took = []
@@ -184,6 +189,7 @@ async def test_a_server_is_reached_within_50_ms_of_its_listen(host: SandboxHost,
             took.append(time.perf_counter() - began)
         assert bytes(visitor.body) == b"here"
     print("reached after listen(), ms:", [round(each * 1000, 1) for each in sorted(took)])
+    await house.ports.aclose()
     assert min(took) <= 0.05 and sorted(took)[2] <= 0.5
 
 
@@ -241,7 +247,7 @@ async def test_an_address_that_is_used_again_leads_to_the_sandbox_that_has_it_no
 
 
 async def test_a_paused_conversation_goes_on_after_it_and_nothing_is_late_by_then(host: SandboxHost) -> None:
-    async with port_house(host, PortTerms(reply_seconds=1.0)) as house:
+    async with port_house(host, PortTerms(retry_seconds=20, reply_seconds=1.5)) as house:
         sandbox = await host.create()
         entry = house.add(sandbox)
         async with program(sandbox, SERVER):
@@ -254,7 +260,7 @@ async def test_a_paused_conversation_goes_on_after_it_and_nothing_is_late_by_the
             house.pass_through(entry, S.PAUSED)
             visitor.stream.send(MESSAGE)
             assert (await house.ask(sandbox.spec.id, PORT).over()).reason == Reason.REFUSED
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(2.0)
             assert not visitor.body and waiting.reason is None and visitor.reason is None
             house.pass_through(entry, S.RESUMING)
             await host.runtime.resume(sandbox.spec.id)
