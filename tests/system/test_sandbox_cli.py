@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.hosted import START_SECONDS
-from tests.kit.programs import Edge, environment, eventually, run, wellhead
+from tests.kit.programs import Edge, environment, eventually, quiet_port, run, wellhead
 from tests.kit.terminal_program import TerminalProgram
 from tests.kit.tmux import Tmux
 
@@ -69,6 +69,25 @@ def sandbox(up: Restartable) -> str:
 
 def counted(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"^line (\d+)\s*$", text, re.MULTILINE)]
+
+
+@pytest.mark.needs("tmux")
+def test_ports_are_watched_as_they_open_and_close(up: Restartable, sandbox: str, tmp_path: Path) -> None:
+    port = str(quiet_port())
+    url = f"https://{port}-{sandbox}.localhost:{up.edge.https}"
+    assert up.said("url", sandbox, port) == f"{url}\n"
+    bin = str(Path(sys.executable).parent)
+    with Tmux(tmp_path, environment(up.home, PATH=f"{bin}:/usr/bin:/bin")) as at:
+        at.resize(160, 30)
+        at.type(f"python3 -m wellhead sandbox ports --watch {sandbox}; echo ended with $?")
+        at.see("nothing listens")
+        up.said("exec", "-d", "--tag", "web", sandbox, "--", "python3", "-m", "http.server", port)
+        shown = at.see(url)
+        assert "nothing listens" not in shown and f"-m http.server {port} " in shown
+        up.said("kill", sandbox, "web")
+        assert url not in at.see("nothing listens")
+        at.press("C-c")
+        at.see("ended with 0")
 
 
 @pytest.mark.needs("tmux")
