@@ -252,10 +252,11 @@ def _edge(
         loop_stall_seconds=settings.loop_stall_seconds,
         https_port=public.https_port,
     )
-    # It answers within api_reply_seconds unless it hangs, or waits for a certificate's issuer.
+    # It answers within api_reply_seconds unless it hangs, or waits for a certificate's issuer or for a host.
     answers = settings.api_reply_seconds + CONTROL_GRACE_SECONDS
     control = _control_pool(path, answers)
-    patient = _control_pool(path, max(answers, settings.reply_seconds))
+    hosts = answers + max(settings.host_call_seconds, settings.host_snapshot_seconds)
+    patient = _control_pool(path, max(hosts, settings.reply_seconds))
     loop = asyncio.get_running_loop()
 
     def log_to(metrics: Metrics) -> AccessLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import socket
 import ssl
@@ -90,7 +91,10 @@ class Records:
 
 
 class Control(asyncio.Protocol):
-    """The control plane: says so to every request."""
+    """The control plane: says so to every request, or what else it is told to say in 7 letters."""
+
+    def __init__(self, says: bytes = b"control") -> None:
+        self._says = says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -98,7 +102,7 @@ class Control(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert data.endswith(b"\r\n\r\n")
-        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontrol")
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n" + self._says)
 
 
 class House:
@@ -166,7 +170,10 @@ class House:
 @pytest.fixture
 async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
     """A parameter of False: the local CA makes no tunnel's certificate."""
-    control = await asyncio.get_running_loop().create_server(Control, "127.0.0.1", 0)
+    control, patient = [
+        await asyncio.get_running_loop().create_server(functools.partial(Control, says), "127.0.0.1", 0)
+        for says in (b"control", b"patient")
+    ]
     ca, log = authority(tmp_path), io.BytesIO()
     terms = EdgeTerms(
         ports=PortTerms(denied=frozenset(), exchanges=1000, resume_seconds=20, resume_waiting=10),
@@ -179,7 +186,10 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         intake=IntakeTerms(h2=H2Terms(), bridge=BridgeTerms(), liveness=Liveness()),
         drain_seconds=5, unknown_names_per_minute=UNKNOWN_NAMES, port_names_per_minute=PORT_NAMES,
     )  # fmt: skip
-    pool = UpstreamPool(parse_upstream(str(control.sockets[0].getsockname()[1])), host_header="preserve")
+    pool, patient_pool = [
+        UpstreamPool(parse_upstream(str(server.sockets[0].getsockname()[1])), host_header="preserve")
+        for server in (control, patient)
+    ]
     certificates = Certificates(
         CertificateFiles([], tmp_path / "certificates"), ca, mints=getattr(request, "param", True)
     )
@@ -193,7 +203,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         (wanted := list[str]()).append,
         lambda message: None,
         pool,
-        pool,
+        patient_pool,
         lambda metrics: AccessLog(metrics, log, asyncio.get_running_loop()),
     )
     https, http = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
@@ -204,6 +214,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     finally:
         await edge.close()
         control.close()
+        patient.close()
 
 
 @pytest.mark.parametrize(
@@ -229,6 +240,27 @@ async def test_name_and_alpn_decide_who_is_at_the_door(
     house: House, sni: str | None, alpn: list[str], chosen: str | None
 ) -> None:
     assert await asyncio.to_thread(house.handshake, sni, alpn) == chosen
+
+
+@pytest.mark.parametrize(
+    ("path", "answers"),
+    [
+        ("/api/v1/tunnels", b"control"),
+        ("/api/v1/hosts", b"control"),
+        ("/api/v1/sandboxes-of-mine", b"control"),
+        ("/api/v1/sandboxes", b"patient"),
+        ("/api/v1/capsules?a=b", b"patient"),
+        ("/legacy/api/v1/capsules/", b"patient"),
+        ("/api/v1/sandboxes/cl-a/pause", b"patient"),
+        ("/api/v1/snapshots", b"patient"),
+        ("/api/v1/tunnels/a/sign-csr", b"patient"),
+        ("/api/v1/tunnels/a/sign-csr/", b"patient"),
+    ],
+)
+async def test_what_waits_for_a_host_or_an_issuer_is_given_time(
+    house: House, path: str, answers: bytes
+) -> None:
+    assert (await house.ask("localhost", "localhost", path)).endswith(answers)
 
 
 @pytest.mark.parametrize(

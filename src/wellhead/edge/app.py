@@ -34,7 +34,7 @@ from wellhead.edge.refusals import Refusals
 from wellhead.edge.registry import Registry
 from wellhead.edge.router import Router
 from wellhead.edge.sandbox_door import Sandboxes
-from wellhead.edge.sandbox_paths import sandbox_path
+from wellhead.edge.sandbox_paths import sandbox_path, waits
 from wellhead.edge.served_names import ServedNames
 from wellhead.errors import ClientHelloError
 from wellhead.model.links import LinkSigner
@@ -290,7 +290,7 @@ class Edge:
         # It tells the records and answers REST with the same breath; nobody waits for one that is gone.
         if not self._directory.is_current():
             return "control", "", pages.CONTROL_AWAY
-        door = self._patient if path.rstrip(b"/").endswith(b"/sign-csr") else self._control
+        door = self._patient if waits(path) else self._control
         return "control", "", door
 
     def _visitor(self, local: bool) -> Callable[[], Http1Visitor]:

@@ -22,6 +22,9 @@ _path = re.compile(
     rb"(/(exec|processes|pty|files|metrics|ports|logs)(?=[/?]|\Z)([^?]*+)(?:\?.*+)?)",
     re.DOTALL,
 ).fullmatch
+_waits = re.compile(
+    rb"(?:/legacy)?/api/v1/(?:(?:capsules|sandboxes|snapshots)(?:/.*+)?|.*/sign-csr/*+)", re.DOTALL
+).fullmatch
 _separator = re.compile(rb"[/\\]")
 _LONG = (b"exec", b"logs")  # whose replies may turn out to be long
 
@@ -57,6 +60,11 @@ class SandboxPath(NamedTuple):
     def target(self, sandbox: SandboxId) -> bytes:
         """What the host is asked."""
         return b"/sandboxes/" + sandbox.encode("ascii") + self.rest
+
+
+def waits(path: bytes) -> bool:
+    """Whether the control plane may answer it only when somebody else did: a host, or an issuer."""
+    return _waits(path) is not None
 
 
 def sandbox_path(target: bytes) -> SandboxPath | None:
