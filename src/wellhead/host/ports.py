@@ -5,7 +5,8 @@
     edge -- envelope with Wellhead-Port --> Ports -> PortPool of (sandbox, port) -> Runtime.connect_port
 
 Connections belong to an entry of the table and to a port: a sandbox that is made later has none of them,
-whatever its address is. They are closed when their sandbox begins to end, and stand still while it does.
+whatever its address is. They are closed when their sandbox begins to end; while it is paused their clocks
+stand still.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ class Ports:
         """Tell activity, and forget what is of no use, until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            self.look()
+            try:
+                self.look()
+            except Exception as error:
+                _log.error("looking at ports failed", error=error)
 
     def look(self) -> None:
         """Once. A sandbox is active while bytes move on its ports, or a reply is awaited from it."""

@@ -64,7 +64,7 @@ class Inward:
         """A socket of the host's own network that sends through the sandbox's link only: were that gone, its
         address might be another machine's.
         """
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock = _made(socket.AF_INET)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, host_end(kept.slot).encode())
         except OSError as error:
@@ -107,10 +107,17 @@ async def connect_any(addresses: Sequence[Address]) -> socket.socket:
         DialError: one cannot be connected to.
     """
     for address in addresses:
-        sock = socket.socket(_family(address), socket.SOCK_STREAM)
+        sock = _made(_family(address))
         if await _is_connected(sock, address):
             return sock
     raise NothingListens(f"nothing listens on {', '.join(map(str, addresses))}")
+
+
+def _made(family: socket.AddressFamily) -> socket.socket:
+    try:
+        return socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # descriptors or memory are used up
+        raise DialError(f"no socket: {why(error)}") from error
 
 
 def _family(address: Address) -> socket.AddressFamily:
