@@ -274,7 +274,7 @@ ASKS = "Origin: https://any.com\r\nAccess-Control-Request-Method: PUT\r\n"
 async def test_a_preflight_is_the_applications_to_answer_and_shows_nothing_of_who_asks(
     place: Private,
 ) -> None:
-    lines = f"{ASKS}{place.cookie()}Authorization: Basic eA==\r\nX-API-Key: {place.admin.reveal()}\r\n"
+    lines = f"{ASKS}{place.cookie()}Cookie: a=b\r\nAuthorization: Basic eA==\r\nX-API-Key: mine\r\n"
     envelope = place.passes("/x", lines, method="OPTIONS")
     assert b"\r\nOrigin: https://any.com\r\nAccess-Control-Request-Method: PUT\r\n" in envelope
     assert not re.search(rb"(?i)\r\n(cookie|authorization|x-api-key):", envelope)

@@ -2,10 +2,10 @@
 
 ====================  ==========================================================================
 public                everybody
-a CORS preflight      everybody, and with nothing that says who asks: the application answers it,
-                      where it runs
 an API key            decides alone, where one is shown: private takes keys of scope ``admin`` of
                       the sandbox's organization, team any of its live keys
+a CORS preflight      everybody, and with nothing that says who asks: the application answers it,
+                      where it runs
 a link                who holds one. A browser that opens a page with it gets a cookie for it and
                       is sent on to the same address without it
 that cookie           of a request that no page of somebody else makes (``Provenance.is_own``)
@@ -87,13 +87,13 @@ class PortAccessRules:
         visibility = asked.view.access.of(asked.port)
         if visibility is Visibility.PUBLIC:
             return allowed
+        if shown.key is not None:
+            return self._refused(asked, shown.key, visibility) or allowed
         source = Provenance(asked.block, asked.view.id, secure=asked.secure)
         if asked.whole and source.is_preflight(asked.method):
             if asked.view.status not in SERVED:  # whoever it is resumes nothing, and learns nothing
                 return port_pages.NO_KEY
             return Allowed(shown.target, preflight_lines(shown.block))
-        if shown.key is not None:
-            return self._refused(asked, shown.key, visibility) or allowed
         if asked.path_form:  # a cookie would be of a name that is everybody's
             return port_pages.KEY_ONLY
         if shown.link and (expires := self._expiry(asked, Pass.LINK, shown.link)):

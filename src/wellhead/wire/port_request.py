@@ -22,6 +22,7 @@ from wellhead.wire.cookies import without_ours
 from wellhead.wire.fields import PROVENANCE, cut
 
 _PARAMETER = PARAMETER.encode() + b"="
+_API_KEY = API_KEY.encode() + b"_"
 # A look-alike is for whoever reads the first (CGI, WSGI).
 _credential = re.compile(rb"\r\n(authorization|x[-_]api[-_]key):([^\r]*+)", re.IGNORECASE)
 _minted = re.compile(rb"whs?_[0-9A-Za-z]++").findall
@@ -80,13 +81,14 @@ def _without_keys(block: bytes) -> tuple[Secret | None, bytes]:
 
     def line(found: re.Match[bytes]) -> bytes:
         name, value = found[1].lower(), found[2].strip(b" \t")
-        if not any(_is_ours(text) for text in _minted(value)):
+        ours = [text for text in _minted(value) if _is_ours(text)]
+        if not ours:
             return found[0]
         scheme, _, rest = value.partition(b" ")
         shown = rest.strip(b" ") if name == b"authorization" and scheme.lower() == b"bearer" else value
-        key = Secret(shown.decode("latin-1"))
         # Several in fields of one name are nobody's.
-        keys[name] = key if name not in keys and well_formed(key, API_KEY) else None
+        alone = shown == ours[0] and name not in keys and shown.startswith(_API_KEY)
+        keys[name] = Secret(shown.decode("ascii")) if alone else None
         return b""
 
     block = _credential.sub(line, b"\r\n" + block)[2:]
@@ -94,8 +96,8 @@ def _without_keys(block: bytes) -> tuple[Secret | None, bytes]:
 
 
 def _is_ours(text: bytes) -> bool:
-    secret = Secret(text.decode("ascii"))
-    return well_formed(secret, API_KEY) or well_formed(secret, CONNECT_SECRET)
+    kind = API_KEY if text.startswith(_API_KEY) else CONNECT_SECRET
+    return well_formed(Secret(text.decode("ascii")), kind)
 
 
 def asked_origin(block: bytes, *, secure: bool) -> str:
