@@ -14,6 +14,8 @@ _envelope = re.compile(
     rb"Host: ([\x21-\x7e]{1,255}+)\r\n(?:Content-Length: ([0-9]{1,19}+)\r\n)?"
 ).match
 _names_us = re.compile(rb"(\r\n(?:origin|referer|destination):[\t ]*)(https?://[^/\t\r ]++)", re.IGNORECASE)
+_navigates = re.compile(rb"\r\nupgrade-insecure-requests:[\t ]*1", re.IGNORECASE).search
+_FORWARDED_HOST = b"\r\nX-Forwarded-Host: "
 
 
 class Envelope(NamedTuple):
@@ -83,8 +85,10 @@ class HostPolicy:
 
     ``rewrite``: Host becomes the upstream's authority, and Origin, Referer and WebDAV's Destination
     (RFC 4918 section 10.3) become the upstream's where they equal the public origin, so that an
-    application which compares them goes on doing so and still refuses forged ones. ``preserve``: the
-    visitor's bytes. Any other value is sent as Host.
+    application which compares them goes on doing so and still refuses forged ones. Where Origin does,
+    X-Forwarded-Host does too, for there are applications that compare these (Next.js, Rails); but not
+    when a browser opens a page, whose URLs are made of that name. ``preserve``: the visitor's bytes. Any
+    other value is sent as Host.
 
     Raises:
         InputError: the value is not an authority.
@@ -126,10 +130,21 @@ class HostPolicy:
         scheme = b"https" if b"\r\nX-Forwarded-Proto: https\r\n" in raw else b"http"
         public = (scheme + b"://" + host).lower()
 
-        def replace(match: re.Match[bytes]) -> bytes:
-            return match[1] + (self._origin if match[2].lower() == public else match[2])
+        of_ours = False
 
-        return _names_us.sub(replace, b"\r\n" + rest)[2:]
+        def replace(match: re.Match[bytes]) -> bytes:
+            nonlocal of_ours
+            if match[2].lower() != public:
+                return match[0]
+            of_ours = of_ours or match[1][2:8].lower() == b"origin"
+            return match[1] + self._origin
+
+        rest = _names_us.sub(replace, b"\r\n" + rest)
+        if of_ours and self._host is not None and not _navigates(rest):
+            before, found, behind = rest.rpartition(_FORWARDED_HOST)
+            if found:
+                rest = b"%b%b%b%b" % (before, found, self._host, behind[behind.index(b"\r\n") :])
+        return rest[2:]
 
 
 def _checked(host_header: str) -> bytes:
