@@ -24,7 +24,7 @@ from playwright.sync_api import BrowserContext, sync_playwright
 
 from tests.kit.programs import Edge
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -38,10 +38,12 @@ FLAGS = (
 
 
 @contextlib.contextmanager
-def browsing(edge: Edge, profile: Path, hostname: str, *extra: str) -> Iterator[BrowserContext]:
+def browsing(
+    edge: Edge, profile: Path, hostname: str, *extra: str, executable: Path = CHROMIUM
+) -> Iterator[BrowserContext]:
     """A browser with a fresh profile that trusts ``edge``; ``hostname`` is one that it serves.
 
-    ``extra`` are further flags of Chromium's.
+    ``extra`` are further flags of Chromium's; ``executable`` is what it is started by.
     """
     home = profile / "home"
     home.mkdir(parents=True)
@@ -53,7 +55,7 @@ def browsing(edge: Edge, profile: Path, hostname: str, *extra: str) -> Iterator[
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(profile / "data"),
-            executable_path=CHROMIUM,
+            executable_path=executable,
             headless=True,
             args=flags,
             env={**os.environ, "HOME": str(home)},

@@ -38,14 +38,22 @@ def interpreter(name: str, version: str) -> Path:
 @contextlib.contextmanager
 def made(name: str, version: str, part: str = "") -> Iterator[tuple[Path, bool]]:
     """A directory for ``part`` of a package, and whether it is to be filled: nobody else does meanwhile."""
+    pins = (REQUIREMENTS / f"{name}.txt", REQUIREMENTS / f"{name}-{version}.txt")
+    with cached(f"{name}-{version}{part}", *pins) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def cached(name: str, *pins: Path) -> Iterator[tuple[Path, bool]]:
+    """A directory that is kept for as long as ``pins`` say the same, and whether it is to be filled."""
     wanted = hashlib.sha256(sys.version.encode())
-    for file in (f"{name}.txt", f"{name}-{version}.txt"):
-        wanted.update((REQUIREMENTS / file).read_bytes())
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wellhead-tests"
-    cached.mkdir(parents=True, exist_ok=True)
-    directory = cached / f"{name}-{version}{part}-{wanted.hexdigest()[:16]}"
+    for file in pins:
+        wanted.update(file.read_bytes())
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wellhead-tests"
+    kept.mkdir(parents=True, exist_ok=True)
+    directory = kept / f"{name}-{wanted.hexdigest()[:16]}"
     whole = directory / "made"
-    with open(cached / "lock", "w") as lock:
+    with open(kept / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         fresh = not whole.exists()
         if fresh:

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from tests.kit.app_house import AppHouse
+from tests.kit.browser import browsing
 from tests.kit.carriers import DRIVERS, Driver, Place, carried
 from tests.kit.fronts import PLAIN, TLS, Front
 from tests.kit.harbour import Harbour, harbouring
 from tests.kit.hosted import NEEDED
 from tests.kit.programs import Agent, Edge, Program, quiet_port
+from tests.kit.sandbox_apps import DOMAINS, LOCALLY, AppServer
 
 TUNNEL, PORT = "tunnel", "port"
 
@@ -120,3 +123,23 @@ def places(
 def place(request: pytest.FixtureRequest, places: dict[str, Place]) -> Place:
     driver: Driver = request.param
     return places[driver.name]
+
+
+@pytest.fixture(scope="module")
+def app_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AppServer]:
+    """The applications of the module's ``APPS``, each in a sandbox of its own."""
+    home = tmp_path_factory.mktemp("apps") / ".wellhead"
+    with contextlib.closing(AppServer(home, request.module.APPS)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=DOMAINS)
+def app_house(
+    app_server: AppServer, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AppHouse]:
+    """The same at one domain after another, and a browser that finds it there."""
+    server = app_server.at(request.param)
+    with browsing(server.edge, tmp_path_factory.mktemp("browser"), server.domain, LOCALLY) as browser:
+        yield AppHouse(server, browser)
