@@ -81,8 +81,8 @@ class Place:
         """One that keeps cookies; names lead to this machine."""
         return httpx.Client(transport=_Here(self.edge), timeout=SECONDS, trust_env=False, **options)
 
-    def socket(self, target: str, port: int = PORT, **options: Any) -> connect:
-        url = f"wss://{self.hostname(port)}:{self.edge.https}{target}"
+    def socket(self, target: str, hostname: str = "", **options: Any) -> connect:
+        url = f"wss://{hostname or self.hostname()}:{self.edge.https}{target}"
         return connect(
             url, host="127.0.0.1", port=self.edge.https, ssl=self.edge.trust(), proxy=None,
             open_timeout=SECONDS, **options,
@@ -259,6 +259,16 @@ def test_what_follows_the_port_chooses_nothing(place: Place, rest: str) -> None:
     key = ["--path-as-is", "-H", f"X-API-Key: {place.edge.key}"]
     for start_of in (f"{place.below}/{PORT}", place.origin()):
         assert json.loads("".join(place.curl(*key, start_of + rest)))["target"] == rest
+
+
+async def test_a_websocket_comes_through_below_the_prefix(place: Place) -> None:
+    target, name = f"/{place.sandbox}/{PORT}/ws", f"proxy.{DOMAIN}"
+    async with place.socket(target, name, additional_headers={"X-API-Key": place.edge.key}) as socket:
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+    with pytest.raises(InvalidStatus):
+        async with place.socket(target, name):
+            pass
 
 
 # Browsers
