@@ -115,10 +115,10 @@ class Ingress(Crowd):
                     found = self._over_tls(destination.name, target)
                 return "tunnel", destination.name, found, None
             return "tunnel", destination.name, *found
-        if isinstance(destination, PathsDestination):
-            return "port", *self._paths(target, not destination.plain, peer)
         if isinstance(destination, PortDestination):
             return "port", destination.name, *self._way_to_port(destination, peer)
+        if isinstance(destination, PathsDestination):
+            return "port", *self._paths(target, not destination.plain, peer)
         if destination.page is not None and (place is not _CONTROL or target != _VOID_LIST):
             return "none", "", destination.page, None
         if place is _CONTROL:

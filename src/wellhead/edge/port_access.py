@@ -32,7 +32,14 @@ from wellhead.model.sandboxes import SandboxStatus, SandboxView
 from wellhead.model.visibility import Visibility
 from wellhead.visitors import pages, port_pages
 from wellhead.visitors.pages import Page
-from wellhead.wire.port_request import Provenance, Shown, asked_origin, preflight_lines, read_shown
+from wellhead.wire.port_request import (
+    Provenance,
+    Shown,
+    asked_origin,
+    may_show_ours,
+    preflight_lines,
+    read_shown,
+)
 from wellhead.wire.streams import StreamKind
 
 SERVED: Final = frozenset((SandboxStatus.RUNNING, SandboxStatus.SNAPSHOTTING))  # whose ports answer
@@ -79,6 +86,10 @@ class PortAccessRules:
         self._failures = failures
         self._loopback_exempt = loopback_exempt
         self._now = now
+
+    def passes(self, view: SandboxView, port: int, envelope: bytes) -> bool:
+        """Whether a request goes on as it stands, by what it is asked for: most do, and are not judged."""
+        return view.access.of(port) is Visibility.PUBLIC and not may_show_ours(envelope)
 
     def judge(self, asked: Asked) -> Allowed | Page:
         """What of the request goes on to the application, or the page that it is answered with."""

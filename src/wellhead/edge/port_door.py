@@ -34,12 +34,12 @@ from typing import Final
 from wellhead.edge.host_directory import HostDirectory
 from wellhead.edge.hosts import Hosts
 from wellhead.edge.port_access import SERVED, Asked, PortAccessRules
-from wellhead.edge.port_stream import Opening, PortLine, PortStream
+from wellhead.edge.port_stream import PortLine, PortStream
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Live
 from wellhead.edge.wakes import Wakes
 from wellhead.model.ports import PortName
-from wellhead.model.sandboxes import LIVE, Lane, SandboxId, SandboxStatus
+from wellhead.model.sandboxes import LIVE, Lane, SandboxId, SandboxStatus, SandboxView
 from wellhead.visitors import port_pages
 from wellhead.visitors.exchange import Door, Exchange
 from wellhead.visitors.memo import Memo
@@ -117,12 +117,11 @@ class Ports:
                 self._lines[name.sandbox] = line
         return PortDoor(self, name, secure, peer, line, below), line
 
-    def session(self, sandbox: SandboxId, line: PortLine) -> Live | Page:
+    def session(self, view: SandboxView | None, line: PortLine) -> Live | Page:
         """The session of the host that runs a sandbox, to open one more exchange on, or why there is none.
 
         RESUMING: it may be waited for.
         """
-        view = self.directory.sandbox(sandbox)
         if view is None:
             return self._unless_away(port_pages.UNKNOWN)
         if view.status not in SERVED:
@@ -173,21 +172,28 @@ class PortDoor:
         interactive: bool = False,
     ) -> Stream:  # fmt: skip
         assert isinstance(sink, Exchange)  # which alone can answer with a page
-        judged = self._judged(kind, envelope, whole=end)
-        page, asked = (judged, b"") if isinstance(judged, Page) else (None, judged)
-        stream = PortStream(self, sink, self._line, Opening(kind, asked, end, interactive), self._form)
-        if page is not None:
-            stream.refuse(page)
+        port, sandbox = self._name
+        ports = self._ports
+        view = ports.directory.sandbox(sandbox)
+        if view is not None and self._below is None and ports.rules.passes(view, port, envelope):
+            asked: bytes | Page = for_port(envelope, sandbox, port)  # fast path: nothing to judge
         else:
-            self._settle(stream, self._found())
+            asked = self._judged(view, kind, envelope, whole=end)
+        if isinstance(asked, Page):
+            stream = PortStream(self, sink, self._line, kind, b"", end, interactive, None)
+            stream.refuse(asked)
+        else:
+            stream = PortStream(self, sink, self._line, kind, asked, end, interactive, self._form)
+            self._settle(stream, ports.session(view, self._line))
         return stream
 
-    def _judged(self, kind: StreamKind, envelope: bytes, *, whole: bool) -> bytes | Page:
+    def _judged(
+        self, view: SandboxView | None, kind: StreamKind, envelope: bytes, *, whole: bool
+    ) -> bytes | Page:
         """What the host is asked, where the visitor may."""
-        port, sandbox = self._name
-        view = self._ports.directory.sandbox(sandbox)
         if view is None:
             return port_pages.UNKNOWN
+        port, sandbox = self._name
         line, _, block = envelope.partition(b"\r\n")
         method, target, _ = line.split(b" ")
         if self._below is not None:
@@ -205,7 +211,8 @@ class PortDoor:
         return for_port(head, sandbox, port)
 
     def _found(self) -> Live | Page:
-        return self._ports.session(self._name.sandbox, self._line)
+        ports = self._ports
+        return ports.session(ports.directory.sandbox(self._name.sandbox), self._line)
 
     def _settle(self, stream: PortStream, found: Live | Page) -> None:
         if not isinstance(found, Page):

@@ -10,7 +10,7 @@ what is open of a sandbox is known.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from wellhead.edge.registry import Live
 from wellhead.logs import Log
@@ -21,15 +21,6 @@ from wellhead.wire.path_form import PathForm
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 
 _log = Log("wellhead.edge")
-
-
-class Opening(NamedTuple):
-    """What opens a stream on a host."""
-
-    kind: StreamKind
-    envelope: bytes
-    end: bool  # nothing follows
-    interactive: bool
 
 
 class Decider(Protocol):
@@ -70,37 +61,46 @@ class PortLine(Memo):
 class PortStream:
     """It waits until ``start``, or is answered by ``refuse``.
 
-    ``opening``: how it is to begin; ``form``: of addresses in replies, where it came in the path form.
+    ``envelope``: what it begins with; ``end``: nothing follows it; ``form``: of addresses in replies, where
+    it came in the path form.
     """
 
-    __slots__ = (
-        "_door", "_ended", "_exchange", "_form", "_held", "_line", "_over", "_session", "_stream",
-        "_trailers", "_waited", "opening", "sink", "tries",
-    )  # fmt: skip
+    # Defaults of the class, not of each object: most streams never touch them.
+    tries = 0
+    _session: Live | None = None
+    _stream: Stream | None = None
+    _held: list[Buffer] | None = None  # what the visitor sent while there is no stream
+    _trailers = b""
+    _ended = False
+    _over = False
+    _waited = False
 
     def __init__(
-        self, door: Decider, exchange: Exchange, line: PortLine, opening: Opening, form: PathForm | None
+        self,
+        door: Decider,
+        exchange: Exchange,
+        line: PortLine,
+        kind: StreamKind,
+        envelope: bytes,
+        end: bool,
+        interactive: bool,
+        form: PathForm | None,
     ) -> None:
         self.sink: Sink = exchange
-        self.opening: Opening | None = opening  # None: something of it was sent, or answered
-        self.tries = 0
         self._door = door
         self._exchange = exchange
-        self._form = form
         self._line = line
-        self._session: Live | None = None
-        self._stream: Stream | None = None
-        self._held: list[Buffer] = []  # what the visitor sent while there is no stream
-        self._trailers = b""
-        self._ended = False
-        self._over = False
-        self._waited = False
+        self._kind = kind
+        self._envelope: bytes | None = envelope  # None: something of it was sent, or answered
+        self._end = end
+        self._interactive = interactive
+        self._form = form
         line.streams.add(self)
 
     @property
     def held(self) -> int:
         """Bytes of the visitor's that wait here for a stream."""
-        return sum(map(len, self._held))
+        return sum(map(len, self._held or ()))
 
     @property
     def waits(self) -> bool:
@@ -113,19 +113,18 @@ class PortStream:
 
     def start(self, session: Live) -> None:
         """Open it on a session of the host."""
-        opening = self.opening
-        assert opening is not None
+        envelope = self._envelope
+        assert envelope is not None
         self.tries += 1
         if self._waited:
             self._exchange.wait(0.0)
         self._session = session
-        kind, envelope, end, interactive = opening
-        stream = session.open(kind, envelope, self, b"", end, interactive=interactive)
+        stream = session.open(self._kind, envelope, self, b"", self._end, interactive=self._interactive)
         if self._session is not session or self._over:  # refused while it was opened
             return
         self._stream = stream
-        if self._held or self._ended:
-            self._send_held(stream)
+        if self._held is not None:
+            self._send_held(stream, self._held)
 
     def refuse(self, page: Page) -> None:
         """Answer with a page of ours."""
@@ -137,10 +136,9 @@ class PortStream:
         self.reset(Reason.CANCELLED)
         self.sink.on_reset(Reason.REMOVED)
 
-    def _send_held(self, stream: Stream) -> None:
-        held, self._held = self._held, []
+    def _send_held(self, stream: Stream, held: list[Buffer]) -> None:
+        self._held = self._envelope = None
         flows = True
-        self.opening = None
         for piece in held:
             flows = stream.send(piece)
         if self._trailers:
@@ -150,10 +148,17 @@ class PortStream:
         elif flows:
             self.sink.on_writable()
 
+    def _hold(self, data: Buffer) -> bool:
+        """Keep what cannot be sent yet; the visitor is to wait, unless nobody wants it any more."""
+        if not self._over:
+            self._held = self._held or []
+            if data:
+                self._held.append(data)
+        return self._over
+
     def _close(self) -> None:
         self._over = True
-        self.opening = None
-        self._held.clear()
+        self._held = self._envelope = None
         self._line.streams.discard(self)
 
     # Waiter
@@ -172,19 +177,17 @@ class PortStream:
 
     def head(self, kind: HeadKind, head: bytes, data: Buffer = b"", end: bool = False) -> bool:
         if self._stream is not None:
-            self.opening = None
+            self._envelope = None
             return self._stream.head(kind, head, data, end)
         self._trailers, self._ended = head, True
-        return self._over
+        return self._hold(b"")
 
     def send(self, data: Buffer, end: bool = False) -> bool:
         if self._stream is not None:
-            self.opening = None
+            self._envelope = None
             return self._stream.send(data, end)
-        if data and not self._over:
-            self._held.append(data)
         self._ended = end
-        return self._over
+        return self._hold(data)
 
     def reset(self, reason: int) -> None:
         if self.waits:
@@ -200,9 +203,10 @@ class PortStream:
     # Sink
 
     def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
-        self.opening = None
         if end:
             self._close()
+        else:
+            self._envelope = None
         if self._form is not None and kind is not HeadKind.TRAILERS:
             head = self._form.reply_head(head)
         self.sink.on_head(kind, head, data, end)
@@ -214,7 +218,7 @@ class PortStream:
 
     def on_reset(self, reason: int) -> None:
         session, self._session = self._session, None
-        if reason == Reason.REFUSED and self.opening is not None and session is not None:
+        if reason == Reason.REFUSED and self._envelope is not None and session is not None:
             self._stream = None
             self._door.again(self, session)
             return

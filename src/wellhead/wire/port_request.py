@@ -23,6 +23,8 @@ from wellhead.wire.fields import PROVENANCE, cut
 
 _PARAMETER = PARAMETER.encode() + b"="
 _API_KEY = API_KEY.encode() + b"_"
+# One search of a head takes a fifth of the time of four.
+_perhaps_ours = re.compile(rb"wellhead[-_]|whs?_").search
 # A look-alike is for whoever reads the first (CGI, WSGI).
 _credential = re.compile(rb"\r\n(authorization|x[-_]api[-_]key):([^\r]*+)", re.IGNORECASE)
 _minted = re.compile(rb"whs?_[0-9A-Za-z]++").findall
@@ -50,14 +52,14 @@ class Shown(NamedTuple):
     cookies: tuple[tuple[bytes, bytes], ...] = ()
 
 
+def may_show_ours(head: bytes) -> bool:
+    """False: nothing in a request's head, or in its field lines, is ours."""
+    return _perhaps_ours(head) is not None
+
+
 def read_shown(target: bytes, block: bytes) -> Shown:
     """``block``: the field lines of an envelope, Host first."""
-    if (
-        b"wellhead-" not in block
-        and b"wh_" not in block
-        and b"whs_" not in block
-        and _PARAMETER not in target
-    ):  # fast path: nothing of ours
+    if not (may_show_ours(block) or may_show_ours(target)):  # fast path: nothing of ours
         return Shown(target, block)
     link, target = _without_link(target)
     key, block = _without_keys(block)

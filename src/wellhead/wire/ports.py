@@ -6,6 +6,8 @@ The target stays as the visitor sent it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from wellhead.model.ports import read_port
 from wellhead.model.sandboxes import SandboxId, read_sandbox_id
 from wellhead.wire.envelope import add_lines
@@ -15,7 +17,12 @@ _FIELD = b"\r\nWellhead-Port: "
 
 def for_port(envelope: bytes, sandbox: SandboxId, port: int) -> bytes:
     """A canonical request head that says for which port it is."""
-    return add_lines(envelope, b"%b: %b/%d\r\n" % (_FIELD[2:-2], sandbox.encode("ascii"), port))
+    return add_lines(envelope, _line(sandbox, port))
+
+
+@lru_cache(maxsize=1024)
+def _line(sandbox: SandboxId, port: int) -> bytes:
+    return b"%b%b/%d\r\n" % (_FIELD[2:], sandbox.encode("ascii"), port)
 
 
 def take_port(envelope: bytes) -> tuple[bytes, bytes] | None:
