@@ -14,6 +14,7 @@ from wellhead.wire.window import (
     MAX_CREDIT,
     MIN_WINDOW,
     PROVEN_BYTES,
+    due,
     fitted,
     granted,
     is_due,
@@ -37,6 +38,13 @@ def test_credit_is_announced_in_pieces_of_at_least_half_a_window_and_none_is_for
             owed = 0
     assert announced + owed == sum(consumed)
     assert owed * 2 < size
+
+
+@given(sizes)
+def test_of_a_distant_stream_less_is_owed_before_it_is_announced(size: int) -> None:
+    assert is_due(due(size, None), size) and not is_due(due(size, 0.004) - 1, size)
+    assert due(size, None) == due(size, 0.004)
+    assert 0 <= 4 * due(size, 0.005) - size < 4
 
 
 @given(st.integers(0, MAX_CREDIT), st.integers(1, 2**32 - 1))

@@ -61,7 +61,7 @@ from wellhead.wire.muxstream import (
 )
 from wellhead.wire.streams import Buffer, Reason, Sink, StreamKind, tell_reset
 from wellhead.wire.turns import Turns
-from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, fitted, granted, lag, may_grow
+from wellhead.wire.window import INITIAL_WINDOW, LARGEST_GROWN, due, fitted, granted, lag, may_grow
 
 __all__ = ["HELD_MAX", "MAX_PONGS", "MAX_RESETS", "MAX_STREAMS", "Mux", "MuxStream", "Role", "is_answer"]
 
@@ -118,6 +118,7 @@ class Mux:
 
     __slots__ = (
         "_control",
+        "_due",
         "_failed",
         "_left",
         "_left_end",
@@ -186,6 +187,7 @@ class Mux:
         self._started = False
         self._may_open = False
         self._peer_window = INITIAL_WINDOW
+        self._due = due(window, None)  # bytes owed at which a new stream announces credit
         self._next_id = 1 if role is Role.DIALLER else 2
         self._next_peer_id = 2 if role is Role.DIALLER else 1
         self._limit = -1  # live streams from which on an OPEN is looked at closely
@@ -416,6 +418,7 @@ class Mux:
                 stream._size = size
             stream._mark = now
             stream._since = 0
+        stream._due = due(stream._size, rtt)
         stream._owed = 0
         stream._room += credit
         self._put_control(HEADER_U32(_CREDIT_WORD, stream.id, credit))
@@ -740,6 +743,7 @@ class Mux:
         rtt = max(0.0, self.now - self._pinged)
         if self.rtt_min is None or rtt < self.rtt_min:
             self.rtt_min = rtt
+            self._due = due(self.window, rtt)
         if self.on_pong is not None:
             self.on_pong(rtt)
 

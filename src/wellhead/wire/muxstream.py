@@ -16,7 +16,6 @@ from typing import Protocol
 from wellhead.errors import StateError
 from wellhead.wire.frames import END, MAX_HEAD, Kind
 from wellhead.wire.streams import Buffer, HeadKind, NoSink, Sink
-from wellhead.wire.window import is_due
 
 SMALL = 16 * 1024  # bytes; what is larger is never copied, and queued rather than made ready
 READY_MAX = 64 * 1024  # body bytes made ready before streams have to queue
@@ -63,6 +62,7 @@ class Owner(Protocol):
     streams: dict[int, MuxStream]
     held: int
     window: int
+    _due: int
     _peer_window: int
     _ready: list[Buffer]
     _ready_size: int
@@ -86,6 +86,7 @@ class MuxStream:
 
     __slots__ = (
         "_credit",
+        "_due",
         "_flags",
         "_mark",
         "_mux",
@@ -108,6 +109,7 @@ class MuxStream:
         self._credit = mux._peer_window  # bytes we may send
         self._size = self._room = mux.window  # our window, and what the peer may still send of it
         self._owed = 0  # bytes consumed, credit not yet announced
+        self._due = mux._due  # as many of them are announced
         self._queue: deque[Buffer | QueuedHead] | None = None
         self._queued = 0  # body bytes in the queue
         self._mark = 0.0  # when counting of ``_since`` began
@@ -250,7 +252,7 @@ class MuxStream:
         self._owed = owed
         mux = self._mux
         mux.held -= count
-        if not flags & GOT_END and owed and is_due(owed, self._size):
+        if owed >= self._due and not flags & GOT_END:
             mux._announce(self)
 
     def mark_interactive(self) -> None:

@@ -31,6 +31,15 @@ def is_due(owed: int, size: int) -> bool:
     return owed * 2 >= size
 
 
+def due(size: int, rtt_min: float | None) -> int:
+    """Bytes owed from which on credit is announced: half a window, of a distant stream a quarter.
+
+    What is owed and not announced is missing where the bytes come from, for a round trip. With half a window
+    missing a lone stream gets half of what its window allows, looks as if it wanted no more, and never grows.
+    """
+    return -(-size // (4 if rtt_min is not None and rtt_min >= NEAR_SECONDS else 2))
+
+
 def granted(credit: int, added: int) -> int:
     """The sender's credit after a CREDIT frame.
 
