@@ -212,9 +212,10 @@ class NamespaceRuntime:
                 listening,
             )  # fmt: skip
         try:
-            # Both come to their end, also where one fails: what is freed must not be made meanwhile.
-            connected = asyncio.to_thread(self._network.connect, kept.slot, newborn.pid)
-            for failed in await asyncio.gather(newborn.ready(), connected, return_exceptions=True):
+            # All come to their end, also where one fails: what is freed must not be made meanwhile.
+            network, where = self._network, (kept.slot, newborn.pid)
+            works = [asyncio.to_thread(work, *where) for work in (network.connect, network.lead_inward)]
+            for failed in await asyncio.gather(newborn.ready(), *works, return_exceptions=True):
                 if failed is not None:
                     raise failed
         finally:

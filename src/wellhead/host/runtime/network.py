@@ -36,6 +36,7 @@ _ETHERNET_ALL = 0x0003
 _INGRESS = 0xFFFF0000
 _QUEUE_TIME = "50ms"  # how long a packet waits for its turn before it is dropped
 _log = Log("wellhead.host")
+_TO_LOOPBACK = "ipv4/conf/eth0/route_localnet"  # a setting
 _machine_end = re.compile(rf"{LINKS}(\d+)([hi])").fullmatch
 
 
@@ -127,12 +128,15 @@ class Network:
                 "add", dst=host, lladdr=end.get_attr("IFLA_ADDRESS"), ifindex=inside, state="permanent"
             )
             links.route("add", dst="default", gateway=host)
-        self.lead_inward(slot, pid)
+            _set(settings / _TO_LOOPBACK, "1")
 
     def lead_inward(self, slot: int, pid: int) -> None:
-        """Have what the machine sends to a process's address reach whoever listens on loopback there."""
+        """Have what the machine sends to a process's address reach whoever listens on loopback there.
+
+        Before its network is connected or after that, or at the same time. Most of it is waiting.
+        """
         with entered(f"/proc/{pid}/ns/net"):
-            _set(Path("/proc/sys/net/ipv4/conf/eth0/route_localnet"), "1")
+            _set(Path("/proc/sys/net", _TO_LOOPBACK), "1")
             try:
                 firewall.put_in_place(firewall.rules_inside(self._machine_address(slot)))
             except HostError as error:  # a kernel that cannot rewrite addresses
