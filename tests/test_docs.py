@@ -14,6 +14,8 @@ from typer.main import get_command
 
 from wellhead.cli.main import app
 from wellhead.settings import CLIENT_VARIABLES, PREFIX, ServerSettings
+from wellhead.visitors import port_pages
+from wellhead.visitors.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -105,6 +107,19 @@ def test_the_help_of_up_tells_the_defaults_of_the_settings() -> None:
     for key in ("domain", "https", "http"):
         assert f"[default: {ServerSettings.model_fields[key].default}]" in options[key].help
     assert set(options) - {"config", "check"} <= set(ServerSettings.model_fields)
+
+
+PORTS = (ROOT / "docs/reference/sandbox-ports.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in vars(port_pages).values() if isinstance(page, Page)],
+    ids=lambda page: page.reason,
+)
+def test_a_page_of_a_port_is_in_the_reference_with_its_status(page: Page) -> None:
+    lines = [line for line in PORTS.splitlines() if f"`{page.reason}`" in line]
+    assert any(str(page.status) in line for line in lines)
 
 
 CERTIFICATES = (ROOT / "docs/howto/certificates.md").read_text("utf-8")
