@@ -133,6 +133,24 @@ with Capsule(wait=True) as capsule:
     assert said.splitlines() == ["42", "['42\\n'] ZeroDivisionError"]
 
 
+def test_code_runs_where_ports_are_private_for_the_sdk_shows_its_key(server: Edge, tmp_path: Path) -> None:
+    said = wrenn(NEW).run(
+        """
+import httpx, os
+from wrenn.code_runner import Capsule
+with Capsule(wait=True) as capsule:
+    key = {"X-API-Key": os.environ["WRENN_API_KEY"]}
+    record = f"{os.environ['WRENN_BASE_URL']}/v1/sandboxes/{capsule.capsule_id}"
+    print(httpx.patch(record, json={"visibility": "private"}, headers=key).json()["visibility"])
+    print(httpx.get(capsule.get_url(8888) + "/api/status").status_code)
+    print(capsule.run_code("import os; [each for each in os.environ.values() if 'wh_' in each]").text)
+""",
+        server,
+        tmp_path,
+    )
+    assert said.splitlines() == ["private", "401", "[]"]
+
+
 @pytest.mark.parametrize("version", [OLD, NEW])
 def test_a_server_of_ones_own_is_reached_at_the_url_of_its_port(
     server: Edge, tmp_path: Path, version: str
