@@ -15,7 +15,7 @@ from wellhead.wire.streams import Reason
 _STATIONS = ("server", "host", "application")
 
 BAD_PORT = Page(400, "port-number", "No such port", "A port is a number from 1 to 65535, in plain digits.")
-BAD_SANDBOX = Page(400, "sandbox-id", "Not a sandbox", "What stands for a sandbox in this name is none.")
+BAD_SANDBOX = Page(400, "sandbox-id", "Not a sandbox", "This name holds no id of a sandbox.")
 DENIED = Page(403, "port-denied", "This port is not served", "It is not for visitors, in any sandbox.")
 UNKNOWN = Page(
     404,
@@ -128,12 +128,14 @@ LATE = Page(
 )
 GONE = Page(409, "sandbox-not-running", "The sandbox is over", "The sandbox was ended.")
 
+_RESUME = "If it is yours, let it go on: <code>wellhead sandbox resume</code>"
 NOT_RUNNING: Mapping[SandboxStatus, Page] = {
     status: Page(
         409,
         "sandbox-not-running",
         "The sandbox does not run",
-        f"The sandbox is {status.value}, its ports are served while it is running.",
+        f"The sandbox is {status.value}; its ports are served while it runs.",
+        _RESUME if status is SandboxStatus.PAUSED else "",
         retry_seconds=RETRY_SECONDS,
     )
     for status in SandboxStatus
