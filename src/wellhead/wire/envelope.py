@@ -86,9 +86,9 @@ class HostPolicy:
     ``rewrite``: Host becomes the upstream's authority, and Origin, Referer and WebDAV's Destination
     (RFC 4918 section 10.3) become the upstream's where they equal the public origin, so that an
     application which compares them goes on doing so and still refuses forged ones. Where Origin does,
-    X-Forwarded-Host does too, for there are applications that compare these (Next.js, Rails); but not
-    when a browser opens a page, whose URLs are made of that name. ``preserve``: the visitor's bytes. Any
-    other value is sent as Host.
+    X-Forwarded-Host does too, for there are applications that compare these (Server Actions of Next.js);
+    but not when a browser opens a page, whose URLs are made of that name. ``preserve``: the visitor's
+    bytes. Any other value is sent as Host.
 
     Raises:
         InputError: the value is not an authority.
