@@ -18,7 +18,7 @@ ONCE ?=
 # What the tests and the benchmark put around Wellhead: program[:Debian package].
 TEST_PROGRAMS := chromium certutil:libnss3-tools curl openssl nginx:nginx-light ip:iproute2 tc:iproute2 nft:nftables systemd-analyze:systemd \
 	update-ca-certificates:ca-certificates unshare:util-linux litmus git docker-registry skopeo sslscan slowhttptest \
-	nghttp:nghttp2-client h2load:nghttp2-client wget hey http:httpie node:nodejs \
+	nghttp:nghttp2-client h2load:nghttp2-client wget hey http:httpie node:nodejs npm \
 	pebble pebble-challtestsrv:pebble named:bind9 sudo debootstrap mkfs.ext4:e2fsprogs tmux
 BENCH_PROGRAMS := wrk h2load:nghttp2-client nginx:nginx-light ssh:openssh-client sshd:openssh-server node:nodejs npm
 

@@ -1,7 +1,8 @@
 """``python -m tests.kit.app_table [APP ...]``: applications in sandboxes, directly and by their ports' names.
 
-Directly is from a browser in the sandbox's own network, at ``http://localhost:PORT``; each figure is the
-median of three fresh browsers. ``--screenshots DIR`` keeps what they showed.
+Directly is from a browser in the sandbox's own network, at ``http://localhost:PORT``, in turn with one at
+the port's name; each figure is the median of three fresh browsers. ``--screenshots DIR`` keeps what they
+showed.
 """
 
 from __future__ import annotations
@@ -43,9 +44,6 @@ class Seen:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("apps", nargs="*", help="names of applications; all of them, unless given")
-    parser.add_argument(
-        "--reached", nargs="*", default=(DIRECT, *DOMAINS), help="directly, by names of domains"
-    )
     parser.add_argument("--screenshots", type=Path, metavar="DIR")
     chosen = parser.parse_args()
     visits = [visit for visit in VISITS if not chosen.apps or visit.app.name in chosen.apps]
@@ -55,11 +53,15 @@ def main() -> None:
         contextlib.closing(AppServer(Path(directory), apps)) as server,
     ):
         print(HEADER)
-        for domain in chosen.reached:
-            server.at(DOMAINS[0] if domain == DIRECT else domain)
+        for domain in DOMAINS:
+            server.at(domain)
             for visit in visits:
-                seen = [_visit(server, visit, domain, chosen.screenshots) for _ in range(TIMES)]
-                print(_row(visit, domain, seen), flush=True)
+                rows: dict[str, list[Seen]] = {DIRECT: [], domain: []}
+                for _ in range(TIMES):  # in turn, for the machine has other things to do now and then
+                    for way, seen in rows.items():
+                        seen.append(_visit(server, visit, way, chosen.screenshots))
+                for way, seen in rows.items():
+                    print(_row(visit, way, seen), flush=True)
 
 
 def _visit(server: AppServer, visit: Visit, domain: str, screenshots: Path | None) -> Seen:

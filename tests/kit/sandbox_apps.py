@@ -73,8 +73,8 @@ STATIC = App(
     prepare="mkdir 'a b'; echo odd > 'a b/ü#1?.txt';"
     " head -c 8000000 /dev/urandom > big.bin; : > favicon.ico",
 )  # fmt: skip
-VITE = App("vite", 5173, "node node_modules/vite/bin/vite.js", node=True)
-NEXT = App("next", 3000, "node node_modules/next/dist/bin/next dev", node=True, memory_mb=2048)
+VITE = App("vite", 5173, "node_modules/.bin/vite", node=True)
+NEXT = App("next", 3000, "node_modules/.bin/next dev", node=True, memory_mb=2048)
 STREAMLIT = App(
     "streamlit",
     8501,

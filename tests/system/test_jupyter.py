@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
 from websockets import Origin
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from tests.kit.app_visits import run_the_cell
 from tests.kit.browser import browsing
 from tests.kit.programs import Edge, Program, environment, quiet_port
 from tests.kit.visitors import ask, request, visiting
@@ -104,27 +102,10 @@ def test_a_cell_is_run_in_the_browser(lab: House, tmp_path: Path) -> None:
     with browsing(lab.edge, tmp_path, lab.hostname) as browser:
         page = browser.pages[0]
         page.goto(f"{lab.agent.url}/lab/tree/answer.ipynb?token={TOKEN}&reset", timeout=60_000)
-        _run_the_cell(page)
+        run_the_cell(page)
         page.screenshot(path=tmp_path / "lab.png")
         # The same once more, in the page's own words: a kernel's WebSocket at the public name.
         assert page.evaluate(RUN_IN_PAGE, [TOKEN, "6*7"]) == "42"
-
-
-def _run_the_cell(page: Page) -> None:
-    cell = page.locator(".jp-Notebook .jp-CodeCell").first
-    output = page.locator(".jp-Notebook .jp-OutputArea-output").first
-    cell.wait_for(timeout=60_000)
-    expect(page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator")).to_have_attribute(
-        "data-status", "idle", timeout=60_000
-    )
-    for _ in range(6):
-        # Until its kernel is connected a notebook forgets what it is asked, and looks idle all the same.
-        cell.locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
-        with contextlib.suppress(AssertionError):
-            expect(output).to_have_text(re.compile(r"^\s*42\s*$"), timeout=5_000)
-            return
-    raise AssertionError(f"no 42 in the notebook: {page.inner_text('.jp-Notebook')}")
 
 
 async def test_a_forged_origin_does_not_get_a_kernels_socket(lab: House) -> None:
