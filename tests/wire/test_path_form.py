@@ -112,6 +112,14 @@ def test_every_entry_of_a_link_moves_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["Accept-CH", "alt-svc", "Clear-Site-Data", "NEL", "Report-To", "Set-Login", "Strict-Transport-Security"],
+)
+def test_what_is_said_of_the_whole_origin_is_dropped(name: str) -> None:
+    assert rewritten("A: 1", f"{name}: x", f"X-{name}: x", f"{name.upper()}: y") == ["A: 1", f"X-{name}: x"]
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         ("a=b; Path=/; HttpOnly", f"a=b; Path={P}/; HttpOnly"),

@@ -15,7 +15,11 @@ relative, ``//host``, foreign       untouched
 ==================================  ==============================================================
 
 Every reply gets ``Content-Security-Policy: sandbox``: all sandboxes share one origin here, so that no page of
-theirs may have it.
+theirs may have it. What a reply says about its whole origin is not one sandbox's to say, and is dropped:
+where browsers report requests to, what they forget, how they connect.
+
+Source: Clear Site Data, section 3; Network Error Logging, section 4; RFC 6797; RFC 7838; Client Hints
+Infrastructure, section 2.
 """
 
 from __future__ import annotations
@@ -41,6 +45,11 @@ _refresh = re.compile(
     re.IGNORECASE,
 ).match
 _link = re.compile(rb'"(?:[^"\\]|\\.)*+"|<([^>]*+)>')
+_of_origin = re.compile(
+    rb"\r\n(?:accept-ch|alt-svc|clear-site-data|expect-ct|nel|public-key-pins(?:-report-only)?|report-to"
+    rb"|set-login|strict-transport-security):[^\r]*+",
+    re.IGNORECASE,
+)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _SANDBOX = b"Content-Security-Policy: sandbox\r\n"
 
@@ -94,7 +103,7 @@ class PathForm:
         """A head of the application's, interim or final, as the visitor is to see it."""
         if not head.endswith(b"\r\n\r\n"):
             return head  # it is malformed, which is for its reader to say
-        head = with_paths(_addresses.sub(self._rewritten, head), self._path)
+        head = with_paths(_addresses.sub(self._rewritten, _of_origin.sub(b"", head)), self._path)
         return head[:-2] + _SANDBOX + b"\r\n"
 
     def _rewritten(self, found: re.Match[bytes]) -> bytes:
