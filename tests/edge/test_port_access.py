@@ -18,7 +18,7 @@ from wellhead.model import access
 from wellhead.model.links import KEY_BYTES, LinkSigner, Pass
 from wellhead.model.sandboxes import SandboxId, SandboxStatus
 from wellhead.model.visibility import PortAccess, Visibility
-from wellhead.wire.streams import StreamKind
+from wellhead.wire.streams import HeadKind, Reason, StreamKind
 
 BROWSER = "Accept: text/html\r\n"
 
@@ -278,6 +278,31 @@ async def test_a_preflight_is_the_applications_to_answer_and_shows_nothing_of_wh
     envelope = place.passes("/x", lines, method="OPTIONS")
     assert b"\r\nOrigin: https://any.com\r\nAccess-Control-Request-Method: PUT\r\n" in envelope
     assert not re.search(rb"(?i)\r\n(cookie|authorization|x-api-key):", envelope)
+
+
+async def test_who_is_let_in_for_a_preflight_alone_reads_no_page_of_the_application(place: Private) -> None:
+    """Applications there are that answer every method with what they have."""
+    head = b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nX-Mine: secret\r\nSet-Cookie: a=secret\r\n"
+    for length in (b"Content-Length: 12\r\n", b""):
+        for whole in (True, False):
+            visit = place.asking("/x", ASKS, method="OPTIONS")
+            stream = place.bulk.stream
+            stream.sink.on_head(HeadKind.INTERIM, b"HTTP/1.1 103 E\r\nLink: secret\r\n\r\n", b"", False)
+            stream.reply(head + length + b"\r\n", b"secret", end=False)
+            if whole:
+                stream.sink.on_data(b"secret", True)
+            said = visit.transport.take()
+            assert status(said) == 200 and b"secret" not in said
+            assert b"Access-Control-Allow-Origin: *\r\n" in said and said.endswith(b"\r\n\r\n")
+            assert b"\r\nContent-Length: 0\r\n" in said
+            assert stream.resets == [Reason.CANCELLED]  # nobody reads on
+
+
+async def test_the_answer_to_a_preflight_of_somebody_who_needs_no_key_goes_on_whole(place: Private) -> None:
+    place.records.change(place.sandbox, access=PUBLIC)
+    visit = place.asking("/x", ASKS, method="OPTIONS")
+    place.bulk.stream.reply(OK, b"hi")
+    assert visit.transport.take().endswith(b"\r\n\r\nhi")
 
 
 async def test_a_preflight_resumes_nothing_and_is_told_no_status(place: Private) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wellhead.model.access import API_KEY, CONNECT_SECRET, mint
 from wellhead.model.sandboxes import new_sandbox_id
-from wellhead.wire.port_request import Provenance, preflight_lines, read_shown
+from wellhead.wire.port_request import Provenance, preflight_answer, preflight_lines, read_shown
 
 KEY = mint(API_KEY).reveal().encode()
 OTHER = mint(API_KEY).reveal().encode()
@@ -39,6 +41,10 @@ def block(*lines: bytes) -> bytes:
         ([b"X_API_Key: " + KEY], None, []),
         ([b"X-API-Key: " + SECRET], None, []),
         ([b"Authorization: Digest " + KEY], None, []),
+        ([b"Authorization: Basic " + b64encode(b"x:" + KEY)], None, []),
+        ([b"authorization: BASIC " + b64encode(KEY + b":").rstrip(b"=")], None, []),
+        ([b"Authorization: Basic !"], None, [b"Authorization: Basic !"]),
+        ([b"Authorization: Basic abcde"], None, [b"Authorization: Basic abcde"]),
         ([b"X-API-Key: " + MISTYPED], None, [b"X-API-Key: " + MISTYPED]),
         ([b"Authorization: Bearer mine"], None, [b"Authorization: Bearer mine"]),
         ([b"X-Key: " + KEY], None, [b"X-Key: " + KEY]),
@@ -69,6 +75,20 @@ def test_a_link_is_a_parameter_and_the_rest_of_the_target_is_untouched(
 ) -> None:
     shown = read_shown(target, block())
     assert (shown.link, shown.target, shown.block) == (link, left, block())
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        (b"https://x/a?wellhead_link=T", b"https://x/a"),
+        (b"https://x/?b=1&wellhead_link=T&c", b"https://x/?b=1&c"),
+        (b"https://x/wellhead_link=T", b"https://x/wellhead_link=T"),
+    ],
+)
+def test_a_page_that_was_opened_with_a_link_does_not_pass_it_on(value: bytes, left: bytes) -> None:
+    assert read_shown(b"/", block(b"referer: " + value, b"A: wellhead_link=")) == (
+        b"/", block(b"referer: " + left, b"A: wellhead_link="), None, "", ()
+    )  # fmt: skip
 
 
 def test_a_key_in_the_target_is_no_key() -> None:
@@ -182,3 +202,21 @@ def test_a_preflight_goes_on_with_what_a_browser_puts_into_one() -> None:
     assert not Provenance(block(*asked), SANDBOX, secure=True).is_preflight(b"PUT")
     assert not Provenance(block(*asked[1:]), SANDBOX, secure=True).is_preflight(b"OPTIONS")
     assert not Provenance(block(asked[0]), SANDBOX, secure=True).is_preflight(b"OPTIONS")
+
+
+@pytest.mark.parametrize(
+    ("status", "length"), [(b"200 OK", True), (b"204 No Content", False), (b"404 No", True)]
+)
+def test_of_the_answer_to_a_preflight_goes_on_what_a_browser_reads(status: bytes, length: bool) -> None:
+    allows = [b"Access-Control-Allow-Origin: *", b"access-control-max-age: 5", b"Vary: Origin", b"Allow: GET"]
+    others = [
+        b"Content-Length: 9",
+        b"Set-Cookie: a=b",
+        b"Location: /x",
+        b"X-Any: 1",
+        b"Content-Type: text/html",
+    ]
+    head = b"\r\n".join([b"HTTP/1.1 " + status, *others, *allows, b"", b""])
+    ended = [b"Content-Length: 0"] if length else []
+    assert preflight_answer(head) == b"\r\n".join([b"HTTP/1.1 " + status, *allows, *ended, b"", b""])
+    assert preflight_answer(head[:-2]) == head[:-2]

@@ -5,7 +5,7 @@ public                everybody
 an API key            decides alone, where one is shown: private takes keys of scope ``admin`` of
                       the sandbox's organization, team any of its live keys
 a CORS preflight      everybody, and with nothing that says who asks: the application answers it,
-                      where it runs
+                      where it runs, and of the answer they get what a browser reads, and no body
 a link                who holds one. A browser that opens a page with it gets a cookie for it and
                       is sent on to the same address without it
 that cookie           of a request that no page of somebody else makes (``Provenance.is_own``)
@@ -67,6 +67,7 @@ class Allowed(NamedTuple):
 
     target: bytes
     block: bytes
+    preflight: bool = False  # of somebody who may not see the port: its answer is for nobody to read
 
 
 class PortAccessRules:
@@ -104,7 +105,7 @@ class PortAccessRules:
         if asked.whole and source.is_preflight(asked.method):
             if asked.view.status not in SERVED:  # whoever it is resumes nothing, and learns nothing
                 return port_pages.NO_KEY
-            return Allowed(shown.target, preflight_lines(shown.block))
+            return Allowed(shown.target, preflight_lines(shown.block), preflight=True)
         if asked.path_form:  # a cookie would be of a name that is everybody's
             return port_pages.KEY_ONLY
         if shown.link and (expires := self._expiry(asked, Pass.LINK, shown.link)):

@@ -153,7 +153,7 @@ class Ports:
 class PortDoor:
     """The door of one request."""
 
-    __slots__ = ("_below", "_form", "_line", "_name", "_peer", "_ports", "_secure")
+    __slots__ = ("_below", "_form", "_line", "_name", "_peer", "_ports", "_preflight", "_secure")
     carrier = ""
 
     def __init__(
@@ -163,6 +163,7 @@ class PortDoor:
         self._form: PathForm | None = None
         self._ports = ports
         self._name = name
+        self._preflight = False  # see ``Allowed``
         self._secure = secure
         self._peer = peer
         self._line = line
@@ -184,6 +185,7 @@ class PortDoor:
             stream.refuse(asked)
         else:
             stream = PortStream(self, sink, self._line, kind, asked, end, interactive, self._form)
+            stream.preflight = self._preflight
             self._settle(stream, ports.session(view, self._line))
         return stream
 
@@ -205,6 +207,7 @@ class PortDoor:
         allowed = self._ports.rules.judge(asked)
         if isinstance(allowed, Page):
             return allowed
+        self._preflight = allowed.preflight
         head = b"%b %b HTTP/1.1\r\n%b" % (method, allowed.target, allowed.block)
         if self._form is not None:
             head = self._form.request_head(head)

@@ -18,6 +18,7 @@ from wellhead.visitors.exchange import Exchange
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
 from wellhead.wire.path_form import PathForm
+from wellhead.wire.port_request import preflight_answer
 from wellhead.wire.streams import Buffer, HeadKind, Reason, Sink, Stream, StreamKind
 
 _log = Log("wellhead.edge")
@@ -66,6 +67,7 @@ class PortStream:
     """
 
     # Defaults of the class, not of each object: most streams never touch them.
+    preflight = False  # see ``Allowed``: of its answer no body goes on
     tries = 0
     _session: Live | None = None
     _stream: Stream | None = None
@@ -203,6 +205,13 @@ class PortStream:
     # Sink
 
     def on_head(self, kind: HeadKind, head: bytes, data: Buffer, end: bool) -> None:
+        if self.preflight:
+            if self._over or kind is not HeadKind.REPLY:
+                return
+            if not end and self._stream is not None:
+                self._stream.reset(Reason.CANCELLED)
+                self._stream = None
+            head, data, end = preflight_answer(head), b"", True
         if end:
             self._close()
         else:

@@ -2,8 +2,9 @@
 
 Ours are, and no application is ever shown:
 
-* API keys, by their grammar, in ``X-API-Key`` or ``Authorization`` (what else is there is the application's);
-* the parameter ``wellhead_link`` of the target;
+* API keys, by their grammar, in ``X-API-Key`` or ``Authorization`` (what else is there is the application's),
+  also as the name or the password of ``Basic``, where they open nothing;
+* the parameter ``wellhead_link`` of the target and of ``Referer``;
 * cookies named ``wellhead-*`` (``wire.cookies``).
 
 Source: Fetch Standard, "CORS-preflight fetch"; Fetch Metadata Request Headers, section 2.
@@ -11,6 +12,8 @@ Source: Fetch Standard, "CORS-preflight fetch"; Fetch Metadata Request Headers, 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -28,6 +31,7 @@ _perhaps_ours = re.compile(rb"wellhead[-_]|whs?_").search
 # A look-alike is for whoever reads the first (CGI, WSGI).
 _credential = re.compile(rb"\r\n(authorization|x[-_]api[-_]key):([^\r]*+)", re.IGNORECASE)
 _minted = re.compile(rb"whs?_[0-9A-Za-z]++").findall
+_referer = re.compile(rb"(\r\nreferer:)([^\r]*+)", re.IGNORECASE)
 _source = re.compile(rb"(https?://[^/?#]++)").match
 _TOP_LEVEL = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
 # What a browser puts into a preflight, and what the edge says of it.
@@ -36,6 +40,9 @@ _preflight_line = re.compile(
     rb"|cache-control|pragma|dnt|priority|content-length|x-forwarded-[^:\r]*+|forwarded|x-request-id):[^\r]*+)?",
     re.IGNORECASE,
 ).fullmatch
+
+# What a browser reads of the answer to one.
+_preflight_answer = re.compile(rb"(?:access-control-[^:\r]*+|allow|date|vary):", re.IGNORECASE).match
 
 
 class Shown(NamedTuple):
@@ -54,7 +61,8 @@ class Shown(NamedTuple):
 
 def may_show_ours(head: bytes) -> bool:
     """False: nothing in a request's head, or in its field lines, is ours."""
-    return _perhaps_ours(head) is not None
+    # ``Basic`` says it in its own letters.
+    return _perhaps_ours(head) is not None or b"asic " in head or b"ASIC " in head
 
 
 def read_shown(target: bytes, block: bytes) -> Shown:
@@ -62,6 +70,8 @@ def read_shown(target: bytes, block: bytes) -> Shown:
     if not (may_show_ours(block) or may_show_ours(target)):  # fast path: nothing of ours
         return Shown(target, block)
     link, target = _without_link(target)
+    if _PARAMETER in block:  # a page that was opened with one, where everybody may see it
+        block = _referer.sub(lambda found: found[1] + _without_link(found[2])[1], block)
     key, block = _without_keys(block)
     kept = without_ours(block)
     return Shown(target, kept.block, key, link, tuple(kept.ours))
@@ -83,10 +93,11 @@ def _without_keys(block: bytes) -> tuple[Secret | None, bytes]:
 
     def line(found: re.Match[bytes]) -> bytes:
         name, value = found[1].lower(), found[2].strip(b" \t")
-        ours = [text for text in _minted(value) if _is_ours(text)]
+        scheme, _, rest = value.partition(b" ")
+        said = _pair(rest) if scheme.lower() == b"basic" else value
+        ours = [text for text in _minted(said) if _is_ours(text)]
         if not ours:
             return found[0]
-        scheme, _, rest = value.partition(b" ")
         shown = rest.strip(b" ") if name == b"authorization" and scheme.lower() == b"bearer" else value
         # Several in fields of one name are nobody's.
         alone = shown == ours[0] and name not in keys and shown.startswith(_API_KEY)
@@ -95,6 +106,15 @@ def _without_keys(block: bytes) -> tuple[Secret | None, bytes]:
 
     block = _credential.sub(line, b"\r\n" + block)[2:]
     return keys.get(b"x-api-key") or keys.get(b"authorization"), block
+
+
+def _pair(encoded: bytes) -> bytes:
+    """What ``Basic`` says, b"" where it is nothing."""
+    text = encoded.strip(b" \t=")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4))
+    except binascii.Error:
+        return b""
 
 
 def _is_ours(text: bytes) -> bool:
@@ -169,3 +189,15 @@ class Provenance:
 def preflight_lines(block: bytes) -> bytes:
     """The field lines of a preflight, less everything that a browser does not put into one."""
     return b"\r\n".join([line for line in block.split(b"\r\n") if _preflight_line(line)])
+
+
+def preflight_answer(head: bytes) -> bytes:
+    """A reply head, less everything that a browser does not read of the answer to a preflight; of no body.
+
+    Whoever sent it may not see the port, and an application may answer every method with what it has.
+    """
+    if not head.endswith(b"\r\n\r\n"):
+        return head  # it is malformed, which is for its reader to say
+    first, *lines = head[:-4].split(b"\r\n")
+    length = [] if first[9:12] in (b"204", b"304") else [b"Content-Length: 0"]
+    return b"\r\n".join([first, *(line for line in lines if _preflight_answer(line)), *length, b"", b""])
