@@ -8,14 +8,13 @@ import hashlib
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.kit.fronts import Front
-from tests.kit.harbour import Harbour, harbouring
+from tests.kit.harbour import Harbour
 from tests.kit.hosted import NEEDED
 from tests.kit.http2_raw import raw_visiting
 from tests.kit.upstreams import Peer
@@ -28,12 +27,6 @@ DOWN, UP = 256 * 1024 * 1024, 64 * 1024 * 1024
 PIECE = bytes(range(256)) * 256
 GROWTH = 64 * 1024 * 1024  # bytes that edge and host may each take for eight streams that stand
 STANDING = 8
-
-
-@pytest.fixture(scope="module")
-def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
-    with harbouring(tmp_path_factory.mktemp("streams") / ".wellhead") as harbour:
-        yield harbour
 
 
 @pytest.fixture

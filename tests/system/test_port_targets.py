@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kit.fronts import Front
-from tests.kit.harbour import Harbour, harbouring
+from tests.kit.harbour import Harbour
 from tests.kit.hosted import NEEDED
 from tests.kit.http2_raw import raw_visiting
 from tests.kit.upstreams import Peer
@@ -31,12 +30,6 @@ OPENLY = [  # what only who forges it would send
     ("x-forwarded-proto", "gopher"), ("x-forwarded-prefix", "/evil"), ("forwarded", "for=6.6.6.6"),
     ("x-real-ip", "6.6.6.6"), ("x-request-id", "chosen"), ("proxy", "http://evil.example"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
-    with harbouring(tmp_path_factory.mktemp("targets") / ".wellhead") as harbour:
-        yield harbour
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import pytest
 
 from tests.kit.fronts import Front
-from tests.kit.harbour import Harbour, harbouring
+from tests.kit.harbour import Harbour
 from tests.kit.hosted import NEEDED
 from tests.kit.http2_raw import raw_visiting
 from tests.kit.upstreams import Peer
@@ -23,12 +23,6 @@ ROUNDS = 250  # of two visitors, on two connections each
 NAMES = ("anna", "bert")  # of one length: what is remembered of one head fits the other
 Ask = Callable[[str, str], Awaitable[tuple[str, bytes]]]
 """Asks as somebody, with a number; gives the Set-Cookie and the body of the reply."""
-
-
-@pytest.fixture(scope="module")
-def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
-    with harbouring(tmp_path_factory.mktemp("visitors") / ".wellhead") as harbour:
-        yield harbour
 
 
 @pytest.fixture
