@@ -33,6 +33,11 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
             harbour.api.ask("DELETE", f"/sandboxes/{sandbox}", 204)
 
 
+def order(harbour: Harbour, method: str, path: str, **members: object) -> None:
+    """Ask the API for a change of the sandbox."""
+    harbour.api.ask(method, f"/sandboxes/{harbour.sandbox}{path}", json=members or None)
+
+
 async def test_a_crowd_at_one_sandbox_is_turned_away_and_felt_by_no_other(harbour: Harbour) -> None:
     other = harbour.front(sandbox=await asyncio.to_thread(harbour.api.create))
     front, release = harbour.front(), asyncio.Event()
@@ -86,17 +91,42 @@ async def test_whoever_comes_while_it_is_resumed_is_served_once_and_whole(harbou
             reply = await visitor.reply()
             return reply.status, reply.body
 
-    def order(method: str, path: str, **members: object) -> None:
-        harbour.api.ask(method, f"/sandboxes/{harbour.sandbox}{path}", json=members or None)
-
     async with front.serving(app):
-        await asyncio.to_thread(order, "PATCH", "", auto_resume=True)
+        await asyncio.to_thread(order, harbour, "PATCH", "", auto_resume=True)
         for _ in range(2):
             got.clear()
-            await asyncio.to_thread(order, "POST", "/pause")
+            await asyncio.to_thread(order, harbour, "POST", "/pause")
             assert await asyncio.gather(*map(come, range(CONNECTIONS))) == [(200, b"here")] * CONNECTIONS
             assert set(got.values()) == {1} and len(got) == CONNECTIONS
             assert await asyncio.to_thread(harbour.api.status, harbour.sandbox) == "running"
+
+
+async def test_an_upload_that_waits_for_its_sandbox_is_held_and_not_collected(harbour: Harbour) -> None:
+    front, size, sent = harbour.front(), 64 * 1024 * 1024, 0
+
+    async def app(peer: Peer) -> None:
+        await peer.request()
+        await peer.reply(b"%d" % len(await peer.body(size)))
+
+    await asyncio.to_thread(order, harbour, "PATCH", "", auto_resume=True)
+    await asyncio.to_thread(order, harbour, "POST", "/pause")
+    host = host_of(harbour.edge)
+    host.suspend()  # and so nothing is resumed for now
+    try:
+        async with front.serving(app), visiting(harbour.edge, front.hostname) as visitor:
+            await visitor.send(request("/", front.host("tls"), f"Content-Length: {size}", method="POST"))
+            with pytest.raises(TimeoutError):
+                while sent < size:
+                    visitor.writer.write(bytes(65536))
+                    sent += 65536
+                    async with asyncio.timeout(1):
+                        await visitor.writer.drain()
+            assert sent < size // 2
+            host.resume()
+            visitor.writer.write(bytes(size - sent))
+            assert (await visitor.reply()).body == b"%d" % size
+    finally:
+        host.resume()
 
 
 async def test_a_host_that_comes_back_serves_the_sandboxes_that_it_left(harbour: Harbour) -> None:
