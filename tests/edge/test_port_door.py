@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -11,13 +12,15 @@ import pytest
 from tests.kit.house import SWITCH, UPGRADE, status
 from tests.kit.http2 import Http2Visit
 from tests.kit.port_envelopes import read_port_envelope
-from tests.kit.ports import DENIED, MOST_EXCHANGES, PortHouse
+from tests.kit.ports import DENIED, LINKS, MOST_EXCHANGES, PortHouse
 from tests.kit.sandboxes import PRIVATE, PUBLIC, TEAM
 from tests.visitors.test_conversation import client_text, server_text
 from wellhead.edge.port_door import CHANGE_SECONDS
 from wellhead.model.access import Scope, ScopeKind
+from wellhead.model.links import Pass
 from wellhead.model.records import OrganizationId
 from wellhead.model.sandboxes import SandboxStatus, new_sandbox_id
+from wellhead.model.visibility import PortAccess, Visibility
 from wellhead.wire.streams import Reason, StreamKind
 from wellhead.wire.ws import close_frame
 
@@ -273,6 +276,55 @@ async def test_a_websocket_runs_through_and_is_closed_when_the_sandbox_is_over(p
     place.records.change(place.sandbox, status=SandboxStatus.STOPPING)
     assert visit.transport.take() == b"\x88\x09\x03\xe9removed"
     assert stream.resets == [Reason.CANCELLED]
+
+
+async def test_who_would_not_be_let_in_any_more_is_out(place: PortHouse) -> None:
+    key = place.records.new_key(Scope(ScopeKind.TUNNEL, "t"))
+    records, sandbox = place.records, place.sandbox
+    shows = f"X-API-Key: {key.reveal()}\r\n"
+    records.change(sandbox, access=TEAM)
+    talk, begun, waiting = (
+        place.asking("/ws", UPGRADE + shows),
+        place.asking("/", shows),
+        place.asking("/", shows),
+    )
+    place.bulk.opened[0].reply(SWITCH, end=False)
+    place.bulk.opened[1].reply(b"HTTP/1.1 200 OK\r\n\r\n", b"some", end=False)
+    talk.transport.take()
+    records.change(sandbox, access=PRIVATE)
+    assert talk.transport.take() == b"\x88\x09\x03\xe9removed"
+    assert begun.transport.take().endswith(b"4\r\nsome\r\n") and begun.transport.closed
+    assert status(waiting.transport.take()) == 401
+    assert [stream.resets for stream in place.bulk.opened] == [[Reason.CANCELLED]] * 3
+    assert not place.ports._lines[sandbox].streams
+
+
+async def test_a_keys_end_ends_what_it_opened(place: PortHouse) -> None:
+    place.records.change(place.sandbox, access=PRIVATE)
+    other = place.records.new_key()
+    shut, stays = (place.asking("/", f"X-API-Key: {key.reveal()}\r\n") for key in (place.admin, other))
+    place.records.revoke(place.admin)
+    assert status(shut.transport.take()) == 401
+    assert stays.transport.take() == b"" and place.bulk.opened[1].resets == []
+
+
+async def test_everybody_is_out_when_a_port_is_everybodys_no_more_and_other_ports_go_on(
+    place: PortHouse,
+) -> None:
+    shut, stays = place.asking(), place.asking(host=place.name(3001))
+    place.records.change(place.sandbox, access=PortAccess(Visibility.PUBLIC, ((3000, Visibility.TEAM),)))
+    assert status(shut.transport.take()) == 401
+    assert stays.transport.take() == b"" and place.bulk.opened[1].resets == []
+
+
+async def test_what_a_link_opened_ends_with_all_links(place: PortHouse) -> None:
+    place.records.change(place.sandbox, access=PRIVATE)
+    token = LINKS.sign(Pass.LINK, place.sandbox, 3000, 0, int(time.time()) + 60)
+    visit = place.asking(f"/?wellhead_link={token}")
+    place.records.change(place.sandbox, access=PortAccess(auto_resume=True))
+    assert visit.transport.take() == b""
+    place.records.change(place.sandbox, access=PortAccess(links_epoch=1))
+    assert status(visit.transport.take()) == 401
 
 
 async def test_a_reply_that_runs_is_cut_when_the_sandbox_is_dropped(place: PortHouse) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from wellhead.edge.host_directory import HostDirectory
+from wellhead.edge.port_grant import EVERYBODY, Grant
 from wellhead.model import access
 from wellhead.model.access import Secret
 from wellhead.model.links import LinkSigner, Pass
@@ -68,6 +69,7 @@ class Allowed(NamedTuple):
     target: bytes
     block: bytes
     preflight: bool = False  # of somebody who may not see the port: its answer is for nobody to read
+    grant: Grant = EVERYBODY
 
 
 class PortAccessRules:
@@ -100,12 +102,14 @@ class PortAccessRules:
         if visibility is Visibility.PUBLIC:
             return allowed
         if shown.key is not None:
-            return self._refused(asked, shown.key, visibility) or allowed
+            granted = self._granted(asked, shown.key, visibility)
+            return allowed._replace(grant=granted) if isinstance(granted, Grant) else granted
         source = Provenance(asked.block, asked.view.id, secure=asked.secure)
         if asked.whole and source.is_preflight(asked.method):
             if asked.view.status not in SERVED:  # whoever it is resumes nothing, and learns nothing
                 return port_pages.NO_KEY
             return Allowed(shown.target, preflight_lines(shown.block), preflight=True)
+        allowed = allowed._replace(grant=Grant(epoch=asked.view.access.links_epoch))
         if asked.path_form:  # a cookie would be of a name that is everybody's
             return port_pages.KEY_ONLY
         if shown.link and (expires := self._expiry(asked, Pass.LINK, shown.link)):
@@ -116,8 +120,8 @@ class PortAccessRules:
             return allowed if source.is_own(asked.method) else port_pages.FOREIGN_PAGE
         return port_pages.LINK_OVER if shown.link or cookies else port_pages.NO_KEY
 
-    def _refused(self, asked: Asked, secret: Secret, visibility: Visibility) -> Page | None:
-        """Why this key does not open the port; None: it does."""
+    def _granted(self, asked: Asked, secret: Secret, visibility: Visibility) -> Grant | Page:
+        """What this key gives, or why it does not open the port."""
         group = address_group(asked.peer)
         counted = not (self._loopback_exempt and is_loopback(asked.peer))
         if counted and (wait := self._failures.wait(group)):
@@ -131,10 +135,11 @@ class PortAccessRules:
             return port_pages.NO_KEY
         if key.organization_id != asked.view.organization_id:
             return port_pages.FOREIGN_KEY
-        if visibility is Visibility.PRIVATE and not access.is_admin(key.scopes):
+        admin = access.is_admin(key.scopes)
+        if visibility is Visibility.PRIVATE and not admin:
             return port_pages.FOREIGN_KEY
         self._directory.used(key.id)
-        return None
+        return Grant(key.id, admin)
 
     def _expiry(self, asked: Asked, kind: Pass, token: str) -> int:
         """When a good token is over, in seconds since 1970; 0: it is none."""

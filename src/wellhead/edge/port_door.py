@@ -34,11 +34,13 @@ from typing import Final
 from wellhead.edge.host_directory import HostDirectory
 from wellhead.edge.hosts import Hosts
 from wellhead.edge.port_access import SERVED, Asked, PortAccessRules
+from wellhead.edge.port_grant import EVERYBODY
 from wellhead.edge.port_stream import PortLine, PortStream
 from wellhead.edge.pressure import Pressure
 from wellhead.edge.registry import Live
 from wellhead.edge.wakes import Wakes
 from wellhead.model.ports import PortName
+from wellhead.model.records import KeyId
 from wellhead.model.sandboxes import LIVE, Lane, SandboxId, SandboxStatus, SandboxView
 from wellhead.visitors import port_pages
 from wellhead.visitors.exchange import Door, Exchange
@@ -91,6 +93,7 @@ class Ports:
         self._terms = terms
         self._lines: dict[SandboxId, PortLine] = {}  # of sandboxes that are asked for, while they are there
         directory.on_sandbox(self._changed)
+        directory.on_revoked(self._revoked)
         hosts.on_session(self.wakes.joined)
 
     def is_served(self, name: PortName) -> bool:
@@ -146,14 +149,20 @@ class Ports:
             line = self._lines.pop(sandbox, None)
             if line is not None:
                 line.end()
-        else:
-            self.wakes.changed(sandbox)
+            return
+        if (line := self._lines.get(sandbox)) is not None:
+            line.narrow(view.access)
+        self.wakes.changed(sandbox)
+
+    def _revoked(self, key: KeyId) -> None:
+        for line in self._lines.values():
+            line.revoke(key)
 
 
 class PortDoor:
     """The door of one request."""
 
-    __slots__ = ("_below", "_form", "_line", "_name", "_peer", "_ports", "_preflight", "_secure")
+    __slots__ = ("_below", "_form", "_grant", "_line", "_name", "_peer", "_ports", "_preflight", "_secure")
     carrier = ""
 
     def __init__(
@@ -163,6 +172,7 @@ class PortDoor:
         self._form: PathForm | None = None
         self._ports = ports
         self._name = name
+        self._grant = EVERYBODY
         self._preflight = False  # see ``Allowed``
         self._secure = secure
         self._peer = peer
@@ -185,9 +195,15 @@ class PortDoor:
             stream.refuse(asked)
         else:
             stream = PortStream(self, sink, self._line, kind, asked, end, interactive, self._form)
+            if self._grant is not EVERYBODY:
+                stream.grant = self._grant
             stream.preflight = self._preflight
             self._settle(stream, ports.session(view, self._line))
         return stream
+
+    @property
+    def port(self) -> int:
+        return self._name.port
 
     def _judged(
         self, view: SandboxView | None, kind: StreamKind, envelope: bytes, *, whole: bool
@@ -207,6 +223,7 @@ class PortDoor:
         allowed = self._ports.rules.judge(asked)
         if isinstance(allowed, Page):
             return allowed
+        self._grant = allowed.grant
         self._preflight = allowed.preflight
         head = b"%b %b HTTP/1.1\r\n%b" % (method, allowed.target, allowed.block)
         if self._form is not None:

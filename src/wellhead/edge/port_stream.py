@@ -10,10 +10,15 @@ what is open of a sandbox is known.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from wellhead.edge.port_grant import EVERYBODY
 from wellhead.edge.registry import Live
 from wellhead.logs import Log
+from wellhead.model.records import KeyId
+from wellhead.model.visibility import PortAccess
+from wellhead.visitors import port_pages
 from wellhead.visitors.exchange import Exchange
 from wellhead.visitors.memo import Memo
 from wellhead.visitors.pages import Page
@@ -39,6 +44,10 @@ class Decider(Protocol):
     def left(self, stream: PortStream) -> None:
         """It waits no more: its visitor has gone."""
 
+    @property
+    def port(self) -> int:
+        """Which it leads to."""
+
 
 class PortLine(Memo):
     """What is open of one sandbox: how many exchanges, and their streams."""
@@ -50,12 +59,25 @@ class PortLine(Memo):
         self.streams: set[PortStream] = set()
 
     def end(self) -> None:
-        """End all of them in a way that their visitors can see."""
-        for stream in list(self.streams):
+        """The sandbox is over: so are all of them, in a way that their visitors can see."""
+        self._each(PortStream.end, list(self.streams))
+
+    def narrow(self, access: PortAccess) -> None:
+        """Of who was let in, those who would not be let in now are out."""
+        self._each(
+            PortStream.send_away, [each for each in self.streams if not each.grant.holds(access, each.port)]
+        )
+
+    def revoke(self, key: KeyId) -> None:
+        """Nobody is in by this key any more."""
+        self._each(PortStream.send_away, [each for each in self.streams if each.grant.key == key])
+
+    def _each(self, do: Callable[[PortStream], None], streams: list[PortStream]) -> None:
+        for stream in streams:
             try:
-                stream.end()
+                do(stream)
             except Exception as error:  # whoever told of the end has others to tell
-                _log.error("a visitor of a sandbox that is over failed", error=error)
+                _log.error("a visitor who is sent away failed", error=error)
                 self.streams.discard(stream)
 
 
@@ -68,6 +90,7 @@ class PortStream:
 
     # Defaults of the class, not of each object: most streams never touch them.
     preflight = False  # see ``Allowed``: of its answer no body goes on
+    grant = EVERYBODY
     tries = 0
     _session: Live | None = None
     _stream: Stream | None = None
@@ -105,6 +128,10 @@ class PortStream:
         return sum(map(len, self._held or ()))
 
     @property
+    def port(self) -> int:
+        return self._door.port
+
+    @property
     def waits(self) -> bool:
         return self._stream is None and not self._over
 
@@ -137,6 +164,15 @@ class PortStream:
         """The sandbox is over."""
         self.reset(Reason.CANCELLED)
         self.sink.on_reset(Reason.REMOVED)
+
+    def send_away(self) -> None:
+        """Its visitor may not see the port any more."""
+        if self.sink is not self._exchange:  # a conversation, which is closed as it is at the end
+            self.end()
+            return
+        if self.waits:
+            self._door.left(self)
+        self.refuse(port_pages.NO_KEY)
 
     def _send_held(self, stream: Stream, held: list[Buffer]) -> None:
         self._held = self._envelope = None
