@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from tests.kit.sandbox_apps import APPS
 from wellhead.cli.main import app
 from wellhead.settings import CLIENT_VARIABLES, PREFIX, ServerSettings
 from wellhead.visitors import port_pages
@@ -92,6 +93,14 @@ def test_a_command_in_a_page_exists_with_its_options(line: list[str]) -> None:
         command, words = inner[words[0]], words[1:]
     options = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= options | {"--help"}
+
+
+def test_applications_are_started_as_their_page_says() -> None:
+    page = (ROOT / "docs" / "reference" / "sandbox-apps.md").read_text("utf-8")
+    commands = re.findall(r"^\| [^|`]+ \| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(commands) == len(APPS)
+    for command, each in zip(commands, APPS, strict=True):
+        assert each.command.startswith(command)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
