@@ -46,3 +46,9 @@ def test_the_old_table_is_replaced_in_the_same_breath() -> None:
     assert rules(RuntimeTerms(), "wh", []).splitlines()[:3] == [
         "add table inet wellhead", "delete table inet wellhead", "table inet wellhead {",
     ]  # fmt: skip
+
+
+def test_a_kernel_that_cannot_time_connections_or_count_them_is_asked_for_neither() -> None:
+    every, none = (rules(RuntimeTerms(), "wh", [], each, each) for each in (5, 0))
+    assert "ct timeout" in every and "ct count" in every
+    assert "ct timeout" not in none and "ct count" not in none

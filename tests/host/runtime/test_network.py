@@ -15,6 +15,8 @@ import pytest
 
 from tests.kit.host_network import host_network
 from tests.kit.namespaces import ip
+from tests.kit.port_house import listening
+from tests.kit.programs import eventually
 from tests.kit.sandbox_host import needs_namespaces, sandbox_host
 from tests.kit.sandbox_root import run_in, shell
 from wellhead.errors import HostError
@@ -239,6 +241,38 @@ async def test_what_a_sandbox_sends_is_held_to_its_rate_after_a_burst() -> None:
     assert got == size
     assert took > 0.8 * (size - burst) / rate, took
     assert took < 10 * (size - burst) / rate, took
+
+
+def _conversations(network: str, port: int) -> list[tuple[str, int]]:
+    """The states of the connections to a port that the kernel follows there, and for how many seconds yet."""
+    with entered(network):
+        lines = Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines()
+    found = [line.split() for line in lines if f" dport={port} " in line]
+    return [(fields[5], int(fields[4])) for fields in found]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/thread-self/net/nf_conntrack").exists(),
+    reason="this kernel does not tell what it follows",
+)
+async def test_connections_to_ports_that_have_ended_do_not_fill_the_machines_table() -> None:
+    """An application that closes after each reply leaves one a request, for two minutes by default."""
+    async with sandbox_host() as host:
+        sandbox = await host.create()
+        places = ("/proc/self/ns/net", f"/proc/{host.kept.get(sandbox.spec.id).pid}/ns/net")
+        with listening(host, sandbox.spec.id, port=PORT) as server:
+            for _ in range(3):
+                visitor = await host.runtime.connect_port(sandbox.spec.id, PORT)
+                application, _ = server.accept()
+                application.close()
+                visitor.close()
+        for place in places:
+            assert _conversations(place, PORT)
+
+            def are_brief(place: str = place) -> bool:
+                return all(left <= firewall.LINGER_SECONDS for _, left in _conversations(place, PORT))
+
+            await asyncio.to_thread(eventually, are_brief, 10)
 
 
 async def test_a_shaper_whose_sandbox_died_with_its_host_is_removed_at_the_next_start() -> None:

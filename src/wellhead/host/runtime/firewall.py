@@ -13,25 +13,37 @@ from wellhead.errors import HostError
 from wellhead.host.runtime.terms import RuntimeTerms
 
 FLOWS_MAX = 8192  # the kernel follows some hundred thousand for all of the machine
+LINGER_SECONDS = (
+    5  # for which a connection to a port that has ended is followed; the kernel's 120 fill its table
+)
 _SECONDS = 10.0
 _NEVER = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
 _PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")
 
 
-def rules(terms: RuntimeTerms, links: str, name_servers: Sequence[str], flows_max: int = FLOWS_MAX) -> str:
+def rules(
+    terms: RuntimeTerms,
+    links: str,
+    name_servers: Sequence[str],
+    flows_max: int = FLOWS_MAX,
+    linger_seconds: int = LINGER_SECONDS,
+) -> str:
     """The table, in nft's words, for links whose names begin with ``links``.
 
     What the host opens towards a sandbox is answered; nothing else reaches the host from inside, and of the
     machine's users root alone reaches sandboxes.
     ``flows_max``: connections that a sandbox may have open to the outside; 0 for any number.
+    ``linger_seconds``: how long one into a sandbox is followed when it has ended; 0: as the kernel does.
     """
     from_inside, to_inside = f'iifname "{links}*"', f'oifname "{links}*"'
     lines = [
         "add table inet wellhead",  # so that there is one to delete
         "delete table inet wellhead",
         "table inet wellhead {",
+        *(_lingering(linger_seconds) if linger_seconds else []),
         "chain output { type filter hook output priority filter - 10;",
         f"{to_inside} meta skuid != 0 drop",
+        *([f'{to_inside} meta l4proto tcp ct timeout set "ports"'] if linger_seconds else []),
         "}",
         "chain input { type filter hook input priority filter - 10;",
         f"{from_inside} ct state established,related accept",
@@ -86,6 +98,11 @@ def rules_inside(machine: str) -> str:
         "}",
     ]
     return "\n".join([*lines, ""])
+
+
+def _lingering(seconds: int) -> list[str]:
+    policy = f"policy = {{ time_wait : {seconds}, close : {seconds} }};"
+    return ["ct timeout ports {", "protocol tcp;", "l3proto ip;", policy, "}"]
 
 
 def _egress(terms: RuntimeTerms, name_servers: Sequence[str], flows_max: int) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import itertools
 import os
 import re
 import socket
@@ -31,6 +32,7 @@ from wellhead.logs import Log
 LINKS = "wh"
 _QUEUE = 5000  # packets
 _PREFIX = 31
+_FOLLOWED = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_"  # seconds, by state
 _LOCAL = 255  # the kernel's table of what it takes for its own
 _ETHERNET_ALL = 0x0003
 _INGRESS = 0xFFFF0000
@@ -57,12 +59,7 @@ class Network:
         Raises:
             HostError: this machine cannot do it.
         """
-        told = []
-        try:
-            firewall.put_in_place(firewall.rules(self._terms, LINKS, self.name_servers))
-        except HostError as error:  # a kernel that cannot count connections
-            firewall.put_in_place(firewall.rules(self._terms, LINKS, self.name_servers, flows_max=0))
-            told.append(f"the number of connections of a sandbox is not limited: {error}")
+        told = self._put_rules_in_place()
         if self._terms.egress == "internet":
             forward = Path("/proc/sys/net/ipv4/ip_forward")
             if forward.read_text().strip() != "1":
@@ -73,6 +70,26 @@ class Network:
             for slot in _slots(names, "i") - _slots(names, "h"):  # what shaped a pair does not go with it
                 _delete(links, _shaper(slot))
         return told
+
+    def _put_rules_in_place(self) -> list[str]:
+        error: HostError | None = None
+        for flows, linger in itertools.product((firewall.FLOWS_MAX, 0), (firewall.LINGER_SECONDS, 0)):
+            rules = firewall.rules(
+                self._terms, LINKS, self.name_servers, flows_max=flows, linger_seconds=linger
+            )
+            try:
+                firewall.put_in_place(rules)
+            except HostError as refused:  # a kernel that cannot count connections, or time them
+                error = error or refused
+                continue
+            told = []
+            if not flows:
+                told.append(f"the number of connections of a sandbox is not limited: {error}")
+            if not linger:
+                told.append(f"connections to ports that have ended stay in the kernel's table: {error}")
+            return told
+        assert error is not None
+        raise error
 
     def claim(self, owner: str) -> int:
         """The lowest slot that is nobody's. Its shaper is made, and by that it is this sandbox's: another
@@ -137,6 +154,8 @@ class Network:
         """
         with entered(f"/proc/{pid}/ns/net"):
             _set(Path("/proc/sys/net", _TO_LOOPBACK), "1")
+            for state in ("time_wait", "close"):
+                _set(Path(_FOLLOWED + state), str(firewall.LINGER_SECONDS))
             try:
                 firewall.put_in_place(firewall.rules_inside(self._machine_address(slot)))
             except HostError as error:  # a kernel that cannot rewrite addresses
