@@ -78,6 +78,16 @@ def test_what_keeps_visitors_from_a_url_is_told(sandbox: Sandbox, typed: Type, n
     }
 
 
+def test_a_url_is_printed_though_the_host_is_away(
+    sandbox: Sandbox, sandboxes: SandboxServer, typed: Type, notes: Type
+) -> None:
+    sandbox.set_visibility("public")
+    sandboxes.sandboxes[sandbox.id].is_host_away = True
+    assert typed("sandbox", "url", sandbox.id, "8000") == f"{sandbox.url(8000)}\n"
+    told = notes("sandbox", "url", sandbox.id, "8000")
+    assert told == f"note: the host of {sandbox.id} does not answer: nobody else is answered either\n"
+
+
 def test_a_link_is_printed_with_its_end(sandbox: Sandbox, typed: Type, notes: Type) -> None:
     url, end = typed("sandbox", "share", sandbox.id, "3000", "--expires", "90s").splitlines()
     assert url == f"{sandbox.url(3000)}/?wellhead_link=EXAMPLE0"
@@ -90,6 +100,9 @@ def test_a_link_is_printed_with_its_end(sandbox: Sandbox, typed: Type, notes: Ty
     assert typed("sandbox", "share", sandbox.id, "3000", "-q").endswith("EXAMPLE1\n")
     sandbox.set_visibility("public", 3000)
     assert notes("sandbox", "share", sandbox.id, "3000").endswith("everybody sees it without a link\n")
+    assert notes("sandbox", "share", sandbox.id) == ""  # of every other port the link says something
+    sandbox.set_visibility("public")
+    assert notes("sandbox", "share", sandbox.id).endswith("everybody sees them without a link\n")
 
 
 def test_who_may_see_ports_is_changed_and_told(sandbox: Sandbox, typed: Type) -> None:

@@ -125,6 +125,7 @@ class Sandboxed:
         self.background: dict[str, Kept] = {}
         self.running: dict[int, list[str]] = {}
         self.ports = [HTTP_PORT]
+        self.is_host_away = False  # what listens is not told then
         self.links = 0  # how often all of them were voided
 
     def path(self, given: str) -> Path:
@@ -284,6 +285,8 @@ class SandboxServer:
         match request.path_params["what"]:
             case "processes":
                 return JSONResponse({"processes": list(self._processes(found))})
+            case "ports" if found.is_host_away:
+                raise Refusal(503, "host_unavailable", "the host of this sandbox is not connected")
             case "ports":
                 return JSONResponse({"ports": found.ports})
             case "metrics":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,9 @@ def test_a_port_is_from_1_to_65535() -> None:
     for wrong in (0, -1, 65536):
         with pytest.raises(InputError, match=f"port {wrong} is not a number from 1 to 65535"):
             check_port(wrong)
+    for odd in ("80", 80.0, True, None):
+        with pytest.raises(InputError, match=f"port {odd!r} is not a number from 1 to 65535"):
+            check_port(cast(int, odd))
 
 
 @pytest.mark.parametrize("rest", ["cl-", "cl-short", "cl-" + "z" * 25, "cl-" + "A" * 25, "host-" + "0" * 25])

@@ -12,7 +12,7 @@ from wellhead.cli.hints import hint_on
 from wellhead.cli.sandbox_options import Port, SandboxName
 from wellhead.cli.spans import seconds_of
 from wellhead.cli.table import when
-from wellhead.errors import InputError, SandboxState
+from wellhead.errors import InputError, SandboxState, Unavailable
 from wellhead.model.ports import read_port
 from wellhead.model.sandboxes import SandboxStatus
 from wellhead.model.text import escape
@@ -125,8 +125,9 @@ def share(
         link = found.share(number, expires_in=seconds)
     seen = "the port" if number is not None else "every port: its number stands in place of {port}"
     ask.tell(link, [link.url, f"until {when(link.expires_at)} whoever has it sees {seen}"], [link.url])
-    if not ask.quiet and number is not None and found.info.visibility_of(number) is Visibility.PUBLIC:
-        _warn(f"port {number} is public: everybody sees it without a link")
+    if not ask.quiet and _is_public(found.info, number):
+        what, them = ("every port", "them") if number is None else (f"port {number}", "it")
+        _warn(f"{what} is public: everybody sees {them} without a link")
 
 
 def visibilities(info: SandboxInfo) -> str:
@@ -174,13 +175,23 @@ def _changed(before: SandboxInfo, after: SandboxInfo, port: int | None) -> list[
     return [f"{what} of {after.id}: {now.value} ({told})", _WHO[now].format(what=them)]
 
 
+def _is_public(info: SandboxInfo, port: int | None) -> bool:
+    """Whether a port is, or all of them are."""
+    if port is not None:
+        return info.visibility_of(port) is Visibility.PUBLIC
+    return {info.visibility, *info.port_visibility.values()} == {Visibility.PUBLIC}
+
+
 def _listens(sandbox: Sandbox, port: int) -> bool | None:
-    """None: it cannot be known, as it does not run."""
+    """None: it cannot be known, as it does not run, or its host does not answer."""
     if sandbox.info.status is not SandboxStatus.RUNNING:
         return None
     try:
         return any(each.port == port for each in sandbox.ports())
     except SandboxState:  # paused meanwhile
+        sandbox.refresh()
+        return None
+    except Unavailable:
         return None
 
 
@@ -189,6 +200,8 @@ def _in_the_way(info: SandboxInfo, port: int, listens: bool | None) -> list[str]
     lines = []
     if listens is False:
         lines.append(f"nothing listens on port {port} of {info.id}")
+    elif listens is None and info.status is SandboxStatus.RUNNING:
+        lines.append(f"the host of {info.id} does not answer: nobody else is answered either")
     elif listens is None:
         resumes = info.auto_resume and info.status is SandboxStatus.PAUSED
         told = "a request resumes it" if resumes else "nobody is answered"

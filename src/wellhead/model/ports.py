@@ -60,8 +60,8 @@ def read_port(text: str) -> int:
 def check_port(number: int) -> int:
     """
     Raises:
-        InputError: not 1 to 65535.
+        InputError: not a whole number, or not 1 to 65535.
     """
-    if not 0 < number <= PORT_MAX:
-        raise InputError(f"port {number} is not a number from 1 to {PORT_MAX}")
+    if type(number) is not int or not 0 < number <= PORT_MAX:  # programs are not all checked for types
+        raise InputError(f"port {number!r} is not a number from 1 to {PORT_MAX}")
     return number
