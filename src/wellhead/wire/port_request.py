@@ -28,6 +28,7 @@ _PARAMETER = PARAMETER.encode() + b"="
 _API_KEY = API_KEY.encode() + b"_"
 # One search of a head takes a fifth of the time of four.
 _perhaps_ours = re.compile(rb"wellhead[-_]|whs?_").search
+_basic = re.compile(rb"uthorization:[\t ]*+[Bb](?:asic|ASIC) ").search  # says it in its own letters
 # A look-alike is for whoever reads the first (CGI, WSGI).
 _credential = re.compile(rb"\r\n(authorization|x[-_]api[-_]key):([^\r]*+)", re.IGNORECASE)
 _minted = re.compile(rb"whs?_[0-9A-Za-z]++").findall
@@ -61,8 +62,7 @@ class Shown(NamedTuple):
 
 def may_show_ours(head: bytes) -> bool:
     """False: nothing in a request's head, or in its field lines, is ours."""
-    # ``Basic`` says it in its own letters.
-    return _perhaps_ours(head) is not None or b"asic " in head or b"ASIC " in head
+    return _perhaps_ours(head) is not None or _basic(head) is not None
 
 
 def read_shown(target: bytes, block: bytes) -> Shown:
