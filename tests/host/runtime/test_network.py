@@ -284,6 +284,14 @@ async def test_a_shaper_whose_sandbox_died_with_its_host_is_removed_at_the_next_
         assert f"wh{sandbox.slot}i" not in ip("-n", host.network, "link")
 
 
+def test_a_slot_that_another_host_has_just_claimed_stays_its_own() -> None:
+    with host_network() as name, entered(f"/run/netns/{name}"):
+        network = Network(RuntimeTerms())
+        slot = network.claim("cl-mine")
+        Network(RuntimeTerms()).start()
+        assert network.claim("cl-another") == slot + 1
+
+
 async def test_a_slot_whose_link_is_somebody_elses_is_passed_over() -> None:
     async with sandbox_host() as host:
         ip("-n", host.network, "link", "add", "wh1h", "type", "veth", "peer", "name", "other")

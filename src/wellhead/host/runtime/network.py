@@ -36,6 +36,7 @@ _FOLLOWED = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_"  # seconds, by s
 _LOCAL = 255  # the kernel's table of what it takes for its own
 _ETHERNET_ALL = 0x0003
 _INGRESS = 0xFFFF0000
+_UP = 1  # IFF_UP, linux/if.h
 _QUEUE_TIME = "50ms"  # how long a packet waits for its turn before it is dropped
 _log = Log("wellhead.host")
 _TO_LOOPBACK = "ipv4/conf/eth0/route_localnet"  # a setting
@@ -68,7 +69,8 @@ class Network:
         with _told("look for old links"), IPRoute() as links:
             names = _names()
             for slot in _slots(names, "i") - _slots(names, "h"):  # what shaped a pair does not go with it
-                _delete(links, _shaper(slot))
+                if _is_up(links, _shaper(slot)):  # else another host has claimed it and makes the pair now
+                    _delete(links, _shaper(slot))
         return told
 
     def _put_rules_in_place(self) -> list[str]:
@@ -267,6 +269,15 @@ def _owner(links: IPRoute, slot: int) -> str | None:
     (found,) = links.get_links(index)
     owner: str | None = found.get_attr("IFLA_IFALIAS")
     return owner
+
+
+def _is_up(links: IPRoute, name: str) -> bool:
+    """Whether there is such a link, and it was put into use."""
+    try:
+        (found,) = links.get_links(socket.if_nametoindex(name))
+    except (OSError, NetlinkError):
+        return False
+    return bool(found["flags"] & _UP)
 
 
 def _delete(links: IPRoute, name: str) -> None:
