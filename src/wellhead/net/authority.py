@@ -32,6 +32,7 @@ LEAF_DAYS: Final = 90  # clients refuse more than 397
 RENEW_DAYS: Final = 60  # a context in use is made anew at this age
 SKEW: Final = dt.timedelta(hours=1)  # how far a client's clock may be behind ours
 CONTEXTS: Final = 256  # 21 KiB each
+PASSING = 16  # contexts of names of which there is nothing
 
 
 class LocalAuthority:
@@ -70,6 +71,7 @@ class LocalAuthority:
             *(x509.IPAddress(ip) for ip in dict.fromkeys(own)),
         )
         self._cache: OrderedDict[tuple[str | None, tuple[str, ...]], _Minted] = OrderedDict()
+        self._passing: OrderedDict[tuple[str | None, tuple[str, ...]], _Minted] = OrderedDict()
 
     def leaf_context(
         self, hostname: str, alpn: Sequence[str] = (ALPN_HTTP,), *, keep: bool = True
@@ -77,7 +79,8 @@ class LocalAuthority:
         """The context for one hostname (lower case, A-labels, no dot at its end).
 
         It certifies whatever it is asked for: the caller knows which names are ours. Without ``keep`` a new
-        context is for this once, and none that is kept makes room for it.
+        context stays with the last few of its kind, and none that is kept makes room for it: a browser whose
+        user lets a certificate pass comes back at once, and gives up where it is shown another.
 
         Raises:
             InputError: not a hostname.
@@ -126,18 +129,18 @@ class LocalAuthority:
     def _context(self, hostname: str | None, alpn: tuple[str, ...], keep: bool = True) -> ssl.SSLContext:
         key = (hostname, alpn)
         now = self._clock()
-        minted = self._cache.get(key)
+        lasting = keep or key in self._cache
+        cache, most = (self._cache, self._contexts) if lasting else (self._passing, PASSING)
+        minted = cache.get(key)
         if minted is not None and minted.begins <= now < minted.renew:
-            self._cache.move_to_end(key)
+            cache.move_to_end(key)
             return minted.context
         names = self._addresses if hostname is None else (x509.DNSName(_checked(hostname)),)
         minted = self._mint(names, alpn, now)
-        if not keep:
-            return minted.context
-        self._cache[key] = minted
-        self._cache.move_to_end(key)
-        if len(self._cache) > self._contexts:
-            self._cache.popitem(last=False)
+        cache[key] = minted
+        cache.move_to_end(key)
+        if len(cache) > most:
+            cache.popitem(last=False)
         return minted.context
 
     def _mint(self, names: Sequence[x509.GeneralName], alpn: tuple[str, ...], now: dt.datetime) -> _Minted:
