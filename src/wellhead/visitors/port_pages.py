@@ -75,7 +75,7 @@ NO_KEY = Page(
 LINK_OVER = NO_KEY._replace(
     reason="port-link",
     title="This link is not good any more",
-    text="It has expired, was revoked, or is for another port; the port is private.",
+    text="It has expired, was revoked, or is for another port; the port is not public.",
 )
 FOREIGN_PAGE = Page(
     403,
