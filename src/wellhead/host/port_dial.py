@@ -16,6 +16,7 @@ from wellhead.wire.streams import Reason
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.04  # what begins to listen is reached within 50 ms
 ONCE_MORE_SECONDS = 0.02  # after which a port on which nothing is awaited is tried a second time
+CLOCK_SECONDS = 0.001  # how exact the loop's timers are
 
 _log = Log("wellhead.host")
 
@@ -57,25 +58,27 @@ class PortDialler:
 
     async def _reached(self) -> socket.socket:
         give_up = None
+        pause = FIRST_PAUSE_SECONDS
         while True:
             try:
                 return await self._tried()
             except NothingListens:
                 now = asyncio.get_running_loop().time()
                 if give_up is None:
-                    give_up = now + (self._terms.retry_seconds if self._may_come() else ONCE_MORE_SECONDS)
+                    awaited = self._may_come()
+                    give_up = now + (self._terms.retry_seconds if awaited else ONCE_MORE_SECONDS)
+                    pause = FIRST_PAUSE_SECONDS if awaited else ONCE_MORE_SECONDS
                 elif now >= give_up:
                     raise
             if self._scouted is not None:
                 await self._scouted.wait()
             else:
-                return await self._scout(give_up, now)
+                return await self._scout(give_up, pause)
 
-    async def _scout(self, give_up: float, now: float) -> socket.socket:
+    async def _scout(self, give_up: float, pause: float) -> socket.socket:
         """Try again until it is reached or the time has come, for all who wait for it."""
         loop = asyncio.get_running_loop()
         over = self._scouted = asyncio.Event()
-        pause = FIRST_PAUSE_SECONDS if give_up - now > ONCE_MORE_SECONDS else ONCE_MORE_SECONDS
         try:
             while True:
                 left = give_up - loop.time()
@@ -83,7 +86,7 @@ class PortDialler:
                 try:
                     return await self._tried()
                 except NothingListens:
-                    if left <= pause:
+                    if left <= pause + CLOCK_SECONDS:
                         raise
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         finally:
