@@ -122,19 +122,23 @@ def test_the_public_origin_becomes_the_upstreams() -> None:
     assert b"\r\nOrigin: http://intern.example\r\n" in other.request_head(read_envelope(envelope(fields)))
 
 
-def test_a_request_of_a_pages_own_script_has_one_name_in_origin_and_forwarded_host() -> None:
+def test_where_that_is_asked_for_a_pages_own_change_has_one_name_in_origin_and_forwarded_host() -> None:
     forwarded = b"X-Forwarded-Host: app.example:8443\r\n"
     own, forged = b"Origin: https://app.example:8443\r\n", b"Origin: https://evil.example\r\n"
     opens = b"Upgrade-Insecure-Requests: 1\r\n"
-    for fields, told in (
-        (own, b"localhost:8000"),
-        (opens, b"app.example:8443"),
-        (own + opens, b"app.example:8443"),
-        (forged, b"app.example:8443"),
-        (b"Referer: https://app.example:8443/page\r\n", b"app.example:8443"),
-        (own + b"X-Note: X-Forwarded-Host: app.example:8443\r\n", b"localhost:8000"),
+    public, upstreams = b"app.example:8443", b"localhost:8000"
+    one_name = HostPolicy("rewrite", Upstream(), one_name=True)
+    for policy, line, fields, told in (
+        (one_name, b"POST /x", own, upstreams),
+        (one_name, b"POST /x", own + b"X-Note: X-Forwarded-Host: app.example:8443\r\n", upstreams),
+        (one_name, b"GET /x", own, public),
+        (one_name, b"POST /x", opens, public),
+        (one_name, b"POST /x", own + opens, public),
+        (one_name, b"POST /x", forged, public),
+        (one_name, b"POST /x", b"Referer: https://app.example:8443/page\r\n", public),
+        (REWRITE, b"POST /x", own, public),
     ):
-        head = REWRITE.request_head(read_envelope(envelope(fields + forwarded)))
+        head = policy.request_head(read_envelope(envelope(fields + forwarded, line)))
         assert head.count(b"\r\nX-Forwarded-Host: %b\r\n" % told) == 1, fields
         assert head.count(b"\r\nX-Forwarded-Host: ") == 1
 

@@ -65,6 +65,7 @@ class PortPool(UpstreamPool):
         super().__init__(
             UpstreamAddress(tls=False, host="localhost", port=port, path="", http=UpstreamHttp.HTTP1),
             host_header=terms.host_header,
+            one_name=True,
             limits=UpstreamLimits(
                 reply_seconds=terms.reply_seconds, idle_seconds=terms.idle_seconds,
                 max_idle=terms.connections, slashes=True,  # nobody but the application reads it

@@ -45,7 +45,7 @@ class UpstreamPool:
     value to send. The contexts are for an ``https`` address (see ``upstream_dial.upstream_contexts``);
     without ``h2_context`` it is spoken to in HTTP/1.1.
     ``on_exchange`` is called at the end of each request, inside the loop: it must not block.
-    ``dial`` connects, where that is not done by the address.
+    ``dial`` connects, where that is not done by the address. ``one_name``: see ``HostPolicy``.
 
     Raises:
         InputError: ``host_header`` cannot stand in a Host field.
@@ -61,11 +61,13 @@ class UpstreamPool:
         limits: UpstreamLimits | None = None,
         on_exchange: OnExchange | None = None,
         dial: Dial | None = None,
+        one_name: bool = False,
     ) -> None:
         self.address = address
         self.limits = limits or UpstreamLimits()
         self.heads = RequestHeads(
-            HostPolicy(_checked(host_header), address), b"https" if address.tls else b"http"
+            HostPolicy(_checked(host_header), address, one_name=one_name),
+            b"https" if address.tls else b"http",
         )
         self.on_exchange = on_exchange
         self.now = 0.0  # loop time of the last sweep: exact enough for deadlines, and free

@@ -15,6 +15,7 @@ _envelope = re.compile(
 ).match
 _names_us = re.compile(rb"(\r\n(?:origin|referer|destination):[\t ]*)(https?://[^/\t\r ]++)", re.IGNORECASE)
 _navigates = re.compile(rb"\r\nupgrade-insecure-requests:[\t ]*1", re.IGNORECASE).search
+_CHANGES = (b"POST ", b"PUT ", b"PATCH ", b"DELETE ")
 _FORWARDED_HOST = b"\r\nX-Forwarded-Host: "
 
 
@@ -85,19 +86,22 @@ class HostPolicy:
 
     ``rewrite``: Host becomes the upstream's authority, and Origin, Referer and WebDAV's Destination
     (RFC 4918 section 10.3) become the upstream's where they equal the public origin, so that an
-    application which compares them goes on doing so and still refuses forged ones. Where Origin does,
-    X-Forwarded-Host does too, for there are applications that compare these (Server Actions of Next.js);
-    but not when a browser opens a page, whose URLs are made of that name. ``preserve``: the visitor's
-    bytes. Any other value is sent as Host.
+    application which compares them goes on doing so and still refuses forged ones. ``preserve``: the
+    visitor's bytes. Any other value is sent as Host.
+
+    ``one_name``: where the Origin of a POST, PUT, PATCH or DELETE becomes the upstream's, X-Forwarded-Host
+    does too, for there are applications that compare the two (Server Actions of Next.js); but not when a
+    browser opens a page, whose URLs are made of that name.
 
     Raises:
         InputError: the value is not an authority.
     """
 
-    __slots__ = ("_host", "_origin")
+    __slots__ = ("_host", "_one_name", "_origin")
 
-    def __init__(self, host_header: str, upstream: Named) -> None:
+    def __init__(self, host_header: str, upstream: Named, *, one_name: bool = False) -> None:
         self._host: bytes | None = None
+        self._one_name = one_name
         self._origin = upstream.origin
         if host_header == "rewrite":
             self._host = upstream.authority
@@ -129,7 +133,6 @@ class HostPolicy:
     def _rewrite_origin(self, rest: bytes, host: bytes, raw: bytes) -> bytes:
         scheme = b"https" if b"\r\nX-Forwarded-Proto: https\r\n" in raw else b"http"
         public = (scheme + b"://" + host).lower()
-
         of_ours = False
 
         def replace(match: re.Match[bytes]) -> bytes:
@@ -140,7 +143,8 @@ class HostPolicy:
             return match[1] + self._origin
 
         rest = _names_us.sub(replace, b"\r\n" + rest)
-        if of_ours and self._host is not None and not _navigates(rest):
+        may_differ = not self._one_name or not raw.startswith(_CHANGES) or _navigates(rest)
+        if of_ours and self._host is not None and not may_differ:
             before, found, behind = rest.rpartition(_FORWARDED_HOST)
             if found:
                 rest = b"%b%b%b%b" % (before, found, self._host, behind[behind.index(b"\r\n") :])
