@@ -11,7 +11,6 @@ import pytest
 from wellhead.control.store import Store
 from wellhead.model.access import Scope, ScopeKind
 from wellhead.model.records import OrganizationId, TunnelId
-from wellhead.model.sandboxes import new_sandbox_id
 
 ID = "0b0c6d0e-0000-4000-8000-000000000000"  # what a tunnel's id looks like
 
@@ -129,7 +128,7 @@ async def test_a_method_that_a_path_has_not_is_405_and_names_those_it_has(
         "www",
         "proxy",
         "3000-cl-1abc",
-        f"8000-{new_sandbox_id()}",
+        f"8000-cl-{1:025}",
         "0-cl-0",
         ID,
         "acme-corp",

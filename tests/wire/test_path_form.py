@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from wellhead.errors import InputError
 from wellhead.model.ports import PortName
-from wellhead.model.sandboxes import new_sandbox_id
+from wellhead.model.sandboxes import SandboxId
 from wellhead.wire.path_form import PathForm, read_path
 from wellhead.wire.reply import read_reply
 
-SANDBOX, OTHER = new_sandbox_id(), new_sandbox_id()
+# The same in every worker: they stand in the names of tests.
+SANDBOX, OTHER = SandboxId(f"cl-{1:025}"), SandboxId(f"cl-{2:025}")
 ORIGIN = "https://proxy.example.com:8443"
 FORM = PathForm(PortName(3000, SANDBOX), ORIGIN)
 P = f"/{SANDBOX}/3000"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from base64 import b64encode
 
 import pytest
@@ -49,6 +50,7 @@ def block(*lines: bytes) -> bytes:
         ([b"Authorization: Bearer mine"], None, [b"Authorization: Bearer mine"]),
         ([b"X-Key: " + KEY], None, [b"X-Key: " + KEY]),
     ],
+    ids=map(str, itertools.count()),  # no keys, which are others in every worker
 )
 def test_a_key_is_ours_by_its_grammar(lines: list[bytes], key: bytes | None, left: list[bytes]) -> None:
     shown = read_shown(b"/", block(b"A: 1", *lines, b"B: 2"))
