@@ -14,6 +14,7 @@ from tests.kit.house import SWITCH, UPGRADE, status
 from tests.kit.http2 import Http2Visit
 from tests.kit.ports import LINKS, MOST_WRONG_KEYS, PortHouse
 from tests.kit.sandboxes import PRIVATE, PUBLIC, TEAM
+from wellhead.edge import port_door
 from wellhead.model import access
 from wellhead.model.links import KEY_BYTES, LinkSigner, Pass
 from wellhead.model.sandboxes import SandboxId, SandboxStatus
@@ -296,6 +297,19 @@ async def test_who_is_let_in_for_a_preflight_alone_reads_no_page_of_the_applicat
             assert b"Access-Control-Allow-Origin: *\r\n" in said and said.endswith(b"\r\n\r\n")
             assert b"\r\nContent-Length: 0\r\n" in said
             assert stream.resets == [Reason.CANCELLED]  # nobody reads on
+
+
+async def test_strangers_preflights_leave_room_for_who_may_see_the_port(
+    place: Private, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(port_door, "PREFLIGHTS", 2)
+    waiting = [place.asking("/x", ASKS, method="OPTIONS") for _ in range(2)]
+    assert place.refuses("/x", ASKS, method="OPTIONS") == (503, "sandbox-exchanges")
+    place.passes("/", f"X-API-Key: {place.admin.reveal()}\r\n")
+    place.bulk.opened[0].reply(OK, b"hi")
+    assert status(waiting[0].transport.take()) == 200
+    place.asking("/x", ASKS, method="OPTIONS")
+    assert len(place.bulk.opened) == 4
 
 
 async def test_the_answer_to_a_preflight_of_somebody_who_needs_no_key_goes_on_whole(place: Private) -> None:

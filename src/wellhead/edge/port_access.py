@@ -132,7 +132,7 @@ class PortAccessRules:
                 return port_pages.UNSURE
             if counted:
                 self._failures.count(group)
-            return port_pages.NO_KEY
+            return port_pages.BAD_KEY
         if key.organization_id != asked.view.organization_id:
             return port_pages.FOREIGN_KEY
         admin = access.is_admin(key.scopes)

@@ -52,6 +52,7 @@ from wellhead.wire.port_request import asked_origin
 from wellhead.wire.ports import for_port
 from wellhead.wire.streams import Buffer, Sink, Stream, StreamKind
 
+PREFLIGHTS: Final = 16  # of strangers, open at once at one sandbox: they may not take what its visitors need
 CHANGE_SECONDS: Final = 1.0  # in which the records say why a host does not have its sandbox
 _RESUMED: Final = frozenset((SandboxStatus.PAUSING, SandboxStatus.PAUSED, SandboxStatus.RESUMING))
 _OPEN: Final = LIVE - {SandboxStatus.STOPPING}  # those whose conversations go on, or wait frozen
@@ -223,6 +224,8 @@ class PortDoor:
         allowed = self._ports.rules.judge(asked)
         if isinstance(allowed, Page):
             return allowed
+        if allowed.preflight and self._line.preflights >= PREFLIGHTS:
+            return port_pages.FULL
         self._grant = allowed.grant
         self._preflight = allowed.preflight
         head = b"%b %b HTTP/1.1\r\n%b" % (method, allowed.target, allowed.block)

@@ -58,6 +58,11 @@ class PortLine(Memo):
         super().__init__()
         self.streams: set[PortStream] = set()
 
+    @property
+    def preflights(self) -> int:
+        """How many of them are of somebody who may not see the port."""
+        return sum(each.preflight for each in self.streams)
+
     def end(self) -> None:
         """The sandbox is over: so are all of them, in a way that their visitors can see."""
         self._each(PortStream.end, list(self.streams))

@@ -185,8 +185,8 @@ def compose(page: Page, *, html: bool, request_id: str) -> tuple[Fields, bytes]:
         ("X-Content-Type-Options", "nosniff"),
         ("X-Request-Id", request_id),
     ]
-    if html:
-        fields.append(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"))
+    styles = "style-src 'unsafe-inline'; " if html else ""
+    fields.append(("Content-Security-Policy", f"default-src 'none'; {styles}sandbox"))
     if page.location:
         fields.append(("Location", page.location))
     if page.status in (429, 503):

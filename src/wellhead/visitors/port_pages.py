@@ -67,10 +67,14 @@ FULL = BUSY._replace(reason="sandbox-exchanges")
 NO_KEY = Page(
     401,
     "port-key",
-    "This port is private",
+    "This port is not public",
     "It takes a signed link, or an API key in X-API-Key or as a bearer token.",
     "Ask its owner for a link. If it is yours, make one: <code>wellhead sandbox share</code>",
     fields=(("WWW-Authenticate", "Bearer"),),
+)
+BAD_KEY = NO_KEY._replace(
+    title="This key is not good",
+    text="The API key that was shown is unknown, has expired or was revoked.",
 )
 LINK_OVER = NO_KEY._replace(
     reason="port-link",
