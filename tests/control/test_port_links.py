@@ -132,6 +132,17 @@ async def test_there_is_no_link_to_a_port_that_nobody_reaches(
     assert "49983" in answer.text and PARAMETER not in answer.text
 
 
+async def test_who_may_see_a_port_that_nobody_reaches_is_not_to_be_said(
+    api: httpx.AsyncClient, sandbox: SandboxId
+) -> None:
+    answer = await api.patch(f"/sandboxes/{sandbox}", json={"port_visibility": {"49983": "team"}})
+    assert answer.status_code == 422 and "port_visibility 49983" in answer.text
+    answer = await api.post("/sandboxes", json={"port_visibility": {"49983": "team"}})
+    assert answer.status_code == 422
+    answer = await api.patch(f"/sandboxes/{sandbox}", json={"port_visibility": {"49983": None}})
+    assert answer.status_code == 200
+
+
 async def test_a_sandbox_that_is_over_has_no_links(api: httpx.AsyncClient, sandbox: SandboxId) -> None:
     await api.delete(f"/sandboxes/{sandbox}")
     for answer in (

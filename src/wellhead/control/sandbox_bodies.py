@@ -6,6 +6,7 @@ Source: wrenn-sandboxes, "4. Lifecycle and files API".
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 from fastapi import Path
@@ -224,6 +225,16 @@ def check_size(asked: Asked, settings: ServerSettings) -> None:
         if given > most:
             setting = f"max_sandbox_{field.replace('_size', '')}"
             raise Invalid(422, f"{field} {given}: at most {most} allowed by {setting}")
+
+
+def check_ports(access: Mapping[str, Visibility | None] | None, settings: ServerSettings) -> None:
+    """
+    Raises:
+        Invalid: one of them is for no visitor here.
+    """
+    for port, visibility in (access or {}).items():
+        if visibility is not None and int(port) in settings.sandbox_denied_ports:
+            raise Invalid(422, f"port_visibility {port}: one of sandbox_denied_ports, which nobody reaches")
 
 
 def _clamped(timeout: int | None) -> int | None:

@@ -12,7 +12,14 @@ from fastapi import APIRouter, Query, Request, Response
 from wellhead.control.access import By, Key, need_admin
 from wellhead.control.docs import links
 from wellhead.control.fleet import Fleet
-from wellhead.control.sandbox_bodies import NewSandbox, SandboxChange, SandboxPath, check_size, checked
+from wellhead.control.sandbox_bodies import (
+    NewSandbox,
+    SandboxChange,
+    SandboxPath,
+    check_ports,
+    check_size,
+    checked,
+)
 from wellhead.control.shown import sandbox_record
 from wellhead.control.store.creation import Once
 from wellhead.control.store.sandbox_tables import SandboxRow
@@ -79,6 +86,7 @@ def router(fleet: Fleet, public: Public, settings: ServerSettings) -> APIRouter:
         need_admin(key)
         asked = new.asked(legacy=request.state.legacy, visibility=settings.new_sandbox_visibility)
         check_size(asked, settings)
+        check_ports(new.port_visibility, settings)
         once = None if idempotency_key is None else Once.of(idempotency_key, new.model_dump(mode="json"))
         row, replayed = await fleet.create(key.organization_id, asked, once, new.envs or {}, by)
         if replayed:
@@ -95,6 +103,7 @@ def router(fleet: Fleet, public: Public, settings: ServerSettings) -> APIRouter:
     async def update_sandbox(key: Key, by: By, sandbox_id: SandboxPath, change: SandboxChange) -> Sandbox:
         """Change its timeout, its labels, who may see its ports: what is absent stays."""
         need_admin(key)
+        check_ports(change.port_visibility, settings)
         return shown(await fleet.change(key.organization_id, checked(sandbox_id), by, change.edit()))
 
     @routes.delete("/{sandbox_id:id}", status_code=204, operation_id="destroy_sandbox")
