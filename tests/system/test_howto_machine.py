@@ -36,9 +36,24 @@ NOT_HERE: dict[str, dict[str, str]] = {
         "systemctl --user reload wellhead-start.service": "is for a unit that systemd runs",
         "wellhead up": "tells what a supervisor runs; every other page does",
     },
-    "jupyter": {"jupyter server password": "asks at a terminal; it is Jupyter's own"},
+    "jupyter": {
+        "jupyter server password": "asks at a terminal; it is Jupyter's own",
+        "wellhead template build jupyter": "needs a host: test_port_apps_python.py builds such a template",
+        "wellhead sandbox share $ID 8888": "the same test opens Jupyter by a link",
+    },
     "start": {"wellhead http": "only names the command"},
-    "troubleshoot": {"wellhead http": "only names the command", "wellhead up": "only names the command"},
+    "troubleshoot": {
+        "wellhead http": "only names the command",
+        "wellhead up": "only names the command",
+        # What statuses of ports come to needs a host: ports.md and hosts.md have the commands, done there.
+        "wellhead host list": "only names the command",
+        "wellhead sandbox list": "only names the command",
+        "wellhead sandbox logs": "only names the command",
+        "wellhead sandbox ports": "only names the command",
+        "wellhead sandbox resume": "only names the command",
+        "wellhead sandbox share": "only names the command",
+        "wellhead sandbox update ID --auto-resume": "is done as ports.md has it",
+    },
 }
 
 

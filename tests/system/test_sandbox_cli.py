@@ -82,8 +82,8 @@ def test_ports_are_watched_as_they_open_and_close(up: Restartable, sandbox: str,
         at.type(f"python3 -m wellhead sandbox ports --watch {sandbox}; echo ended with $?")
         at.see("nothing listens")
         up.said("exec", "-d", "--tag", "web", sandbox, "--", "python3", "-m", "http.server", port)
-        shown = at.see(url)
-        assert "nothing listens" not in shown and f"-m http.server {port} " in shown
+        assert f"-m http.server {port} " in at.see(url)
+        eventually(lambda: "nothing listens" not in at.text, 10)  # the screen is drawn line by line
         up.said("kill", sandbox, "web")
         assert url not in at.see("nothing listens")
         at.press("C-c")
