@@ -40,7 +40,7 @@ class Outsider:
         self._hosts.write_text(f"127.0.0.1 localhost {agent.hostname}\n")
 
     def run(
-        self, *command: str | Path, cwd: Path | None = None, seconds: float = 60, fine: bool = True,
+        self, *command: str | Path, cwd: Path | None = None, seconds: float = 100, fine: bool = True,
         env: Mapping[str, str] | None = None,
     ) -> str:  # fmt: skip
         """Run to the end, with ``env`` on top of its environment; returns what it printed, errors included.

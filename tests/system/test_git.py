@@ -13,7 +13,7 @@ from tests.system.conftest import House
 pytestmark = [
     pytest.mark.system,
     pytest.mark.slow,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.needs("git", "unshare"),
 ]
 
