@@ -68,9 +68,10 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home = tmp_path_factory.mktemp("door")
     with Edge(home / "home", settings={"reply_seconds": REPLY_SECONDS}) as edge, SandboxApi(edge) as api:
-        with HostProgram(edge, home / "host", api.token()) as host:
+        with HostProgram(edge, home / "host", api.token(), settings={"host_keep_sandboxes": False}) as host:
             eventually(lambda: api.host(host.host)["status"] == "online", SECONDS)
             yield Place(edge, api, host, api.create())
+            host.stop()  # its sandboxes end with it, if it is let
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
