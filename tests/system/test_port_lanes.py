@@ -44,7 +44,7 @@ ALONE_SECONDS = 1.0  # in which nobody types beside the ports; by then windows h
 NEAR_MS = 5.0
 EGRESS = HostSettings().host_egress_bytes_per_second / 1e6
 LAN_MS = 100.0
-ROUNDS = 6
+ROUNDS = 8
 APART, ONE = tuple(Lane), (Lane.INTERACTIVE,)
 SETTINGS = {"host_runtime": "namespace", "host_egress": "none", "host_memory_mb": 16384}
 
