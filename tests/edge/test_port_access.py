@@ -299,6 +299,13 @@ async def test_who_is_let_in_for_a_preflight_alone_reads_no_page_of_the_applicat
             assert stream.resets == [Reason.CANCELLED]  # nobody reads on
 
 
+async def test_a_preflight_that_waits_is_answered_whatever_changes(place: Private) -> None:
+    visit = place.asking("/x", ASKS, method="OPTIONS")
+    place.records.change(place.sandbox, access=replace(PRIVATE, links_epoch=1))
+    place.bulk.stream.reply(OK, b"hi")
+    assert status(visit.transport.take()) == 200
+
+
 async def test_strangers_preflights_leave_room_for_who_may_see_the_port(
     place: Private, monkeypatch: pytest.MonkeyPatch
 ) -> None:

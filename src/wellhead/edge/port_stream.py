@@ -69,9 +69,8 @@ class PortLine(Memo):
 
     def narrow(self, access: PortAccess) -> None:
         """Of who was let in, those who would not be let in now are out."""
-        self._each(
-            PortStream.send_away, [each for each in self.streams if not each.grant.holds(access, each.port)]
-        )
+        out = [each for each in self.streams if not each.preflight]  # those were let in as nobody
+        self._each(PortStream.send_away, [each for each in out if not each.grant.holds(access, each.port)])
 
     def revoke(self, key: KeyId) -> None:
         """Nobody is in by this key any more."""
